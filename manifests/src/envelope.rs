@@ -1,0 +1,209 @@
+//! From the head of an archive to a proven manifest: the only way to a [`VerifiedManifest`] (spec 7).
+
+use std::io::Read;
+
+use crate::archive::{ArchiveReader, MANIFEST, Member};
+use crate::digest::Sha384;
+use crate::key::{KeyId, Scheme};
+use crate::manifest::Manifest;
+use crate::pack::PackReader;
+use crate::root::{Role, RootEnvelope, TrustedRoot, apply_chain};
+use crate::signature::{AlgorithmPolicy, Signature, verify_threshold};
+use crate::{ErrorKind, Result, limits};
+
+/// What the head of an archive claims. Nothing of it is proved.
+#[derive(Debug, Clone)]
+pub struct UnverifiedEnvelope {
+    manifest: Vec<u8>,
+    signatures: Vec<Signature>,
+    roots: Vec<RootEnvelope>,
+}
+
+/// A manifest whose signatures met the threshold of a trusted root. Made only by
+/// [`UnverifiedEnvelope::verify`].
+#[derive(Debug, Clone)]
+pub struct VerifiedManifest {
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    signers: Vec<KeyId>,
+    root: TrustedRoot,
+}
+
+impl UnverifiedEnvelope {
+    /// Puts together a new envelope, to be written.
+    pub const fn new(manifest: Vec<u8>, signatures: Vec<Signature>, roots: Vec<RootEnvelope>) -> Self {
+        Self { manifest, signatures, roots }
+    }
+
+    /// Reads the head of an archive up to its first pack.
+    pub fn read<R: Read>(input: R) -> Result<(Self, PackReader<R>)> {
+        let mut archive = ArchiveReader::new(input);
+        let mut head = Self { manifest: Vec::new(), signatures: Vec::new(), roots: Vec::new() };
+        let first = archive.next_member()?.ok_or_else(|| unexpected(0, MANIFEST, "the end"))?;
+        if first.name != MANIFEST {
+            return Err(unexpected(0, MANIFEST, &first.name).into());
+        }
+        head.manifest = archive.read_small(&first, limits::MANIFEST_BYTES)?;
+        let mut former = String::new();
+        loop {
+            let at = archive.offset();
+            let member = match archive.next_member()? {
+                Some(member) if !member.name.starts_with("packs/") => member,
+                pack_or_end => return Ok((head, PackReader::new(archive, at, pack_or_end))),
+            };
+            // Strictly rising names: signatures, then roots.
+            let order = order_of(&member.name);
+            if order <= former {
+                return Err(unexpected(at, "members in their order", &member.name).into());
+            }
+            former = order;
+            head.take(&mut archive, at, &member)?;
+        }
+    }
+
+    fn take<R: Read>(&mut self, archive: &mut ArchiveReader<R>, at: u64, member: &Member) -> Result<()> {
+        if let Some(file) = member.name.strip_prefix("signatures/") {
+            let named = file.split_once('.').and_then(|(id, extension)| {
+                let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.extension() == extension)?;
+                Some((KeyId::parse(id).ok()?, scheme))
+            });
+            let (key, scheme) =
+                named.ok_or_else(|| unexpected(at, "signatures/KEYID.minisig or .ml-dsa-87", &member.name))?;
+            check_count("signatures", self.signatures.len(), limits::SIGNATURES)?;
+            let bytes = archive.read_small(member, limits::SIGNATURE_BYTES)?;
+            self.signatures.push(Signature::parse_file(&member.name, key, scheme, &bytes)?);
+            return Ok(());
+        }
+        let expected = root_member(self.roots.len() + 1);
+        if member.name != expected {
+            return Err(unexpected(at, &format!("a signature, {expected} or a pack"), &member.name).into());
+        }
+        check_count("trust roots", self.roots.len(), limits::ROOTS)?;
+        let bytes = archive.read_small(member, limits::ROOT_BYTES)?;
+        self.roots.push(RootEnvelope::parse(&bytes)?);
+        Ok(())
+    }
+
+    /// The claimed manifest's bytes.
+    pub fn manifest_bytes(&self) -> &[u8] {
+        &self.manifest
+    }
+
+    /// The claimed signatures.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+
+    /// The claimed chain of roots.
+    pub fn roots(&self) -> &[RootEnvelope] {
+        &self.roots
+    }
+
+    /// Adds a signature; a former one by the same key is replaced.
+    pub fn add(&mut self, signature: Signature) {
+        self.signatures.retain(|other| other.key != signature.key);
+        self.signatures.push(signature);
+        self.signatures.sort_by_key(signature_member);
+    }
+
+    /// The members of an archive's head in their order: name and bytes.
+    pub fn members(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut members = vec![(MANIFEST.to_owned(), self.manifest.clone())];
+        let mut signatures: Vec<_> = self.signatures.iter().map(|s| (signature_member(s), s.to_file())).collect();
+        signatures.sort();
+        members.append(&mut signatures);
+        for (index, root) in self.roots.iter().enumerate() {
+            members.push((root_member(index + 1), root.to_bytes()?));
+        }
+        Ok(members)
+    }
+
+    /// The proof (spec 7): the root chain from `trusted`, then the release threshold over the exact
+    /// manifest bytes, and only then the parse of those same bytes.
+    pub fn verify(self, trusted: &TrustedRoot, policy: AlgorithmPolicy) -> Result<VerifiedManifest> {
+        let root = apply_chain(trusted, &self.roots)?;
+        let signers =
+            verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), Role::Release, policy)?;
+        let manifest = crate::manifest::parse(&self.manifest)?;
+        check_comments(&self.signatures, &manifest, &self.manifest)?;
+        Ok(VerifiedManifest { manifest, bytes: self.manifest, signers, root })
+    }
+}
+
+impl VerifiedManifest {
+    /// The proven manifest.
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its exact bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SHA-384 of the exact bytes: the bundle's identity.
+    pub fn sha384(&self) -> Sha384 {
+        Sha384::of(&self.bytes)
+    }
+
+    /// Ids of the release keys that signed.
+    pub fn signers(&self) -> &[KeyId] {
+        &self.signers
+    }
+
+    /// The newest proven root: the trusted one, or the end of the bundle's chain.
+    pub const fn root(&self) -> &TrustedRoot {
+        &self.root
+    }
+}
+
+/// The signed comment of every minisign signature over a manifest: what a person sees from stock
+/// `minisign -V`.
+pub fn trusted_comment(manifest: &Manifest, bytes: &[u8]) -> String {
+    format!(
+        "lockgate manifest product={} release={} sequence={} marking={} sha384={}",
+        manifest.product,
+        manifest.release,
+        manifest.sequence,
+        manifest.marking.to_string().replace(' ', "_"),
+        Sha384::of(bytes)
+    )
+}
+
+fn check_comments(signatures: &[Signature], manifest: &Manifest, bytes: &[u8]) -> Result<()> {
+    let expected = trusted_comment(manifest, bytes);
+    for signature in signatures {
+        if let crate::signature::Value::Ed25519 { comment, .. } = &signature.value
+            && *comment != expected
+        {
+            let what = format!("the trusted comment by key {}", signature.key);
+            return Err(ErrorKind::BadValue { what, expected, found: comment.clone() }.into());
+        }
+    }
+    Ok(())
+}
+
+fn signature_member(signature: &Signature) -> String {
+    format!("signatures/{}.{}", signature.key, signature.scheme().extension())
+}
+
+fn root_member(version: usize) -> String {
+    format!("root/{version:05}.json")
+}
+
+fn order_of(name: &str) -> String {
+    let group = if name.starts_with("signatures/") { '1' } else { '2' };
+    format!("{group}{name}")
+}
+
+fn unexpected(offset: u64, expected: &str, found: &str) -> ErrorKind {
+    ErrorKind::UnexpectedMember { offset, expected: expected.into(), found: crate::text::escaped(found) }
+}
+
+fn check_count(what: &str, have: usize, limit: usize) -> Result<()> {
+    if have < limit {
+        return Ok(());
+    }
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    Err(ErrorKind::TooLarge { what: what.into(), limit, found: limit + 1 }.into())
+}

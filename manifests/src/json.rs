@@ -1,0 +1,110 @@
+//! Strict JSON for signed documents: bounded, unknown fields and doubled keys refused.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{ErrorKind, Result, limits};
+
+/// Parses `bytes` as a `T` whose structs all say `deny_unknown_fields`. Doubled keys of a struct
+/// are refused by serde's derive; no signed document holds a free map.
+pub fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8], limit: u64) -> Result<T> {
+    let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if found > limit {
+        return Err(ErrorKind::TooLarge { what: what.into(), limit, found }.into());
+    }
+    if depth(bytes) > limits::JSON_DEPTH {
+        return Err(
+            ErrorKind::Json { what: what.into(), why: format!("nested deeper than {}", limits::JSON_DEPTH) }.into()
+        );
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| ErrorKind::Json { what: what.into(), why: crate::text::escaped(&error.to_string()) }.into())
+}
+
+/// Parses a document that must also be in the form that [`to_bytes`] writes.
+pub fn parse_canonical<T: DeserializeOwned + Serialize>(what: &str, bytes: &[u8], limit: u64) -> Result<T> {
+    let value: T = parse(what, bytes, limit)?;
+    if to_bytes(what, &value)? == bytes {
+        return Ok(value);
+    }
+    Err(ErrorKind::NotCanonical { what: what.into() }.into())
+}
+
+/// Writes the canonical form: fields in declaration order, no insignificant space, one newline.
+pub fn to_bytes<T: Serialize>(what: &str, value: &T) -> Result<Vec<u8>> {
+    let mut bytes =
+        serde_json::to_vec(value).map_err(|error| ErrorKind::Json { what: what.into(), why: error.to_string() })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Deepest nesting of `[` and `{` outside strings.
+fn depth(bytes: &[u8]) -> usize {
+    let (mut deepest, mut now, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                now += 1;
+                deepest = deepest.max(now);
+            }
+            b']' | b'}' if !in_string => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Doc {
+        a: u64,
+        b: Vec<String>,
+    }
+
+    #[test]
+    fn round_trip() {
+        let doc = Doc { a: 1, b: vec!["x".into()] };
+        let bytes = to_bytes("doc", &doc).unwrap();
+        assert_eq!(parse_canonical::<Doc>("doc", &bytes, 100).unwrap(), doc);
+    }
+
+    #[test]
+    fn refusals() {
+        for bad in [
+            r#"{"a":1,"b":[],"c":0}"#,
+            r#"{"a":1,"a":2,"b":[]}"#,
+            r#"{"a":1.0,"b":[]}"#,
+            r#"{"a":-1,"b":[]}"#,
+            r#"{"a":1e3,"b":[]}"#,
+            "\u{feff}{\"a\":1,\"b\":[]}",
+            r#"{"a":1,"b":[]} x"#,
+            r#"{"a":18446744073709551616,"b":[]}"#,
+        ] {
+            assert!(
+                matches!(parse::<Doc>("doc", bad.as_bytes(), 100).unwrap_err().kind(), ErrorKind::Json { .. }),
+                "{bad}"
+            );
+        }
+        assert!(matches!(
+            parse::<Doc>("doc", b"{\"a\":1,\"b\":[\"\xff\"]}", 100).unwrap_err().kind(),
+            ErrorKind::Json { .. }
+        ));
+        assert!(matches!(parse::<Doc>("doc", br#"{"a":1,"b":[]}"#, 5).unwrap_err().kind(), ErrorKind::TooLarge { .. }));
+        let deep = "[".repeat(33);
+        assert!(matches!(
+            parse::<serde_json::Value>("doc", deep.as_bytes(), 100).unwrap_err().kind(),
+            ErrorKind::Json { .. }
+        ));
+        assert!(matches!(
+            parse_canonical::<Doc>("doc", br#"{"a":1, "b":[]}"#, 100).unwrap_err().kind(),
+            ErrorKind::NotCanonical { .. }
+        ));
+    }
+}

@@ -1,0 +1,38 @@
+//! Every limit on input from across the gap, in one file. Each is checked before the length that
+//! it bounds is allocated or looped over, and each has a test (spec 9).
+
+/// Bytes in the signed manifest (spec 9, R-LIM-1).
+pub const MANIFEST_BYTES: u64 = 16 << 20;
+/// Bytes in one signature member (R-LIM-2).
+pub const SIGNATURE_BYTES: u64 = 64 << 10;
+/// Signature members in one archive (R-LIM-3).
+pub const SIGNATURES: usize = 64;
+/// Bytes in one trust root envelope (R-LIM-4).
+pub const ROOT_BYTES: u64 = 1 << 20;
+/// Trust roots in one chain (R-LIM-5; TUF 1.0.34, 5.3.3 asks for such a bound).
+pub const ROOTS: usize = 1024;
+/// Keys in one trust root (R-LIM-6).
+pub const KEYS: usize = 256;
+/// Stored bytes of one frame (R-LIM-7).
+pub const FRAME_BYTES: u64 = 8 << 20;
+/// Stored bytes of one pack: what eleven octal digits of a ustar header can say (R-LIM-8).
+pub const PACK_BYTES: u64 = (8 << 30) - 1;
+/// Packs in one archive (R-LIM-9).
+pub const PACKS: usize = 10_000;
+/// Blobs in one archive (R-LIM-10).
+pub const BLOBS: usize = 100_000;
+/// Bytes of a name inside a manifest (R-LIM-11).
+pub const NAME_BYTES: usize = 240;
+/// Components of a path (R-LIM-12).
+pub const NAME_COMPONENTS: usize = 32;
+/// Nesting of a signed JSON document (R-LIM-13).
+pub const JSON_DEPTH: usize = 32;
+/// log2 of the zstd window that a reader accepts (R-LIM-14): 16 MiB, so that a decoder stays small.
+pub const ZSTD_WINDOW_LOG: u32 = 24;
+/// Bytes in a YAML file that a person wrote (R-LIM-15).
+pub const YAML_BYTES: u64 = 4 << 20;
+/// Bytes in an OCI image manifest, index or config (R-LIM-16; the OCI distribution specification
+/// asks registries for 4 MiB).
+pub const OCI_DOCUMENT_BYTES: u64 = 4 << 20;
+/// Frames in one archive (R-LIM-17).
+pub const FRAMES: usize = 200_000;

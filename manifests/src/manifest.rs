@@ -1,0 +1,418 @@
+//! The signed manifest: what a bundle holds, byte for byte (spec 5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Sha256, Sha384};
+use crate::marking::Marking;
+use crate::name::{check_file_name, check_label, check_path};
+use crate::reference::ImageName;
+use crate::timestamp::Timestamp;
+use crate::{ErrorKind, Result, limits};
+
+/// The `format` value of this version.
+pub const FORMAT: &str = "lockgate-manifest/1";
+
+/// A release manifest as signed. Parsed only from proven bytes on the high side
+/// ([`crate::envelope::VerifiedManifest`]); [`parse`] alone proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always [`FORMAT`].
+    pub format: String,
+    /// Product label; the anti-rollback floor is kept for each product.
+    pub product: String,
+    /// Version for people; never compared.
+    pub release: String,
+    /// Anti-rollback counter, from 1.
+    pub sequence: u64,
+    /// Marking of the bundle.
+    pub marking: Marking,
+    /// `os/architecture` in OCI terms, such as `linux/amd64`.
+    pub platform: String,
+    /// One line for people.
+    pub title: String,
+    /// Time of the release, from the lock; not of the build, so that builds are reproducible.
+    pub created: Timestamp,
+    /// Not to be installed from this time on.
+    pub expires: Option<Timestamp>,
+    /// What the platform needs beyond the sizes below.
+    pub requires: Requires,
+    /// The network that all workloads join.
+    pub network: Network,
+    /// Images, in the order of the release manifest.
+    pub images: Vec<Image>,
+    /// Secrets to be made on the high side.
+    pub secrets: Vec<Secret>,
+    /// Workloads in start order.
+    pub workloads: Vec<Workload>,
+    /// Plain files.
+    pub files: Vec<PlainFile>,
+    /// Operating-system packages of the engine, for hosts that have none.
+    pub runtime: Vec<Runtime>,
+    /// Where every blob lies.
+    pub packs: Vec<Pack>,
+}
+
+/// Needs of the platform beyond what the installer computes from sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requires {
+    /// Memory of the machine, MiB.
+    pub memory_mib: u64,
+    /// Disk for the platform's own data, MiB.
+    pub disk_mib: u64,
+}
+
+/// The container network of the release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Its name, a label.
+    pub name: String,
+    /// Whether traffic to anything but the host is dropped.
+    pub internal: bool,
+}
+
+/// One image: its name on both sides of the gap and all its blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// `registry/repository`, without tag.
+    pub name: String,
+    /// The tag that was pinned, for people.
+    pub tag: String,
+    /// Digest of the manifest or index that the name resolves to.
+    pub digest: Sha256,
+    /// Digest of the manifest for this bundle's platform; equals `digest` unless that is an index.
+    pub manifest: Sha256,
+    /// Media type of `digest`'s document.
+    pub media_type: String,
+    /// Every blob of the image: index, manifest, config and layers, without doubles, sorted.
+    pub blobs: Vec<Sha256>,
+}
+
+/// A secret that the high side makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
+pub enum Secret {
+    /// 256 random bits as URL-safe text under the key `password`.
+    Password {
+        /// Name, a label.
+        name: String,
+    },
+    /// A self-signed TLS certificate and its key under `tls.crt` and `tls.key`.
+    TlsSelfSigned {
+        /// Name, a label.
+        name: String,
+        /// Host names and addresses of the certificate.
+        hosts: Vec<String>,
+    },
+}
+
+impl Secret {
+    /// The secret's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Password { name } | Self::TlsSelfSigned { name, .. } => name,
+        }
+    }
+}
+
+/// A workload: Kubernetes YAML whose images are pinned by digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Name, a label.
+    pub name: String,
+    /// The YAML's blob.
+    pub digest: Sha256,
+}
+
+/// A plain file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainFile {
+    /// Relative path.
+    pub path: String,
+    /// Its blob.
+    pub digest: Sha256,
+}
+
+/// Packages that give one operating system an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// `ID-VERSION_ID` of `/etc/os-release`, such as `debian-13`.
+    pub os: String,
+    /// Names of the packages to install; the rest is what they depend on.
+    pub install: Vec<String>,
+    /// The package files.
+    pub packages: Vec<PackageFile>,
+}
+
+/// One package file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageFile {
+    /// File name.
+    pub name: String,
+    /// Its blob.
+    pub digest: Sha256,
+}
+
+/// A pack: one codec stream of consecutive blobs, cut into frames (spec 6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pack {
+    /// Member name in the archive: `packs/` and five digits, counted from 0.
+    pub name: String,
+    /// Codec name: `raw` or `zstd`; the list is open.
+    pub codec: String,
+    /// The frames that the member is cut into.
+    pub frames: Vec<Frame>,
+    /// The blobs that the decoded stream consists of.
+    pub blobs: Vec<Blob>,
+}
+
+impl Pack {
+    /// Stored bytes of the member; `None` on overflow.
+    pub fn stored_size(&self) -> Option<u64> {
+        self.frames.iter().try_fold(0u64, |sum, frame| sum.checked_add(frame.size))
+    }
+
+    /// Decoded bytes; `None` on overflow.
+    pub fn content_size(&self) -> Option<u64> {
+        self.blobs.iter().try_fold(0u64, |sum, blob| sum.checked_add(blob.size))
+    }
+}
+
+/// A run of stored bytes with its proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frame {
+    /// Stored bytes, 1 to [`limits::FRAME_BYTES`].
+    pub size: u64,
+    /// SHA-384 of the stored bytes.
+    pub sha384: Sha384,
+}
+
+/// A blob in a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blob {
+    /// Its OCI digest.
+    pub digest: Sha256,
+    /// Its bytes when decoded.
+    pub size: u64,
+}
+
+impl Image {
+    /// `registry/repository@sha256:…`, what workloads and the engine name.
+    pub fn reference(&self) -> String {
+        format!("{}@{}", self.name, self.digest)
+    }
+}
+
+impl Manifest {
+    /// Every blob's size by digest.
+    pub fn blob_sizes(&self) -> BTreeMap<Sha256, u64> {
+        self.packs.iter().flat_map(|pack| &pack.blobs).map(|blob| (blob.digest, blob.size)).collect()
+    }
+
+    /// Sum of all decoded blobs, bytes.
+    pub fn content_size(&self) -> u64 {
+        self.packs.iter().filter_map(Pack::content_size).fold(0, u64::saturating_add)
+    }
+
+    /// Sum of all packs as stored, bytes.
+    pub fn stored_size(&self) -> u64 {
+        self.packs.iter().filter_map(Pack::stored_size).fold(0, u64::saturating_add)
+    }
+
+    /// The exact bytes to sign: JSON without insignificant space and one newline.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.check()?;
+        crate::json::to_bytes("manifest", self)
+    }
+
+    /// Checks consistency (spec 5.2): names, references, sizes, no blob missing, doubled or stowed away.
+    pub fn check(&self) -> Result<()> {
+        let inconsistent = |why: String| ErrorKind::Inconsistent { what: "manifest".into(), why };
+        if self.format != FORMAT {
+            return Err(ErrorKind::UnknownFormat {
+                what: "manifest".into(),
+                expected: FORMAT.into(),
+                found: self.format.clone(),
+            }
+            .into());
+        }
+        check_label("product", &self.product)?;
+        check_version("release", &self.release)?;
+        check_path("platform", &self.platform)?;
+        check_label("network", &self.network.name)?;
+        check_line("title", &self.title)?;
+        if self.sequence == 0 {
+            return Err(inconsistent("sequence is 0; it counts from 1".into()).into());
+        }
+        self.check_packs()?;
+        let sizes = self.blob_sizes();
+        let mut used = BTreeSet::new();
+        let mut need = |what: &str, digest: &Sha256| {
+            used.insert(*digest);
+            if sizes.contains_key(digest) {
+                Ok(())
+            } else {
+                Err(inconsistent(format!("{what} names blob {digest}, which no pack holds")))
+            }
+        };
+        for image in &self.images {
+            ImageName::parse(&format!("{}:{}", image.name, image.tag))?;
+            if !image.blobs.iter().zip(image.blobs.iter().skip(1)).all(|(a, b)| a < b) {
+                return Err(inconsistent(format!("the blobs of image {} are doubled or unsorted", image.name)).into());
+            }
+            if !(image.blobs.contains(&image.digest) && image.blobs.contains(&image.manifest)) {
+                return Err(inconsistent(format!("image {} does not list its own manifest", image.name)).into());
+            }
+            check_line("media type", &image.media_type)?;
+            image.blobs.iter().try_for_each(|digest| need("an image", digest))?;
+        }
+        for workload in &self.workloads {
+            check_label("workload", &workload.name)?;
+            need("a workload", &workload.digest)?;
+        }
+        for file in &self.files {
+            check_path("file", &file.path)?;
+            need("a file", &file.digest)?;
+        }
+        for secret in &self.secrets {
+            check_label("secret", secret.name())?;
+            if let Secret::TlsSelfSigned { hosts, .. } = secret {
+                hosts.iter().try_for_each(|host| check_host(host))?;
+            }
+        }
+        for runtime in &self.runtime {
+            check_path("runtime os", &runtime.os)?;
+            runtime.install.iter().try_for_each(|name| check_path("runtime package", name))?;
+            for package in &runtime.packages {
+                check_file_name("runtime package file", &package.name)?;
+                need("a runtime package", &package.digest)?;
+            }
+            no_doubles("runtime package file", runtime.packages.iter().map(|package| package.name.to_lowercase()))?;
+        }
+        if let Some(stowaway) = sizes.keys().find(|digest| !used.contains(*digest)) {
+            return Err(inconsistent(format!("blob {stowaway} is in a pack, but nothing names it")).into());
+        }
+        no_doubles("image", self.images.iter().map(Image::reference))?;
+        no_doubles("workload", self.workloads.iter().map(|workload| workload.name.clone()))?;
+        // Folded, so that no two paths meet on a file system that ignores case.
+        no_doubles("file", self.files.iter().map(|file| file.path.to_lowercase()))?;
+        no_doubles("secret", self.secrets.iter().map(|secret| secret.name().to_owned()))?;
+        no_doubles("runtime", self.runtime.iter().map(|runtime| runtime.os.clone()))
+    }
+
+    fn check_packs(&self) -> Result<()> {
+        let inconsistent = |why: String| ErrorKind::Inconsistent { what: "manifest".into(), why };
+        let too_large = |what: &str, limit: u64, found: u64| ErrorKind::TooLarge { what: what.into(), limit, found };
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let frames = self.packs.iter().map(|pack| pack.frames.len()).sum::<usize>();
+        let blobs = self.packs.iter().map(|pack| pack.blobs.len()).sum::<usize>();
+        for (what, limit, found) in [
+            ("packs", limits::PACKS, self.packs.len()),
+            ("frames", limits::FRAMES, frames),
+            ("blobs", limits::BLOBS, blobs),
+        ] {
+            if found > limit {
+                return Err(too_large(what, count(limit), count(found)).into());
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for (index, pack) in self.packs.iter().enumerate() {
+            let name = pack_name(index);
+            if pack.name != name {
+                return Err(inconsistent(format!("pack {index} is named {:?}, expected {name}", pack.name)).into());
+            }
+            check_label("codec", &pack.codec)?;
+            for frame in &pack.frames {
+                if frame.size == 0 || frame.size > limits::FRAME_BYTES {
+                    return Err(too_large(&format!("a frame of {name}"), limits::FRAME_BYTES, frame.size).into());
+                }
+            }
+            let stored = pack.stored_size().unwrap_or(u64::MAX);
+            if stored > limits::PACK_BYTES {
+                return Err(too_large(&name, limits::PACK_BYTES, stored).into());
+            }
+            let content =
+                pack.content_size().ok_or_else(|| inconsistent(format!("the blob sizes of {name} overflow")))?;
+            if pack.codec == crate::pack::RAW && content != stored {
+                return Err(
+                    inconsistent(format!("{name} is raw: {stored} stored bytes, {content} bytes of blobs")).into()
+                );
+            }
+            for blob in &pack.blobs {
+                if !seen.insert(blob.digest) {
+                    return Err(inconsistent(format!("blob {} is in the packs twice", blob.digest)).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Member name of pack number `index`.
+pub fn pack_name(index: usize) -> String {
+    format!("packs/{index:05}")
+}
+
+/// Parses and checks a manifest. This proves nothing about who wrote it.
+pub fn parse(bytes: &[u8]) -> Result<Manifest> {
+    let manifest: Manifest = crate::json::parse("manifest", bytes, limits::MANIFEST_BYTES)?;
+    manifest.check()?;
+    Ok(manifest)
+}
+
+fn check_version(what: &str, text: &str) -> Result<()> {
+    check_file_name(what, text)
+}
+
+/// Refuses text of more than one line, with control or hidden characters, or too long.
+fn check_line(what: &str, text: &str) -> Result<()> {
+    if text.len() <= limits::NAME_BYTES && crate::text::escaped(text) == text {
+        return Ok(());
+    }
+    Err(ErrorKind::BadValue {
+        what: what.into(),
+        expected: "one printable line of at most 240 bytes".into(),
+        found: text.chars().take(limits::NAME_BYTES).collect(),
+    }
+    .into())
+}
+
+fn check_host(host: &str) -> Result<()> {
+    let ok =
+        !host.is_empty() && host.len() <= 253 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b));
+    if ok {
+        return Ok(());
+    }
+    Err(ErrorKind::BadValue {
+        what: "host".into(),
+        expected: "a host name or an address".into(),
+        found: host.chars().take(253).collect(),
+    }
+    .into())
+}
+
+fn no_doubles(what: &str, names: impl Iterator<Item = String>) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if let Some(double) = seen.replace(name) {
+            return Err(ErrorKind::Inconsistent {
+                what: "manifest".into(),
+                why: format!("{what} {double} appears twice"),
+            }
+            .into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Text forms shared by the formats: hexadecimal, base64, groups for reading aloud, escaping.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// The bytes of lower-case hexadecimal digits; `None` for anything else.
+pub fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let nibble = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect()
+}
+
+/// RFC 4648 base64 with padding.
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Decodes canonical RFC 4648 base64; `None` for anything else.
+pub fn unbase64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// Hexadecimal digits in groups of four, for comparing by eye or aloud.
+pub fn groups_of_four(digits: &str) -> String {
+    digits.as_bytes().chunks(4).map(|group| String::from_utf8_lossy(group)).collect::<Vec<_>>().join(" ")
+}
+
+/// Makes untrusted text safe to print: control, bidirectional and zero-width characters become
+/// `\u{..}` escapes, so that no input moves the cursor or reorders a line.
+pub fn escaped(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        let hidden = matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+        if c.is_control() || hidden || c == '\\' {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_round_trip_and_refusals() {
+        assert_eq!(hex(&[0, 0xab, 0xff]), "00abff");
+        assert_eq!(unhex("00abff"), Some(vec![0, 0xab, 0xff]));
+        for bad in ["0", "0G", "AB", "é0"] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn escaping_leaves_no_control_character() {
+        assert_eq!(escaped("a\u{1b}[2Jb\nc\u{202e}d\\"), "a\\u{1b}[2Jb\\u{a}c\\u{202e}d\\u{5c}");
+        assert_eq!(escaped("plain Ünïcode"), "plain Ünïcode");
+    }
+
+    #[test]
+    fn groups() {
+        assert_eq!(groups_of_four("0123456789"), "0123 4567 89");
+    }
+
+    #[test]
+    fn base64_refuses_what_it_would_not_write() {
+        assert_eq!(unbase64("YQ=="), Some(b"a".to_vec()));
+        for bad in ["YQ", "YR==", "YQ==\n"] {
+            assert_eq!(unbase64(bad), None, "{bad}");
+        }
+    }
+}
