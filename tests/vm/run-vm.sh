@@ -1,0 +1,145 @@
+#!/bin/bash
+# run-vm.sh --disk D --medium DIR_OR_IMAGE --log SERIAL.log
+#           [--timeout S] [--snapshot] [--qmp SOCKET] [--memory MB]
+#
+# Boots the isolated machine (no network card at all) from a disk of
+# make-disk.sh, with a read-only medium that holds run.sh, and ends with the
+# exit code that run.sh gave inside. --snapshot throws away what the machine
+# wrote; without it the disk keeps it for the next run. Exit codes of our own:
+# 123 it could not be started (usage, no disk, no QEMU), 124 the time is over,
+# 125 the machine ended without saying how (so does a machine that was cut off).
+#
+# A QMP socket lets a test outside cut the power ("quit") or reset the machine
+# ("system_reset"). The guest's flushes are not forced to the host's disk
+# (cache=unsafe): a kill by "quit" loses what the guest had not yet written,
+# but kill -9 on QEMU itself may lose more than real hardware would.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+. "$here/lib.sh"
+PATH="$PATH:/usr/sbin:/sbin"
+
+DIE_CODE=123 # apart from every exit code of the installer that run.sh may hand on
+readonly TICK=15 # seconds between progress lines
+readonly TCG=(-accel "tcg,thread=multi,tb-size=512" -cpu max)
+readonly KVM=(-accel kvm -cpu host)
+
+# An ext4 image needs no tool that is not on every Debian, and has no limit on
+# a file's size; a ready-made image (ISO 9660, squashfs, ext4) is taken as it is.
+make_medium() { # DIR OUT
+    local kib
+    [ -f "$1/run.sh" ] || die "the medium '$1' holds no run.sh"
+    kib=$(du -skL --apparent-size "$1" | cut -f1)
+    truncate -s "$((kib + kib / 20 + 16384))K" "$2"
+    mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L MEDIUM -E nodiscard -d "$1" "$2"
+}
+
+# On some machines /dev/kvm opens and the guest then hangs: only a guest that
+# came up counts. The verdict is kept for as long as this host stays up.
+kvm_works() {
+    local verdict log
+    [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 1
+    verdict=$VM_CACHE/kvm-$(cat /proc/sys/kernel/random/boot_id)
+    if [ ! -e "$verdict" ]; then
+        log=$(mktemp)
+        # in a shell of its own, which reports to nobody when QEMU aborts
+        (timeout -k 1 10 qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none \
+            "${KVM[@]}" -m 256 -kernel "$disk.vmlinuz" -initrd "$disk.initrd" \
+            -append "console=ttyS0 quiet bench.probe" -serial "file:$log" || true) >/dev/null 2>&1
+        if grep -q '^BENCH-PROBE alive' "$log"; then echo yes; else echo no; fi >"$verdict"
+        rm -f "$log"
+        say "KVM on this host works: $(cat "$verdict")"
+    fi
+    grep -q yes "$verdict"
+}
+
+disk='' medium='' log='' timeout=600 snapshot='' qmp='' memory=3072
+while [ $# -gt 0 ]; do
+    case $1 in
+    --snapshot) snapshot=yes; shift; continue ;;
+    --disk | --medium | --log | --timeout | --qmp | --memory)
+        [ $# -ge 2 ] || die "$1 needs a value"
+        printf -v "${1#--}" %s "$2"; shift 2 ;;
+    *) die "unknown argument '$1'" ;;
+    esac
+done
+if [ -z "$disk" ] || [ -z "$medium" ] || [ -z "$log" ]; then
+    die "usage: run-vm.sh --disk D --medium DIR_OR_IMAGE --log SERIAL.log [--timeout S] [--snapshot] [--qmp SOCKET]"
+fi
+command -v qemu-system-x86_64 >/dev/null || die "no QEMU on this host; run tests/vm/setup.sh"
+[ -f "$disk" ] || die "there is no disk '$disk'; run tests/vm/make-disk.sh --out $disk"
+[ -f "$disk.vmlinuz" ] || die "'$disk' is not a disk of make-disk.sh; run tests/vm/make-disk.sh --out $disk"
+[ -e "$medium" ] || die "there is no medium '$medium'"
+
+scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/lockgate-vm.XXXXXX")
+pid=
+# shellcheck disable=SC2317,SC2329 # called by the trap
+cleanup() {
+    # QEMU names the signal that ends it; nobody needs that line
+    [ -z "$pid" ] || { kill "$pid" && wait "$pid"; } 2>/dev/null || true
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+if [ -d "$medium" ]; then
+    make_medium "$medium" "$scratch/medium.img"
+    medium=$scratch/medium.img
+fi
+root_disk=$disk
+if [ -n "$snapshot" ]; then
+    root_disk=$scratch/overlay.qcow2
+    qemu-img create -q -f qcow2 -F qcow2 -b "$(readlink -f "$disk")" "$root_disk"
+fi
+accel=("${TCG[@]}") how=tcg
+if kvm_works; then accel=("${KVM[@]}") how=kvm; fi
+
+: >"$log"
+control=()
+[ -z "$qmp" ] || control=(-qmp "unix:$qmp,server=on,wait=off")
+qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none \
+    -machine q35,hpet=off "${accel[@]}" -smp 2 -m "$memory" \
+    -kernel "$disk.vmlinuz" -initrd "$disk.initrd" \
+    -append "console=ttyS0 quiet loglevel=4 panic=0 mitigations=off systemd.show_status=false TERM=dumb fsck.mode=skip" \
+    -drive "file=$root_disk,if=none,id=root,format=qcow2,cache=unsafe,discard=unmap" \
+    -device virtio-blk-pci,drive=root,serial=ROOT \
+    -drive "file=$medium,if=none,id=medium,format=raw,readonly=on" \
+    -device virtio-blk-pci,drive=medium,serial=MEDIUM \
+    -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng \
+    -serial "file:$log" "${control[@]}" 2> >(grep -v 'terminating on signal' >&2) &
+pid=$!
+say "machine started ($how, pid $pid, ${timeout} s at most); serial log: $log"
+
+seen=0
+# shellcheck disable=SC2317,SC2329
+progress() { # prints what the guest wrote since the last call
+    local all
+    all=$(wc -l <"$log")
+    [ "$all" -gt "$seen" ] || return 0
+    sed -n "$((seen + 1)),${all}p" "$log" | tr -d '\r' | grep -v '^$' | tail -n 8 | sed "s/^/[${SECONDS}s] /" >&2 || true
+    seen=$all
+}
+SECONDS=0 next=$TICK
+while kill -0 "$pid" 2>/dev/null; do
+    sleep 1
+    if [ "$SECONDS" -ge "$next" ]; then
+        progress
+        next=$((SECONDS + TICK))
+    fi
+    if grep -q '^BENCH-EXIT\|Kernel panic' "$log"; then
+        sleep 2 # a moment to power off by itself
+        break
+    fi
+    if [ "$SECONDS" -ge "$timeout" ]; then
+        progress
+        say "no result after $timeout s; the machine is switched off; see $log"
+        exit 124
+    fi
+done
+progress
+rc=$(tr -d '\r' <"$log" | sed -n 's/^BENCH-EXIT rc=\([0-9]*\) .*/\1/p' | tail -n 1)
+if [ -z "$rc" ]; then
+    say "the machine ended without a result after $SECONDS s; see $log"
+    exit 125
+fi
+say "the machine ended after $SECONDS s with exit code $rc"
+exit "$rc"
