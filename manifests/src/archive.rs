@@ -61,6 +61,11 @@ impl<W: Write> ArchiveWriter<W> {
         self.out.write_all(padding.get(..padding_len(size)).unwrap_or(&[])).map_err(fail)
     }
 
+    /// Gives the output back without an end mark, for a caller that copies the rest of an archive.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
     /// Writes the end mark, two zero blocks, and gives the output back.
     pub fn finish(mut self) -> Result<W> {
         self.out.write_all(&[0; 2 * BLOCK]).map_err(|error| Error::io("archive end mark", error))?;

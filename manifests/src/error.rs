@@ -381,6 +381,11 @@ impl Error {
         &self.0
     }
 
+    /// The kind, to take apart.
+    pub fn into_kind(self) -> ErrorKind {
+        *self.0
+    }
+
     /// Exit-code class.
     pub fn class(&self) -> Class {
         self.0.class()

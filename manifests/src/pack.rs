@@ -73,6 +73,11 @@ impl<R: Read> PackReader<R> {
         Self { archive, at, pending }
     }
 
+    /// Byte offset in the archive at which the packs (or the end mark) begin.
+    pub const fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// Reads every frame of `manifest`'s packs in order and hands its bytes, unproved, to `take`.
     fn walk(&mut self, manifest: &Manifest, mut take: impl FnMut(usize, usize, Vec<u8>) -> Result<()>) -> Result<()> {
         for (number, pack) in manifest.packs.iter().enumerate() {

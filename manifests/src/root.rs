@@ -208,6 +208,23 @@ impl TrustRoot {
         self.payload.keys.iter().map(|entry| (entry.holder.as_str(), entry.scheme, entry.id, entry.public.as_str()))
     }
 
+    /// The holders with their keys, in the order of the document.
+    pub fn holders(&self) -> Vec<Holder> {
+        let mut holders: Vec<Holder> = Vec::new();
+        for (entry, key) in self.payload.keys.iter().zip(&self.keys) {
+            match holders.iter_mut().find(|holder| holder.name == entry.holder) {
+                Some(holder) => holder.keys.push(key.clone()),
+                None => holders.push(Holder { name: entry.holder.clone(), keys: vec![key.clone()] }),
+            }
+        }
+        holders
+    }
+
+    /// When it was issued.
+    pub const fn issued(&self) -> &Timestamp {
+        &self.payload.issued
+    }
+
     /// SHA-384 of the signed bytes: what a person compares.
     pub fn fingerprint(&self) -> Result<Sha384> {
         Ok(Sha384::of(&self.to_bytes()?))
@@ -400,7 +417,9 @@ fn check_same(trusted: &TrustedRoot, link: &TrustedRoot) -> Result<bool> {
 fn verify_self(envelope: &RootEnvelope) -> Result<()> {
     let document = envelope.root.to_bytes()?;
     let what = format!("trust root version {}", envelope.root.version());
-    verify_each(&what, &document, &envelope.signatures, &envelope.root, UnknownKeys::Refused)?;
+    // A later version also carries signatures by keys of the version before it.
+    let unknown = if envelope.root.version() == 1 { UnknownKeys::Refused } else { UnknownKeys::OtherRoot };
+    verify_each(&what, &document, &envelope.signatures, &envelope.root, unknown)?;
     count(&what, &envelope.signatures, &envelope.root, Role::Root, AlgorithmPolicy::Hybrid)?;
     Ok(())
 }

@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh Debian 12 or 13 (root, Rust toolchain, package mirrors):
+#   make demo   the whole way on real images, left running for a look (make demo-down ends it)
+#   make test   every test, those in containers and in the isolated machine included
+# Slow things (images, packages, VM disks) are kept in ${LOCKGATE_CACHE:-~/.cache/lockgate}.
+SHELL := /bin/bash
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= never
+
+.PHONY: help build demo demo-down test test-unit test-vm lint deny bench packages clean
+
+help:
+	@sed -n '1,5s/^# \?//p' Makefile
+
+packages:
+	@tests/setup/packages.sh
+
+build: packages
+	$(CARGO) build --release --locked --bins
+
+demo: build
+	@tests/demo/demo.sh up
+
+demo-down:
+	@tests/demo/demo.sh down
+
+lint: packages
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	shellcheck -x tests/setup/*.sh tests/demo/*.sh tests/vm/*.sh appliance/images/build.sh appliance/runtime/*.sh docs/isso/*.sh benches/*.sh
+
+deny:
+	@tests/setup/deny.sh
+
+test: lint deny test-unit test-vm
+	@echo "every suite passed"
+
+# The binaries first: the end-to-end tests run them as a person would.
+test-unit: packages
+	$(CARGO) build --workspace --locked --bins
+	tests/setup/fixtures.sh
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+test-vm: build
+	tests/vm/isolated.sh
+
+bench: build
+	benches/bench.sh
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,329 @@
+//! The low side's one error type, sorted by a full match into exit-code classes.
+
+use std::fmt;
+use std::io;
+
+use bundle_format::Class;
+use bundle_format::digest::Sha256;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the low side; see [`ErrorKind`].
+#[derive(Debug)]
+pub struct Error(Box<ErrorKind>);
+
+/// What went wrong: the thing, what was expected, what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A format refused its input.
+    #[error(transparent)]
+    Format(bundle_format::Error),
+    /// The private-key side failed.
+    #[error(transparent)]
+    Signing(signing_keys::Error),
+    /// Reading or writing failed below us.
+    #[error("{what}: read or write failed")]
+    Io {
+        /// What was being read or written.
+        what: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The call is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The release manifest was edited after it was pinned, or the lock by hand.
+    #[error("{lock}: does not belong to the release manifest: {why}")]
+    LockStale {
+        /// The lock file.
+        lock: String,
+        /// What differs.
+        why: String,
+    },
+    /// There is no lock.
+    #[error("{lock}: there is no lock for this release manifest")]
+    LockMissing {
+        /// The file expected.
+        lock: String,
+    },
+    /// A tag names another image than when it was pinned.
+    #[error("image {name}: its tag moved at the source: pinned {locked}, found {found}")]
+    TagMoved {
+        /// The image.
+        name: String,
+        /// Digest in the lock.
+        locked: Sha256,
+        /// Digest at the source now.
+        found: Sha256,
+    },
+    /// The source has no such tag or entry.
+    #[error("image {name}: {origin} has no such tag")]
+    TagMissing {
+        /// The image.
+        name: String,
+        /// The source.
+        origin: String,
+    },
+    /// The source lacks a blob that the manifest names.
+    #[error("{what}: blob {digest} is missing")]
+    BlobMissing {
+        /// The source.
+        what: String,
+        /// The blob.
+        digest: Sha256,
+    },
+    /// Bytes of an image differ from their digest.
+    #[error("{what}: sha256 differs: expected {expected}, found {found}")]
+    SourceDigest {
+        /// The source.
+        what: String,
+        /// Digest that was asked for.
+        expected: Sha256,
+        /// Digest of the bytes.
+        found: Sha256,
+    },
+    /// A blob is longer or shorter than its descriptor says.
+    #[error("{what}: blob {digest} has the wrong size: expected {expected} bytes, found {found}")]
+    SourceSize {
+        /// The source.
+        what: String,
+        /// The blob.
+        digest: Sha256,
+        /// Bytes named.
+        expected: u64,
+        /// Bytes found, or the first one too many.
+        found: u64,
+    },
+    /// A file is not what was pinned, or changes while it is read.
+    #[error("{what}: changed: expected {expected}, found {found}")]
+    SourceChanged {
+        /// The file or directory.
+        what: String,
+        /// What was pinned.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The source is not what its kind says.
+    #[error("{what}: not usable as a source: {why}")]
+    SourceMalformed {
+        /// The source.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A registry wants other credentials.
+    #[error("registry {registry}: access refused: expected credentials that may pull, found {found}")]
+    Unauthorized {
+        /// Host and port.
+        registry: String,
+        /// Whose credentials were sent.
+        found: String,
+    },
+    /// A registry's certificate is not trusted.
+    #[error("registry {registry}: no trusted TLS connection: {why}")]
+    Tls {
+        /// Host and port.
+        registry: String,
+        /// Why.
+        why: String,
+    },
+    /// A registry does not answer as it should.
+    #[error("registry {registry}: expected an answer by the distribution specification, found {why}")]
+    Registry {
+        /// Host and port.
+        registry: String,
+        /// What it did.
+        why: String,
+    },
+    /// A URL without TLS outside loopback.
+    #[error("{url}: refused: plain http is only for loopback, and only with --insecure-loopback")]
+    PlainHttp {
+        /// The URL.
+        url: String,
+    },
+    /// A file with credentials cannot be used.
+    #[error("credentials file {file}: {why}")]
+    Credentials {
+        /// The file.
+        file: String,
+        /// Why; never a part of its content.
+        why: String,
+    },
+    /// A workload names an image that the release does not carry.
+    #[error("workload {workload}: image {image:?} is not an image of the release")]
+    UnknownImage {
+        /// The workload.
+        workload: String,
+        /// What it names.
+        image: String,
+    },
+    /// A workload holds a secret.
+    #[error("workload {workload}: holds a document of kind Secret: secrets never travel")]
+    SecretInWorkload {
+        /// The workload.
+        workload: String,
+    },
+    /// A workload's images cannot be pinned.
+    #[error("workload {workload}: {why}")]
+    Workload {
+        /// The workload.
+        workload: String,
+        /// Why.
+        why: String,
+    },
+    /// A signer whose keys do not hold the release role.
+    #[error("signer {signer}: key {key} does not hold the release role in trust root version {root}")]
+    NotASigner {
+        /// The holder's name.
+        signer: String,
+        /// The key id.
+        key: String,
+        /// Version of the bundle's newest root.
+        root: u64,
+    },
+}
+
+impl ErrorKind {
+    /// Exit-code class; a full match on purpose, so that a new kind must be sorted.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Format(error) => error.class(),
+            Self::Signing(error) => error.class(),
+            Self::Io { .. } | Self::Registry { .. } => Class::Unfit,
+            Self::Usage(_)
+            | Self::LockStale { .. }
+            | Self::LockMissing { .. }
+            | Self::TagMissing { .. }
+            | Self::Unauthorized { .. }
+            | Self::PlainHttp { .. }
+            | Self::Credentials { .. }
+            | Self::UnknownImage { .. }
+            | Self::SecretInWorkload { .. }
+            | Self::Workload { .. } => Class::Usage,
+            Self::BlobMissing { .. }
+            | Self::SourceDigest { .. }
+            | Self::SourceSize { .. }
+            | Self::SourceChanged { .. }
+            | Self::SourceMalformed { .. } => Class::Damaged,
+            Self::Tls { .. } | Self::NotASigner { .. } => Class::Untrusted,
+            Self::TagMoved { .. } => Class::Policy,
+        }
+    }
+
+    /// One line that says what to do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Format(error) => error.advice(),
+            Self::Signing(error) => error.advice(),
+            Self::Io { .. } => "check the path, the disk and the permissions, then run the command again",
+            Self::Usage(_) => "see --help",
+            Self::LockStale { .. } | Self::LockMissing { .. } => "run `bundle-builder pin` and review the new lock",
+            Self::TagMoved { .. } => {
+                "find out who moved the tag; to take the new image, run `bundle-builder pin` again"
+            }
+            Self::TagMissing { .. } => "check the source's name, or publish the image, then run the command again",
+            Self::BlobMissing { .. }
+            | Self::SourceDigest { .. }
+            | Self::SourceSize { .. }
+            | Self::SourceMalformed { .. } => "do not ship this source: publish the image again from a good copy",
+            Self::SourceChanged { .. } => "keep the inputs still while building; to take the new content, pin again",
+            Self::Unauthorized { .. } => "log in with an account that may pull, or name its file with --authfile",
+            Self::Credentials { .. } => "mend the file or name another with --authfile",
+            Self::Tls { .. } => "name the registry's CA with --ca-file; if you expected none, tell your ISSO",
+            Self::Registry { .. } => "check the registry and the network, then run the command again",
+            Self::PlainHttp { .. } => "give the registry a TLS certificate",
+            Self::UnknownImage { .. } => "add the image to the release manifest, or name it exactly as there",
+            Self::SecretInWorkload { .. } => "list it under `secrets:`; the installer makes it on the isolated machine",
+            Self::NotASigner { .. } => "use a signer of this bundle's trust root, or rotate the root first",
+            Self::Workload { .. } => "mend the workload file and run the command again",
+        }
+    }
+}
+
+impl Error {
+    /// The kind, to match on.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// Exit-code class.
+    pub fn class(&self) -> Class {
+        self.0.class()
+    }
+
+    /// One line that says what to do.
+    pub fn advice(&self) -> &'static str {
+        self.0.advice()
+    }
+
+    /// Wraps an I/O error with what was being read or written. An [`Error`] that a checked reader
+    /// sent through `std::io` comes out as it went in.
+    pub fn io(what: impl Into<String>, source: io::Error) -> Self {
+        if matches!(source.get_ref(), Some(inner) if inner.is::<Self>()) {
+            let inner = source.into_inner().map(<dyn std::error::Error + Send + Sync>::downcast::<Self>);
+            return match inner {
+                Some(Ok(error)) => *error,
+                _ => ErrorKind::Io { what: what.into(), source: io::ErrorKind::Other.into() }.into(),
+            };
+        }
+        ErrorKind::Io { what: what.into(), source }.into()
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+impl From<bundle_format::Error> for Error {
+    /// An [`Error`] that a checked reader sent through a format's I/O error comes out as it went in.
+    fn from(error: bundle_format::Error) -> Self {
+        match error.into_kind() {
+            bundle_format::ErrorKind::Io { what, source } if matches!(source.get_ref(), Some(inner) if inner.is::<Self>()) => {
+                Self::io(what, source)
+            }
+            kind => ErrorKind::Format(kind.into()).into(),
+        }
+    }
+}
+
+impl From<signing_keys::Error> for Error {
+    fn from(error: signing_keys::Error) -> Self {
+        ErrorKind::Signing(error).into()
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_survives_its_way_through_io() {
+        let sent: io::Error = Error::from(ErrorKind::Usage("x".into())).into();
+        assert!(matches!(Error::io("y", sent).kind(), ErrorKind::Usage(_)));
+        let plain = Error::io("y", io::ErrorKind::NotFound.into());
+        assert!(matches!(plain.kind(), ErrorKind::Io { .. }));
+    }
+}

@@ -1,0 +1,23 @@
+//! The low side: collects what a release manifest names, pins it, packs it, signs it.
+//!
+//! What may hurt it: a registry, a layout or a file that gives other bytes than were reviewed. Who
+//! defends: [`pin`] writes every digest into a lock that people review, [`collect`] takes nothing
+//! that is not in the lock, and each byte passes [`source::checked::Checked`].
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")
+)]
+
+pub mod build;
+pub mod cli;
+pub mod collect;
+pub mod error;
+pub mod inspect;
+pub mod output;
+pub mod pin;
+pub mod roots;
+pub mod sign;
+pub mod source;
+pub mod workload;
+
+pub use error::{Error, ErrorKind, Result};
