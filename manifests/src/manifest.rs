@@ -253,8 +253,8 @@ impl Manifest {
         check_path("platform", &self.platform)?;
         check_label("network", &self.network.name)?;
         check_line("title", &self.title)?;
-        if self.sequence == 0 {
-            return Err(inconsistent("sequence is 0; it counts from 1".into()).into());
+        if self.sequence == 0 || self.sequence > i64::MAX.unsigned_abs() {
+            return Err(inconsistent(format!("sequence is {}; it counts from 1 to 2^63-1", self.sequence)).into());
         }
         self.check_packs()?;
         let sizes = self.blob_sizes();
@@ -308,6 +308,7 @@ impl Manifest {
         no_doubles("workload", self.workloads.iter().map(|workload| workload.name.clone()))?;
         // Folded, so that no two paths meet on a file system that ignores case.
         no_doubles("file", self.files.iter().map(|file| file.path.to_lowercase()))?;
+        no_file_below_a_file(&self.files)?;
         no_doubles("secret", self.secrets.iter().map(|secret| secret.name().to_owned()))?;
         no_doubles("runtime", self.runtime.iter().map(|runtime| runtime.os.clone()))
     }
@@ -378,7 +379,7 @@ fn check_version(what: &str, text: &str) -> Result<()> {
 
 /// Refuses text of more than one line, with control or hidden characters, or too long.
 fn check_line(what: &str, text: &str) -> Result<()> {
-    if text.len() <= limits::NAME_BYTES && crate::text::escaped(text) == text {
+    if !text.is_empty() && text.len() <= limits::NAME_BYTES && crate::text::escaped(text) == text {
         return Ok(());
     }
     Err(ErrorKind::BadValue {
@@ -401,6 +402,19 @@ fn check_host(host: &str) -> Result<()> {
         found: host.chars().take(253).collect(),
     }
     .into())
+}
+
+/// A path that is another's folder could not be written beside it.
+fn no_file_below_a_file(files: &[PlainFile]) -> Result<()> {
+    let paths: BTreeSet<String> = files.iter().map(|file| file.path.to_lowercase()).collect();
+    for path in &paths {
+        if let Some((end, _)) = path.match_indices('/').find(|(end, _)| paths.contains(path.get(..*end).unwrap_or("")))
+        {
+            let why = format!("file {path} lies below {}, which is a file too", path.get(..end).unwrap_or(""));
+            return Err(ErrorKind::Inconsistent { what: "manifest".into(), why }.into());
+        }
+    }
+    Ok(())
 }
 
 fn no_doubles(what: &str, names: impl Iterator<Item = String>) -> Result<()> {

@@ -10,6 +10,8 @@ use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
+use zstd::stream::raw::Operation as _;
+
 use crate::archive::{ArchiveReader, Member};
 use crate::digest::{Sha256Hasher, Sha384};
 use crate::envelope::VerifiedManifest;
@@ -265,7 +267,6 @@ impl<'a> PackDecoder<'a> {
             if *ended && !bytes.is_empty() {
                 return Err(codec_error(self.pack, &"bytes follow the zstd frame").into());
             }
-            use zstd::stream::raw::Operation as _;
             let status = decoder.run_on_buffers(bytes, buffer).map_err(|error| codec_error(self.pack, &error))?;
             self.blobs.feed(buffer.get(..status.bytes_written).unwrap_or(&[]), sink)?;
             bytes = bytes.get(status.bytes_read..).unwrap_or(&[]);

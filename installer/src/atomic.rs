@@ -1,0 +1,69 @@
+//! The one place for replacing a file so that a reader sees the old or the new one, never a part.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Who may read a file that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Mode 0600.
+    Private,
+    /// Mode 0644.
+    Public,
+}
+
+/// Writes `bytes` to `path`: temporary file beside it, synced, renamed, folder synced. The folder
+/// is made if it is missing.
+pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
+    let io = |e| Error::io(path.display().to_string(), e);
+    let folder = parent(path);
+    make_folder(folder)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mode = match access {
+        Access::Private => 0o600,
+        Access::Public => 0o644,
+    };
+    temporary.write_all(bytes).map_err(io)?;
+    temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(io)?;
+    temporary.as_file().sync_all().map_err(io)?;
+    temporary.persist(path).map_err(|e| io(e.error))?;
+    sync_folder(folder)
+}
+
+/// The folder of a file, also of one named without a folder.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a folder that only root reads, with its parents.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o750);
+    builder.create(folder).map_err(|e| Error::io(folder.display().to_string(), e))
+}
+
+/// Makes renames in a folder last.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder.display().to_string(), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_and_sets_the_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        write(&path, b"one", Access::Public).unwrap();
+        write(&path, b"two", Access::Private).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,434 @@
+//! The command line of `installer`: arguments in, calls into the library, text out.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bundle_format::marking::Marking;
+use bundle_format::pack::NoSink;
+use bundle_format::text::{escaped, groups_of_four};
+use bundle_format::timestamp::Timestamp;
+use clap::{Parser, Subcommand};
+
+use crate::banner::Banner;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::HostFacts;
+use crate::install::{Installation, Outcome, Reporter};
+use crate::lock::Lock;
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::preflight::{self, Finding, Question};
+use crate::progress::Progress;
+use crate::proof::{ProvedBundle, SitePolicy};
+use crate::state::State;
+use crate::{status, trust};
+
+/// Proves, plans and installs Lockgate bundles on the isolated side.
+#[derive(Debug, Parser)]
+#[command(name = "installer", version, about, propagate_version = true)]
+pub struct Cli {
+    /// Machine-readable output on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Where the installer keeps its state.
+    #[arg(long, global = true, value_name = "DIR", default_value = crate::paths::DEFAULT)]
+    state_dir: PathBuf,
+    /// Folder for short-lived files (default: inside the state folder).
+    #[arg(long, global = true, value_name = "DIR")]
+    tmpdir: Option<PathBuf>,
+    /// No colour.
+    #[arg(long, global = true)]
+    no_color: bool,
+    /// Answers the one question that is asked on a terminal.
+    #[arg(long, global = true)]
+    yes: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The trust anchor.
+    #[command(subcommand)]
+    Trust(TrustCommand),
+    /// The whole proof of a bundle; changes nothing.
+    Verify {
+        /// The bundle.
+        bundle: PathBuf,
+    },
+    /// Whether this machine is fit for a bundle.
+    Preflight {
+        /// The bundle.
+        bundle: PathBuf,
+    },
+    /// What an installation would do.
+    Plan {
+        /// The bundle.
+        bundle: PathBuf,
+    },
+    /// Installs a bundle, or updates to it.
+    Install {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Seconds that the platform has to become healthy.
+        #[arg(long, default_value_t = 900)]
+        health_timeout: u64,
+    },
+    /// What is installed and how it is.
+    Status,
+    /// What was done here.
+    History {
+        /// Newest entries to show.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Takes a product off this machine.
+    Uninstall {
+        /// The product.
+        #[arg(long)]
+        product: String,
+        /// Also its volumes and secrets: the data is lost.
+        #[arg(long)]
+        with_data: bool,
+    },
+    /// Prints a completion script.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    #[command(hide = true)]
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+enum TrustCommand {
+    /// Takes the first trust anchor; a person compares the fingerprint.
+    Init {
+        /// The trust root envelope.
+        root: PathBuf,
+        /// SHA-384 as received on another channel, groups of four or one word; default: ask.
+        #[arg(long)]
+        fingerprint: Option<String>,
+        /// Highest marking that this system is accredited for.
+        #[arg(long, default_value = "UNCLASSIFIED", value_parser = parse_marking)]
+        accreditation: Marking,
+    },
+    /// Shows the trust root in force.
+    Show,
+}
+
+fn parse_marking(text: &str) -> std::result::Result<Marking, String> {
+    Marking::parse(text).map_err(|e| e.to_string())
+}
+
+impl Cli {
+    /// Runs the command that was parsed.
+    pub fn run(&self) -> Result<()> {
+        match &self.command {
+            Command::Trust(TrustCommand::Init { root, fingerprint, accreditation }) => {
+                self.trust_init(root, fingerprint.as_deref(), accreditation)
+            }
+            Command::Trust(TrustCommand::Show) => self.trust_show(),
+            Command::Verify { bundle } => self.verify(bundle),
+            Command::Preflight { bundle } => self.preflight(bundle),
+            Command::Plan { bundle } => self.plan(bundle),
+            Command::Install { bundle, health_timeout } => self.install(bundle, Duration::from_secs(*health_timeout)),
+            Command::Status => self.status(),
+            Command::History { limit } => self.history(*limit),
+            Command::Uninstall { product, with_data } => self.uninstall(product, *with_data),
+            Command::Completions { shell } => {
+                let mut command = <Self as clap::CommandFactory>::command();
+                clap_complete::generate(*shell, &mut command, "installer", &mut std::io::stdout());
+                Ok(())
+            }
+            Command::Man => clap_mangen::Man::new(<Self as clap::CommandFactory>::command())
+                .render(&mut std::io::stdout())
+                .map_err(|e| Error::io("standard output", e)),
+        }
+    }
+
+    fn paths(&self) -> Paths {
+        let paths = Paths::new(&self.state_dir);
+        match &self.tmpdir {
+            Some(folder) => paths.with_scratch(folder),
+            None => paths,
+        }
+    }
+
+    fn trust_init(&self, root: &Path, fingerprint: Option<&str>, accreditation: &Marking) -> Result<()> {
+        let envelope = trust::read_envelope(root)?;
+        let shown = envelope.claimed().fingerprint()?.to_string();
+        let given = match fingerprint {
+            Some(text) => text.to_owned(),
+            None => ask_fingerprint(&shown)?,
+        };
+        let paths = self.paths();
+        let _lock = Lock::take(&paths.lock(), "trust init")?;
+        let mut state = State::open(&paths.database())?;
+        let now = clock();
+        let trusted = trust::init(&mut state, &envelope, &given, &now)?;
+        state.set_setting("accreditation", &accreditation.to_string())?;
+        state.add_history(&now, "trust init", "", "", "ok", &shown)?;
+        print(&[
+            format!("trust root version {} is trusted from now on", trusted.root().version()),
+            format!("this system is accredited for {accreditation}"),
+        ])
+    }
+
+    fn trust_show(&self) -> Result<()> {
+        let state = State::open(&self.paths().database())?;
+        let root = trust::required(&state)?;
+        let fingerprint = root.root().fingerprint()?.to_string();
+        if self.json {
+            return print_json(&serde_json::json!({"version": root.root().version(), "sha384": fingerprint}));
+        }
+        let mut lines = vec![
+            format!("trust root version {}, expires {}", root.root().version(), root.root().expires()),
+            format!("accreditation {}", accreditation(&state)?),
+        ];
+        lines.extend(root.root().key_list().map(|(holder, scheme, id, _)| format!("  {id}  {scheme:<10}  {holder}")));
+        lines.push(format!("SHA-384 {}", groups_of_four(&fingerprint)));
+        print(&lines)
+    }
+
+    /// Proves the head and checks site policy; the banner is up from here on.
+    fn open(&self, bundle: &Path, state: &State) -> Result<(ProvedBundle, Banner)> {
+        let proved = ProvedBundle::open(bundle, &trust::required(state)?)?;
+        let banner = Banner::open(&proved.manifest().marking, self.no_color);
+        let product = &proved.manifest().product;
+        let site = SitePolicy {
+            accreditation: accreditation(state)?,
+            platform: HostFacts::platform(),
+            floor: state.floor(product)?,
+            now: floor_time(state)?,
+        };
+        proved.check_policy(&site)?;
+        Ok((proved, banner))
+    }
+
+    fn verify(&self, bundle: &Path) -> Result<()> {
+        let state = State::open(&self.paths().database())?;
+        let (proved, _banner) = self.open(bundle, &state)?;
+        let mut progress = Progress::new("verify", proved.manifest().stored_size(), self.json);
+        let verified = proved.unpack(&mut NoSink, &mut |bytes| progress.add(bytes))?;
+        progress.finish();
+        let manifest = verified.manifest();
+        if self.json {
+            return print_json(&serde_json::json!({
+                "verified": true,
+                "product": manifest.product, "release": manifest.release, "sequence": manifest.sequence,
+                "marking": manifest.marking.to_string(), "manifest_sha384": verified.sha384().to_string(),
+                "root_version": verified.root().root().version(),
+                "signers": verified.signers().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            }));
+        }
+        let frames: usize = manifest.packs.iter().map(|pack| pack.frames.len()).sum();
+        let mut lines = vec![
+            format!("verified: {} {} (sequence {})", manifest.product, manifest.release, manifest.sequence),
+            format!("  manifest SHA-384 {}", verified.sha384()),
+            format!("  {} frames by SHA-384, {} blobs by sha256", frames, manifest.blob_sizes().len()),
+            format!("  trust root version {}", verified.root().root().version()),
+        ];
+        for id in verified.signers() {
+            let entry = verified.root().root().key_list().find(|entry| entry.2 == *id);
+            lines.push(entry.map_or_else(
+                || format!("  signed {id}"),
+                |(holder, scheme, ..)| format!("  signed {id}  {scheme:<10}  {holder}"),
+            ));
+        }
+        print(&lines)
+    }
+
+    fn preflight(&self, bundle: &Path) -> Result<()> {
+        let paths = self.paths();
+        let state = State::open(&paths.database())?;
+        let (proved, _banner) = self.open(bundle, &state)?;
+        let findings = self.findings(&proved, &state, &paths)?;
+        if self.json {
+            print_json(&preflight::to_json(&findings))?;
+        } else {
+            print(&preflight::lines(&findings))?;
+        }
+        preflight::refuse_unfit(&findings)
+    }
+
+    fn findings(&self, proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
+        let host = HostFacts::read(Path::new("/"))?;
+        let held = status::ports_held(state, paths, &proved.manifest().product)?;
+        let floor = state.time_floor()?;
+        preflight::preflight(&Question {
+            manifest: proved.manifest(),
+            release: &proved.peek_release()?,
+            host: &host,
+            paths,
+            held: &held,
+            clock: &clock(),
+            floor: floor.as_ref(),
+        })
+    }
+
+    fn plan(&self, bundle: &Path) -> Result<()> {
+        let paths = self.paths();
+        let state = State::open(&paths.database())?;
+        let (proved, _banner) = self.open(bundle, &state)?;
+        let plan = Plan::make(&proved, &state, &paths, &HostFacts::read(Path::new("/"))?)?;
+        if self.json { print_json(&plan.to_json()) } else { print(&plan.lines()) }
+    }
+
+    fn install(&self, bundle: &Path, deadline: Duration) -> Result<()> {
+        let paths = self.paths();
+        let _lock = Lock::take(&paths.lock(), "install")?;
+        let mut state = State::open(&paths.database())?;
+        let (proved, _banner) = self.open(bundle, &state)?;
+        let host = HostFacts::read(Path::new("/"))?;
+        let plan = Plan::make(&proved, &state, &paths, &host)?;
+        if !plan.is_noop() {
+            let findings = self.findings(&proved, &state, &paths)?;
+            if !self.json {
+                print(&preflight::lines(&findings))?;
+            }
+            preflight::refuse_unfit(&findings)?;
+        }
+        if !self.json {
+            print(&plan.lines())?;
+        }
+        self.confirm("Install this?")?;
+        let mut report = Told { progress: Progress::new("install", proved.manifest().stored_size(), self.json) };
+        let now = clock();
+        let outcome =
+            Installation { paths: &paths, state: &mut state, host: &host, now, deadline, report: &mut report }
+                .install(proved)?;
+        report.progress.finish();
+        let text = match outcome {
+            Outcome::Installed { generation } => format!("installed and healthy: generation {generation}"),
+            Outcome::AlreadyActive => "this very bundle is active and healthy; nothing was changed".into(),
+        };
+        if self.json { print_json(&serde_json::json!({"outcome": text})) } else { print(&[text]) }
+    }
+
+    fn status(&self) -> Result<()> {
+        let paths = self.paths();
+        let state = State::open(&paths.database())?;
+        let report = status::read(&state, &paths, &HostFacts::read(Path::new("/"))?)?;
+        let _banner = report.marking().map(|marking| Banner::open(&marking, self.no_color));
+        if self.json {
+            print_json(&report.to_json())?
+        } else {
+            print(&report.lines())?
+        }
+        report.refuse_unhealthy()
+    }
+
+    fn history(&self, limit: u32) -> Result<()> {
+        let state = State::open(&self.paths().database())?;
+        let entries = state.history(limit)?;
+        if self.json {
+            return print_json(&serde_json::json!(entries.iter().map(|e| serde_json::json!({
+                "at": e.at, "act": e.act, "product": e.product, "release": e.release, "result": e.result, "detail": e.detail, "actor": e.actor,
+            })).collect::<Vec<_>>()));
+        }
+        let line = |e: &crate::state::HistoryEntry| {
+            escaped(&format!(
+                "{}  {:<10}  {:<6}  {} {}  by {}  {}",
+                e.at, e.act, e.result, e.product, e.release, e.actor, e.detail
+            ))
+        };
+        print(&entries.iter().map(line).collect::<Vec<_>>())
+    }
+
+    fn uninstall(&self, product: &str, with_data: bool) -> Result<()> {
+        let paths = self.paths();
+        let _lock = Lock::take(&paths.lock(), "uninstall")?;
+        let mut state = State::open(&paths.database())?;
+        self.confirm(if with_data { "Remove the platform and its data?" } else { "Remove the platform?" })?;
+        let data = if with_data { crate::uninstall::Data::Remove } else { crate::uninstall::Data::Keep };
+        let host = HostFacts::read(Path::new("/"))?;
+        print(&crate::uninstall::uninstall(&mut state, &paths, &host, product, data, &clock())?)
+    }
+
+    /// Asks on a terminal; off it `--yes` must have answered already.
+    fn confirm(&self, question: &str) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(
+                ErrorKind::Usage { why: format!("{question} There is no terminal to ask on; give --yes") }.into()
+            );
+        }
+        print(&[format!("{question} Type yes:")])?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(|e| Error::io("terminal", e))?;
+        if answer.trim() == "yes" {
+            Ok(())
+        } else {
+            Err(ErrorKind::Usage { why: "not confirmed; nothing was changed".into() }.into())
+        }
+    }
+}
+
+/// Shows an installation's steps on standard error.
+struct Told {
+    progress: Progress,
+}
+
+impl Reporter for Told {
+    fn step(&mut self, name: &str) {
+        self.progress.note(&format!("step: {name}"));
+    }
+
+    fn bytes(&mut self, count: u64) {
+        self.progress.add(count);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.progress.note(&format!("  {text}"));
+    }
+}
+
+fn accreditation(state: &State) -> Result<Marking> {
+    let text = state.setting("accreditation")?;
+    Ok(Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?)
+}
+
+fn ask_fingerprint(shown: &str) -> Result<String> {
+    if !std::io::stdin().is_terminal() {
+        return Err(
+            ErrorKind::Usage { why: "no terminal to compare the fingerprint on; give --fingerprint".into() }.into()
+        );
+    }
+    print(&[
+        "This trust root claims the fingerprint:".into(),
+        format!("  {}", groups_of_four(shown)),
+        "Type the one that you received on another channel, not the one above:".into(),
+    ])?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|e| Error::io("terminal", e))?;
+    Ok(answer)
+}
+
+/// This machine's clock.
+fn clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::from_unix(since.map_or(0, |since| since.as_secs()))
+}
+
+/// The clock, but never earlier than the newest time on record: turning it back unexpires nothing.
+fn floor_time(state: &State) -> Result<Timestamp> {
+    let now = clock();
+    Ok(match state.time_floor()? {
+        Some(floor) if floor > now => floor,
+        _ => now,
+    })
+}
+
+fn print(lines: &[String]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    lines.iter().try_for_each(|line| writeln!(out, "{line}")).map_err(|e| Error::io("standard output", e))
+}
+
+fn print_json(value: &serde_json::Value) -> Result<()> {
+    print(&[value.to_string()])
+}

@@ -1,0 +1,189 @@
+//! The one place that starts child processes.
+//!
+//! Secrets go to standard input only, never into arguments or the environment. Proxy settings are
+//! not handed on: nothing here may reach a network.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of a child's standard error that an error quotes.
+const TAIL: usize = 2000;
+
+/// A program to run.
+pub struct Command {
+    program: String,
+    args: Vec<OsString>,
+    env: Vec<(String, OsString)>,
+    stdin: Zeroizing<Vec<u8>>,
+    deadline: Duration,
+}
+
+/// What a program said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Command {
+    /// A program by name or path, with ten minutes to end.
+    pub fn new(program: impl Into<String>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Zeroizing::default(),
+            deadline: Duration::from_secs(600),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Gives standard input.
+    #[must_use]
+    pub fn stdin(mut self, bytes: &[u8]) -> Self {
+        self.stdin = Zeroizing::new(bytes.to_vec());
+        self
+    }
+
+    /// Sets the time to end in.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs to the end and gives whatever exit code came.
+    pub fn output(mut self) -> Result<Output> {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("LC_ALL", "C.UTF-8");
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env_remove(name);
+        }
+        for (name, value) in &self.env {
+            command.env(name, value);
+        }
+        let mut child = command.spawn().map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::ProgramMissing { program: self.program.clone() }.into(),
+            _ => Error::io(self.program.clone(), e),
+        })?;
+        let stdin = std::mem::take(&mut self.stdin);
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (code, stdout, stderr) = std::thread::scope(|scope| {
+            // A child that does not read its input ends by itself and says why.
+            scope.spawn(move || pipes.0.map(|mut pipe| drop(pipe.write_all(&stdin))));
+            let stdout = scope.spawn(move || read_all(pipes.1));
+            let stderr = scope.spawn(move || read_all(pipes.2));
+            let code = self.wait(&mut child);
+            (code, stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default())
+        });
+        Ok(Output { code: code?, stdout, stderr })
+    }
+
+    /// Runs to the end; any exit code but 0 is an error.
+    pub fn run(self) -> Result<Output> {
+        let shown = self.shown();
+        let output = self.output()?;
+        if output.code == 0 { Ok(output) } else { Err(failed(shown, &output)) }
+    }
+
+    fn wait(&self, child: &mut Child) -> Result<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().map_err(|e| Error::io(self.program.clone(), e))? {
+                use std::os::unix::process::ExitStatusExt as _;
+                return Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
+            }
+            if started.elapsed() >= self.deadline {
+                // It may have ended in this moment; either way it is waited for.
+                drop(child.kill());
+                child.wait().map_err(|e| Error::io(self.program.clone(), e))?;
+                return Err(ErrorKind::ChildTimeout { program: self.shown(), seconds: self.deadline.as_secs() }.into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn shown(&self) -> String {
+        let args: Vec<_> = self.args.iter().take(6).map(|arg| arg.to_string_lossy()).collect();
+        format!("{} {}", self.program, args.join(" "))
+    }
+}
+
+/// Without the standard input: it may be a secret.
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Command").field("program", &self.shown()).finish_non_exhaustive()
+    }
+}
+
+/// The error for a program that ended badly. A full disk is told apart: it is the commonest cause.
+pub fn failed(program: String, output: &Output) -> Error {
+    let stderr = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
+    if stderr.contains("no space left on device") || stderr.contains("No space left on device") {
+        return ErrorKind::DiskFull { what: program }.into();
+    }
+    let skip = stderr.chars().count().saturating_sub(TAIL);
+    let tail: String = stderr.chars().skip(skip).map(|c| if c == '\n' { ' ' } else { c }).collect();
+    ErrorKind::Child { program, code: output.code.to_string(), stderr: bundle_format::text::escaped(tail.trim()) }
+        .into()
+}
+
+fn read_all(pipe: Option<impl std::io::Read>) -> String {
+    let mut bytes = Vec::new();
+    // What came before a broken pipe is still worth showing.
+    drop(pipe.map(|pipe| pipe.take(64 << 20).read_to_end(&mut bytes)));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_input_and_codes() {
+        let output = Command::new("sh").args(["-c", "cat; echo err >&2; exit 3"]).stdin(b"in").output().unwrap();
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (3, "in", "err\n"));
+        let error = Command::new("sh").args(["-c", "echo why >&2; exit 1"]).run().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Child { stderr, .. } if stderr == "why"), "{error}");
+        let error = Command::new("sh").args(["-c", "echo no space left on device >&2; exit 1"]).run().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::DiskFull { .. }));
+        assert!(matches!(Command::new("/no/such").run().unwrap_err().kind(), ErrorKind::ProgramMissing { .. }));
+    }
+
+    #[test]
+    fn a_child_that_hangs_is_ended() {
+        let error = Command::new("sleep").arg("60").deadline(Duration::from_millis(50)).run().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ChildTimeout { .. }));
+    }
+}

@@ -1,0 +1,317 @@
+//! The high side's one error type, sorted by a full match into exit-code classes.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use bundle_format::Class;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the high side; see [`ErrorKind`].
+#[derive(Debug)]
+pub struct Error(Box<ErrorKind>);
+
+/// What went wrong: the thing, what was expected, what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A format refused its input.
+    #[error(transparent)]
+    Format(bundle_format::Error),
+    /// Reading or writing failed below us.
+    #[error("{what}: read or write failed")]
+    Io {
+        /// What was being read or written.
+        what: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file system is full.
+    #[error("{what}: no space left on its file system")]
+    DiskFull {
+        /// What was being written.
+        what: String,
+    },
+    /// The state database failed.
+    #[error("state database: {what}")]
+    Sqlite {
+        /// What was asked of it.
+        what: &'static str,
+        /// The cause.
+        source: rusqlite::Error,
+    },
+    /// The state database is of a newer version of this program.
+    #[error("state database: schema version {found}, expected at most {expected}")]
+    StateVersion {
+        /// Newest version that we know.
+        expected: i64,
+        /// The database's.
+        found: i64,
+    },
+    /// Another installer is at work.
+    #[error("another installer holds the lock: {holder}")]
+    Locked {
+        /// What the holder wrote about itself.
+        holder: String,
+    },
+    /// The call is wrong.
+    #[error("{why}")]
+    Usage {
+        /// Why.
+        why: String,
+    },
+    /// No trust anchor yet.
+    #[error("no trust root: this machine trusts no release office yet")]
+    NoTrustRoot,
+    /// A trust anchor is there already.
+    #[error("trust root version {version} is trusted here already; roots follow each other inside bundles")]
+    TrustExists {
+        /// Its version.
+        version: u64,
+    },
+    /// The fingerprint that a person gave is another.
+    #[error("trust root: the fingerprints differ: given {expected}, the file has {found}")]
+    FingerprintDiffers {
+        /// As given.
+        expected: String,
+        /// Of the file.
+        found: String,
+    },
+    /// Preflight found the machine not fit.
+    #[error("this machine is not fit: {why}")]
+    Unfit {
+        /// The failed findings.
+        why: String,
+    },
+    /// Neither the host nor the bundle has an engine for this system.
+    #[error("no container engine: podman is not installed, and the bundle carries none for {os}")]
+    NoEngine {
+        /// This system, as `ID-VERSION_ID`.
+        os: String,
+    },
+    /// A program is not there.
+    #[error("program {program}: not found")]
+    ProgramMissing {
+        /// Its name.
+        program: String,
+    },
+    /// A program failed.
+    #[error("{program} ended with {code}: {stderr}")]
+    Child {
+        /// Program and arguments; secrets are never among them.
+        program: String,
+        /// Exit code, or the signal.
+        code: String,
+        /// The end of what it said.
+        stderr: String,
+    },
+    /// A program took too long.
+    #[error("{program}: no end after {seconds} s")]
+    ChildTimeout {
+        /// Program and arguments.
+        program: String,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// A program or file gave something that we do not understand.
+    #[error("{what}: expected {expected}, found {found}")]
+    Unexpected {
+        /// What was asked.
+        what: String,
+        /// What was expected.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+    /// A workload that this version cannot run.
+    #[error("workload {workload}: {why}")]
+    Workload {
+        /// The workload.
+        workload: String,
+        /// Why.
+        why: String,
+    },
+    /// A container did not become healthy.
+    #[error("container {container}: {why}; its log: {}", .log.display())]
+    Unhealthy {
+        /// The container.
+        container: String,
+        /// Why.
+        why: String,
+        /// Where its log was kept.
+        log: PathBuf,
+    },
+    /// A container runs another image than the manifest says.
+    #[error("container {container}: expected image {expected}, found {found}")]
+    WrongImage {
+        /// The container.
+        container: String,
+        /// Signed digest.
+        expected: String,
+        /// Running digest.
+        found: String,
+    },
+    /// Something installed is not as it should be.
+    #[error("not everything is healthy: {problems}")]
+    NotHealthy {
+        /// Each container and what is wrong.
+        problems: String,
+    },
+    /// A blob of the store is missing or damaged.
+    #[error("store: blob {digest}: {why}")]
+    StoreDamaged {
+        /// The blob.
+        digest: String,
+        /// Why.
+        why: String,
+    },
+    /// Something that should be installed is not.
+    #[error("{product} is not installed")]
+    NotInstalled {
+        /// The product.
+        product: String,
+    },
+    /// Failed and taken back: what ran before runs again.
+    #[error("failed, and everything was taken back: {source}")]
+    RolledBack {
+        /// Why it failed.
+        source: Box<Error>,
+    },
+    /// Failed, and taking back failed too.
+    #[error("failed: {source}; and not everything could be taken back: {trouble}")]
+    NeedsOperator {
+        /// Why it failed.
+        source: Box<Error>,
+        /// What could not be taken back.
+        trouble: String,
+    },
+}
+
+impl ErrorKind {
+    /// Exit-code class; a full match on purpose, so that a new kind must be sorted.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Format(error) => error.class(),
+            Self::Usage { .. } | Self::NotInstalled { .. } => Class::Usage,
+            Self::NoTrustRoot | Self::TrustExists { .. } | Self::FingerprintDiffers { .. } => Class::Untrusted,
+            Self::Io { .. }
+            | Self::DiskFull { .. }
+            | Self::Sqlite { .. }
+            | Self::StateVersion { .. }
+            | Self::Locked { .. }
+            | Self::Unfit { .. }
+            | Self::NoEngine { .. }
+            | Self::ProgramMissing { .. }
+            | Self::Child { .. }
+            | Self::ChildTimeout { .. }
+            | Self::Unexpected { .. }
+            | Self::Workload { .. } => Class::Unfit,
+            Self::RolledBack { .. } => Class::RolledBack,
+            Self::Unhealthy { .. }
+            | Self::WrongImage { .. }
+            | Self::NotHealthy { .. }
+            | Self::StoreDamaged { .. }
+            | Self::NeedsOperator { .. } => Class::Operator,
+        }
+    }
+
+    /// One line that says what to do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Format(error) => error.advice(),
+            Self::Io { .. } => "check the path, the medium and the permissions, then run the command again",
+            Self::DiskFull { .. } => "free the space that preflight asks for, then run the command again",
+            Self::Sqlite { .. } => "keep the state folder as it is and call your support: the record is damaged",
+            Self::StateVersion { .. } => "use the installer of the newest release that ran here",
+            Self::Locked { .. } => "wait for it to end; it releases the lock by itself",
+            Self::Usage { .. } => "see --help",
+            Self::NoTrustRoot => "run: installer trust init ROOT --fingerprint F",
+            Self::TrustExists { .. } => "nothing is to be done; installer trust show prints it",
+            Self::FingerprintDiffers { .. } => "do not use this file; ask the release office, and tell your ISSO",
+            Self::Unfit { .. } => "mend what preflight names, then run the command again",
+            Self::NoEngine { .. } => {
+                "install podman from this system's own medium, or ask for a bundle that carries it"
+            }
+            Self::ProgramMissing { .. } => "install the program from this system's own medium",
+            Self::Child { .. } | Self::ChildTimeout { .. } | Self::Unexpected { .. } => {
+                "read the program's own words above; its log has more"
+            }
+            Self::Workload { .. } => "tell the release office: this bundle's workload cannot run here",
+            Self::Unhealthy { .. } | Self::WrongImage { .. } => "read the log that is named, and call your support",
+            Self::NotHealthy { .. } => {
+                "look at the containers named, with podman logs; call your support if it stays so"
+            }
+            Self::StoreDamaged { .. } => "install the bundle again from its medium; check the disk",
+            Self::NotInstalled { .. } => "installer status shows what is installed",
+            Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
+            Self::NeedsOperator { .. } => "do not restart the machine; call your support with installer history",
+        }
+    }
+}
+
+impl Error {
+    /// The kind, to match on.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// Exit-code class.
+    pub fn class(&self) -> Class {
+        self.0.class()
+    }
+
+    /// One line that says what to do.
+    pub fn advice(&self) -> &'static str {
+        self.0.advice()
+    }
+
+    /// Wraps an I/O error with what was being read or written; a full disk is told apart.
+    pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        let what = what.into();
+        if source.kind() == std::io::ErrorKind::StorageFull || source.kind() == std::io::ErrorKind::QuotaExceeded {
+            return ErrorKind::DiskFull { what }.into();
+        }
+        ErrorKind::Io { what, source }.into()
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+impl From<bundle_format::Error> for Error {
+    fn from(error: bundle_format::Error) -> Self {
+        match error.into_kind() {
+            bundle_format::ErrorKind::Io { what, source } => Self::io(what, source),
+            kind => ErrorKind::Format(kind.into()).into(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let full = std::io::Error::from_raw_os_error(nix::errno::Errno::ENOSPC as i32);
+        assert!(matches!(Error::io("x", full).kind(), ErrorKind::DiskFull { .. }));
+        let format = bundle_format::Error::io("x", std::io::Error::from_raw_os_error(nix::errno::Errno::ENOSPC as i32));
+        assert_eq!(Error::from(format).class().exit_code(), 6);
+    }
+}

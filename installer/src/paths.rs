@@ -1,0 +1,74 @@
+//! Where the installer keeps things: one folder, given once.
+
+use std::path::{Path, PathBuf};
+
+/// The state folder and what lies in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    state: PathBuf,
+    scratch: PathBuf,
+}
+
+/// The state folder unless another is given.
+pub const DEFAULT: &str = "/var/lib/lockgate";
+
+impl Paths {
+    /// Everything below `state`.
+    pub fn new(state: impl Into<PathBuf>) -> Self {
+        let state = state.into();
+        let scratch = state.join("scratch");
+        Self { state, scratch }
+    }
+
+    /// The same, with short-lived files elsewhere.
+    #[must_use]
+    pub fn with_scratch(mut self, folder: &Path) -> Self {
+        self.scratch = folder.to_owned();
+        self
+    }
+
+    /// The state folder itself.
+    pub fn state_dir(&self) -> &Path {
+        &self.state
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.state.join("state.db")
+    }
+
+    /// The lock file of the one installer.
+    pub fn lock(&self) -> PathBuf {
+        self.state.join("lock")
+    }
+
+    /// The content-addressed store, an OCI image layout.
+    pub fn store(&self) -> PathBuf {
+        self.state.join("store")
+    }
+
+    /// Configuration files for the engine.
+    pub fn engine(&self) -> PathBuf {
+        self.state.join("engine")
+    }
+
+    /// Rendered workloads of one generation of a product.
+    pub fn generation(&self, product: &str, generation: i64) -> PathBuf {
+        self.state.join("generations").join(product).join(generation.to_string())
+    }
+
+    /// Logs kept for a person.
+    pub fn logs(&self) -> PathBuf {
+        self.state.join("logs")
+    }
+
+    /// Public certificates that were made here.
+    pub fn tls(&self) -> PathBuf {
+        self.state.join("tls")
+    }
+
+    /// Short-lived files.
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch.clone()
+    }
+}

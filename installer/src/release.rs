@@ -1,0 +1,266 @@
+//! A release's workloads as the engine gets them: parsed out of the store, rendered, written.
+
+use std::path::{Path, PathBuf};
+
+use bundle_format::manifest::{Image, Manifest};
+use serde::Deserialize as _;
+use serde_yaml::Value;
+
+use crate::atomic::{self, Access};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Store;
+
+/// A workload with what the installer needs to know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Name.
+    pub name: String,
+    /// The Kubernetes YAML that is played: volume claims are left out, because podman 4.3 refuses
+    /// to play one twice; their volumes are made beforehand.
+    pub yaml: String,
+    /// Volume claims.
+    pub volumes: Vec<String>,
+    /// Pods.
+    pub pods: Vec<Pod>,
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Name.
+    pub name: String,
+    /// Containers, as podman names them: `POD-CONTAINER`.
+    pub containers: Vec<Container>,
+    /// Ports on the host: address and port.
+    pub ports: Vec<(String, u16)>,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// `POD-CONTAINER`.
+    pub name: String,
+    /// `name@sha256:…`.
+    pub image: String,
+    /// Whether it has a probe, and how often that may be asked.
+    pub probe_seconds: Option<u64>,
+}
+
+/// All workloads of a release with its images.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Images by reference.
+    pub images: Vec<Image>,
+    /// Workloads in start order.
+    pub workloads: Vec<Workload>,
+}
+
+/// A workload's file on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadFile {
+    /// Name.
+    pub name: String,
+    /// The YAML.
+    pub path: PathBuf,
+    /// Its pods' names.
+    pub pods: Vec<String>,
+}
+
+impl Release {
+    /// Parses the workloads of `manifest` out of the store.
+    pub fn load(manifest: &Manifest, store: &Store) -> Result<Self> {
+        Self::parse(manifest, |digest| store.read_small(digest, bundle_format::limits::YAML_BYTES))
+    }
+
+    /// Parses the workloads of `manifest`; `read` gives a blob's proved bytes.
+    pub fn parse(
+        manifest: &Manifest,
+        mut read: impl FnMut(&bundle_format::digest::Sha256) -> Result<Vec<u8>>,
+    ) -> Result<Self> {
+        let mut workloads = Vec::new();
+        for entry in &manifest.workloads {
+            let bytes = read(&entry.digest)?;
+            let text = String::from_utf8(bytes).map_err(|_| ErrorKind::Workload {
+                workload: entry.name.clone(),
+                why: "its YAML is not UTF-8".into(),
+            })?;
+            workloads.push(Workload::parse(&entry.name, &text)?);
+        }
+        let release = Self { images: manifest.images.clone(), workloads };
+        release.check()?;
+        Ok(release)
+    }
+
+    /// Every container's image must be one of the manifest's, by digest.
+    fn check(&self) -> Result<()> {
+        for workload in &self.workloads {
+            for container in workload.pods.iter().flat_map(|pod| &pod.containers) {
+                if self.image_of(container).is_none() {
+                    let why = format!(
+                        "container {} names image {}, which the manifest does not pin",
+                        container.name, container.image
+                    );
+                    return Err(ErrorKind::Workload { workload: workload.name.clone(), why }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The manifest's image of a container.
+    pub fn image_of(&self, container: &Container) -> Option<&Image> {
+        self.images.iter().find(|image| image.reference() == container.image)
+    }
+
+    /// Volumes of all workloads.
+    pub fn volumes(&self) -> Vec<String> {
+        self.workloads.iter().flat_map(|workload| workload.volumes.clone()).collect()
+    }
+
+    /// Containers of all workloads.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.workloads.iter().flat_map(|workload| &workload.pods).flat_map(|pod| &pod.containers)
+    }
+
+    /// Host ports of all workloads.
+    pub fn ports(&self) -> Vec<(String, u16)> {
+        self.workloads.iter().flat_map(|workload| &workload.pods).flat_map(|pod| pod.ports.clone()).collect()
+    }
+
+    /// Writes the workloads into `folder`.
+    pub fn write(&self, folder: &Path) -> Result<Vec<WorkloadFile>> {
+        let files = self.files(folder);
+        for (workload, file) in self.workloads.iter().zip(&files) {
+            atomic::write(&file.path, workload.yaml.as_bytes(), Access::Public)?;
+        }
+        Ok(files)
+    }
+
+    /// Where [`Release::write`] puts the workloads.
+    pub fn files(&self, folder: &Path) -> Vec<WorkloadFile> {
+        let file = |workload: &Workload| WorkloadFile {
+            name: workload.name.clone(),
+            path: folder.join(format!("{}.yaml", workload.name)),
+            pods: workload.pods.iter().map(|pod| pod.name.clone()).collect(),
+        };
+        self.workloads.iter().map(file).collect()
+    }
+}
+
+impl Workload {
+    /// Parses a workload's documents.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let refuse = |why: String| Error::from(ErrorKind::Workload { workload: name.to_owned(), why });
+        let mut workload = Self { name: name.to_owned(), yaml: String::new(), volumes: Vec::new(), pods: Vec::new() };
+        for document in serde_yaml::Deserializer::from_str(text) {
+            let value = Value::deserialize(document).map_err(|e| refuse(e.to_string()))?;
+            if value.is_null() {
+                continue;
+            }
+            let object = text_at(&value, &["metadata", "name"])
+                .ok_or_else(|| refuse("a document without metadata.name".into()))?;
+            bundle_format::name::check_label("object", object)?;
+            match text_at(&value, &["kind"]) {
+                Some("PersistentVolumeClaim") => {
+                    workload.volumes.push(object.to_owned());
+                    continue;
+                }
+                Some("ConfigMap") => {}
+                Some("Pod") => workload.pods.push(pod(object, at(&value, &["spec"])).map_err(&refuse)?),
+                // podman names a Deployment's pod `NAME-pod` (seen with 5.4).
+                Some("Deployment") => {
+                    let spec = at(&value, &["spec", "template", "spec"]);
+                    workload.pods.push(pod(&format!("{object}-pod"), spec).map_err(&refuse)?);
+                }
+                kind => {
+                    return Err(refuse(format!(
+                        "kind {kind:?} is not one that we run: Pod, Deployment, ConfigMap, PersistentVolumeClaim"
+                    )));
+                }
+            }
+            let rendered = serde_yaml::to_string(&value).map_err(|e| refuse(e.to_string()))?;
+            workload.yaml.push_str(if workload.yaml.is_empty() { "" } else { "---\n" });
+            workload.yaml.push_str(&rendered);
+        }
+        Ok(workload)
+    }
+}
+
+fn pod(name: &str, spec: Option<&Value>) -> std::result::Result<Pod, String> {
+    let spec = spec.ok_or_else(|| format!("pod {name} has no spec"))?;
+    let mut parsed = Pod { name: name.to_owned(), containers: Vec::new(), ports: Vec::new() };
+    if text_at(spec, &["hostNetwork"]).is_some() || at(spec, &["hostNetwork"]).and_then(Value::as_bool) == Some(true) {
+        return Err(format!("pod {name} asks for the host's network"));
+    }
+    for container in at(spec, &["containers"]).and_then(Value::as_sequence).into_iter().flatten() {
+        let own = text_at(container, &["name"]).ok_or_else(|| format!("pod {name} has a container without a name"))?;
+        let image = text_at(container, &["image"]).ok_or_else(|| format!("container {own} has no image"))?;
+        let period = |probe: &Value| at(probe, &["periodSeconds"]).and_then(Value::as_u64).unwrap_or(10);
+        parsed.containers.push(Container {
+            name: format!("{name}-{own}"),
+            image: image.to_owned(),
+            probe_seconds: at(container, &["livenessProbe"]).map(period),
+        });
+        for port in at(container, &["ports"]).and_then(Value::as_sequence).into_iter().flatten() {
+            if let Some(host) =
+                at(port, &["hostPort"]).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok())
+            {
+                parsed.ports.push((text_at(port, &["hostIP"]).unwrap_or("0.0.0.0").to_owned(), host));
+            }
+        }
+    }
+    Ok(parsed)
+}
+
+fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, key| value.get(*key))
+}
+
+fn text_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
+    at(value, path)?.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YAML: &str = "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+    - name: srv
+      image: r.example/a@sha256:00
+      ports: [{containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}]
+      livenessProbe: {exec: {command: [\"true\"]}, periodSeconds: 7}
+";
+
+    #[test]
+    fn parses_and_leaves_claims_out() {
+        let workload = Workload::parse("w", YAML).unwrap();
+        assert_eq!(workload.volumes, ["data"]);
+        assert_eq!(workload.pods[0].containers[0].name, "web-srv");
+        assert_eq!(workload.pods[0].containers[0].probe_seconds, Some(7));
+        assert_eq!(workload.pods[0].ports, [("127.0.0.1".to_owned(), 8080)]);
+        assert!(!workload.yaml.contains("PersistentVolumeClaim") && workload.yaml.contains("kind: Pod"));
+    }
+
+    #[test]
+    fn refusals() {
+        for bad in [
+            "kind: Secret\nmetadata: {name: x}",
+            "kind: Pod",
+            "kind: Pod\nmetadata: {name: x}",
+            "a: [",
+            "kind: Pod\nmetadata: {name: x}\nspec: {hostNetwork: true, containers: []}",
+        ] {
+            assert!(matches!(Workload::parse("w", bad).unwrap_err().kind(), ErrorKind::Workload { .. }), "{bad}");
+        }
+        assert!(Workload::parse("w", "kind: Pod\nmetadata: {name: ../x}").is_err());
+    }
+}

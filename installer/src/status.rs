@@ -1,0 +1,127 @@
+//! What is installed, and how it is.
+
+use bundle_format::marking::Marking;
+use serde_json::{Value, json};
+
+use crate::engine::Podman;
+use crate::error::{ErrorKind, Result};
+use crate::health;
+use crate::host::HostFacts;
+use crate::paths::Paths;
+use crate::release::Release;
+use crate::state::State;
+use crate::store::Store;
+
+/// The state of every product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    root: Option<(u64, String)>,
+    products: Vec<Product>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Product {
+    name: String,
+    release: String,
+    sequence: u64,
+    marking: Marking,
+    manifest_sha384: String,
+    since: String,
+    floor: u64,
+    containers: usize,
+    problems: Vec<String>,
+}
+
+/// Reads the record and looks at every container.
+pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
+    let root = crate::trust::current(state)?;
+    let root = root
+        .map(|root| Ok::<_, crate::Error>((root.root().version(), root.root().fingerprint()?.to_string())))
+        .transpose()?;
+    let podman = Podman::detect(paths, host)?;
+    let mut products = Vec::new();
+    for generation in state.active_generations()? {
+        let manifest = generation.parse()?;
+        let release = Release::load(&manifest, &Store::peek(&paths.store()))?;
+        let problems = match &podman {
+            Some(podman) => health::problems(podman, &release)?,
+            None => vec!["there is no engine on this machine any more".into()],
+        };
+        products.push(Product {
+            floor: state.floor(&generation.product)?,
+            name: generation.product,
+            release: generation.release,
+            sequence: generation.sequence,
+            marking: manifest.marking,
+            manifest_sha384: generation.manifest_sha384,
+            since: generation.changed_at,
+            containers: release.containers().count(),
+            problems,
+        });
+    }
+    Ok(Status { root, products })
+}
+
+/// Host ports that a product's active release holds.
+pub fn ports_held(state: &State, paths: &Paths, product: &str) -> Result<Vec<u16>> {
+    let Some(generation) = state.active_generation(product)? else { return Ok(Vec::new()) };
+    let release = Release::load(&generation.parse()?, &Store::peek(&paths.store()))?;
+    Ok(release.ports().into_iter().map(|(_, port)| port).collect())
+}
+
+impl Status {
+    /// The highest marking of what is installed.
+    pub fn marking(&self) -> Option<Marking> {
+        self.products.iter().map(|product| &product.marking).max_by_key(|marking| marking.level()).cloned()
+    }
+
+    /// An error if anything is not as it should be; exit 8.
+    pub fn refuse_unhealthy(&self) -> Result<()> {
+        let problems: Vec<&str> =
+            self.products.iter().flat_map(|product| &product.problems).map(String::as_str).collect();
+        if problems.is_empty() { Ok(()) } else { Err(ErrorKind::NotHealthy { problems: problems.join("; ") }.into()) }
+    }
+
+    /// For a person.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        match &self.root {
+            Some((version, sha384)) => lines.push(format!("trust root version {version}, SHA-384 {sha384}")),
+            None => lines.push("no trust root yet".into()),
+        }
+        if self.products.is_empty() {
+            lines.push("nothing is installed".into());
+        }
+        for product in &self.products {
+            lines.push(format!(
+                "{} {} (sequence {}, floor {})",
+                product.name, product.release, product.sequence, product.floor
+            ));
+            lines.push(format!("  marking   {}", product.marking));
+            lines.push(format!("  active    since {}", product.since));
+            lines.push(format!("  manifest  SHA-384 {}", product.manifest_sha384));
+            let well = product.containers.saturating_sub(product.problems.len());
+            lines.push(format!(
+                "  health    {well} of {} containers healthy on their signed images",
+                product.containers
+            ));
+            lines.extend(product.problems.iter().map(|problem| format!("  PROBLEM   {problem}")));
+        }
+        lines
+    }
+
+    /// For machines.
+    pub fn to_json(&self) -> Value {
+        let product = |p: &Product| {
+            json!({
+                "product": p.name, "release": p.release, "sequence": p.sequence, "floor": p.floor, "marking": p.marking.to_string(),
+                "active_since": p.since, "manifest_sha384": p.manifest_sha384, "containers": p.containers,
+                "problems": p.problems, "healthy": p.problems.is_empty(),
+            })
+        };
+        json!({
+            "trust_root": self.root.as_ref().map(|(version, sha384)| json!({"version": version, "sha384": sha384})),
+            "products": self.products.iter().map(product).collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! TEST signers from fixed seeds, and trust roots made of them.
+
+use bundle_format::key::{KeyId, Scheme};
+use bundle_format::root::{Holder, RootEnvelope, TrustRoot, TrustedRoot};
+use bundle_format::signature::Signature;
+use bundle_format::text::base64;
+use bundle_format::timestamp::Timestamp;
+use signing_keys::Signer;
+
+/// Seeds of a TEST signer: Ed25519, ML-DSA-87.
+pub const fn seeds(number: u8) -> ([u8; 32], [u8; 32]) {
+    ([number; 32], [number | 0x80; 32])
+}
+
+/// A TEST signer; the same number gives the same keys.
+pub fn signer(name: &str, number: u8) -> Signer {
+    let (ed25519, ml_dsa) = seeds(number);
+    Signer::from_seeds(name, &ed25519, &ml_dsa).unwrap()
+}
+
+/// The first signer of every TEST root.
+pub fn alice() -> Signer {
+    signer("test-alice", 1)
+}
+
+/// The second.
+pub fn bob() -> Signer {
+    signer("test-bob", 2)
+}
+
+/// The third.
+pub fn carol() -> Signer {
+    signer("test-carol", 3)
+}
+
+/// A signer that no TEST root lists.
+pub fn mallory() -> Signer {
+    signer("test-mallory", 66)
+}
+
+/// Id of a signer's key.
+pub fn key_id(signer: &Signer, scheme: Scheme) -> KeyId {
+    signer.public().holder().keys.iter().find(|key| key.scheme() == scheme).unwrap().id()
+}
+
+/// An unsigned root in which `holders` have both roles.
+pub fn root(version: u64, threshold: usize, holders: &[&Signer]) -> TrustRoot {
+    let holders: Vec<Holder> = holders.iter().map(|signer| signer.public().holder()).collect();
+    let time = |text| Timestamp::parse(text).unwrap();
+    TrustRoot::new(version, time("2026-01-01T00:00:00Z"), time("2036-01-01T00:00:00Z"), threshold, &holders).unwrap()
+}
+
+/// A root signed by `signers`.
+pub fn signed_root(version: u64, threshold: usize, holders: &[&Signer], signers: &[&Signer]) -> RootEnvelope {
+    let mut envelope = RootEnvelope::unsigned(root(version, threshold, holders));
+    for signer in signers {
+        signer.sign_root(&mut envelope).unwrap();
+    }
+    envelope
+}
+
+/// The usual root: version 1, two of three.
+pub fn two_of_three() -> RootEnvelope {
+    signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice(), &bob()])
+}
+
+/// Trusts a root as a person does who compared its fingerprint.
+pub fn anchor(envelope: &RootEnvelope) -> TrustedRoot {
+    TrustedRoot::anchor(envelope, &envelope.claimed().fingerprint().unwrap()).unwrap()
+}
+
+/// The payload text of a root, to be damaged.
+pub fn payload(root: &TrustRoot) -> String {
+    String::from_utf8(root.to_bytes().unwrap()).unwrap()
+}
+
+/// A root file around any payload text, signed by `signers`.
+pub fn root_file(payload: &str, signers: &[&Signer]) -> Vec<u8> {
+    let signatures: Vec<Signature> =
+        signers.iter().flat_map(|signer| signer.sign(payload.as_bytes(), "TEST root").unwrap()).collect();
+    root_file_of(payload, signatures)
+}
+
+/// A root file around any payload text and signatures.
+pub fn root_file_of(payload: &str, mut signatures: Vec<Signature>) -> Vec<u8> {
+    signatures.sort_by_key(|signature| signature.key);
+    let entries: Vec<String> = signatures
+        .iter()
+        .map(|s| format!(r#"{{"key":"{}","scheme":"{}","file":"{}"}}"#, s.key, s.scheme(), base64(&s.to_file())))
+        .collect();
+    format!(
+        "{{\"format\":\"lockgate-root-envelope/1\",\"payload\":\"{}\",\"signatures\":[{}]}}\n",
+        base64(payload.as_bytes()),
+        entries.join(",")
+    )
+    .into_bytes()
+}

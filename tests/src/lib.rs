@@ -1,0 +1,20 @@
+//! What the system tests share: TEST keys, small bundles with hooks to damage them, raw tar
+//! members, and the checker of the dependency law. Nothing depends on this crate.
+//!
+//! A damaged part gets its outer sums and signatures made anew, so that the check under test is
+//! the one that fires.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "test support: a panic here is a failed test"
+)]
+
+pub mod bundle;
+pub mod keys;
+pub mod law;
+pub mod ustar;
+
+pub use bundle::{Draft, Sealed, prove, prove_with};

@@ -1,0 +1,261 @@
+//! The chain of trust roots: rotation that is accepted, and every way in which it is not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use bundle_format::ErrorKind;
+use bundle_format::key::Scheme;
+use bundle_format::root::{RootEnvelope, TrustRoot, TrustedRoot, apply_chain};
+use signing_keys::Signer;
+use system_tests::keys::{
+    self, alice, anchor, bob, carol, mallory, payload, root, root_file, root_file_of, signed_root,
+};
+use system_tests::{Draft, prove, ustar};
+
+fn dave() -> Signer {
+    keys::signer("test-dave", 4)
+}
+
+/// Version 1: alice, bob, carol. Version 2: bob, carol, dave. Version 3: carol, dave, mallory.
+fn rotation() -> Vec<RootEnvelope> {
+    vec![
+        keys::two_of_three(),
+        signed_root(2, 2, &[&bob(), &carol(), &dave()], &[&bob(), &carol()]),
+        signed_root(3, 2, &[&carol(), &dave(), &mallory()], &[&carol(), &dave()]),
+    ]
+}
+
+/// Which error is meant.
+type IsKind = fn(&ErrorKind) -> bool;
+
+fn trust_at(chain: &[RootEnvelope], version: usize) -> TrustedRoot {
+    chain[1..version].iter().fold(anchor(&chain[0]), |trusted, next| trusted.advance(next).unwrap())
+}
+
+#[test]
+fn rotation_is_followed_from_any_version() {
+    let chain = rotation();
+    for version in 1..=3 {
+        assert_eq!(apply_chain(&trust_at(&chain, version), &chain).unwrap().root().version(), 3);
+    }
+    let bundle = |signers| Draft { roots: rotation(), signers, ..Draft::small() }.archive();
+    let new = bundle(vec![dave(), mallory()]);
+    for version in 1..=3 {
+        prove(&new, &trust_at(&chain, version)).unwrap();
+    }
+    // The keys of version 1 went with it.
+    let old = bundle(vec![alice(), bob()]);
+    let error = prove(&old, &trust_at(&chain, 1)).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::UnknownKey { root: 3, .. }), "{error}");
+}
+
+#[test]
+fn an_older_chain_is_judged_by_the_trusted_root() {
+    let chain = rotation();
+    let trusted = trust_at(&chain, 2);
+    let bundle = |signers| Draft { roots: rotation()[..1].to_vec(), signers, ..Draft::small() }.archive();
+    prove(&bundle(vec![bob(), carol()]), &trusted).unwrap();
+    let error = prove(&bundle(vec![alice(), bob()]), &trusted).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::UnknownKey { root: 2, .. }), "{error}");
+}
+
+/// Asserts how a chain from version 1 on is refused by a site that trusts version 1.
+fn refused(defect: &str, chain: &[RootEnvelope], is_kind: IsKind) {
+    let error = apply_chain(&anchor(&keys::two_of_three()), chain).expect_err(defect);
+    assert!(is_kind(error.kind()), "{defect}: {error}");
+}
+
+#[test]
+fn broken_chains() {
+    let one = keys::two_of_three;
+    let holders = || [bob(), carol(), dave()];
+    let two = |version: u64, signers: &[Signer]| {
+        let holders = holders();
+        signed_root(version, 2, &holders.iter().collect::<Vec<_>>(), &signers.iter().collect::<Vec<_>>())
+    };
+    let good = two(2, &[bob(), carol()]);
+    refused("no chain", &[], |k| matches!(k, ErrorKind::RootVersion { expected: 1, found: 0 }));
+    refused("starts at 2", std::slice::from_ref(&good), |k| {
+        matches!(k, ErrorKind::RootVersion { expected: 1, found: 2 })
+    });
+    refused("gap", &[one(), two(3, &[bob(), carol()])], |k| {
+        matches!(k, ErrorKind::RootVersion { expected: 2, found: 3 })
+    });
+    refused("same version again", &[one(), one()], |k| matches!(k, ErrorKind::RootVersion { expected: 2, found: 1 }));
+    refused("falls back", &[one(), good.clone(), one()], |k| {
+        matches!(k, ErrorKind::RootVersion { expected: 3, found: 1 })
+    });
+    refused("unsigned", &[one(), two(2, &[])], |k| matches!(k, ErrorKind::Threshold { root: 1, found: 0, .. }));
+    refused("below the old threshold", &[one(), two(2, &[carol(), dave()])], |k| {
+        matches!(k, ErrorKind::Threshold { root: 1, needed: 2, found: 1, .. })
+    });
+    refused("below the new threshold", &[one(), two(2, &[alice(), bob()])], |k| {
+        matches!(k, ErrorKind::Threshold { root: 2, needed: 2, found: 1, .. })
+    });
+    refused("signed by the new keys alone", &[one(), signed_root(2, 1, &[&dave()], &[&dave()])], |k| {
+        matches!(k, ErrorKind::Threshold { root: 1, found: 0, .. })
+    });
+    refused("a stranger besides", &[one(), two(2, &[bob(), carol(), mallory()])], |k| {
+        matches!(k, ErrorKind::UnknownKey { root: 2, .. })
+    });
+    let other = signed_root(1, 1, &[&alice(), &bob(), &carol()], &[&alice()]);
+    refused("other bytes for the trusted version", &[other], |k| {
+        matches!(k, ErrorKind::UnknownRoot { version: 1, .. })
+    });
+    refused("another office's root", &[signed_root(1, 1, &[&mallory()], &[&mallory()])], |k| {
+        matches!(k, ErrorKind::UnknownRoot { version: 1, .. })
+    });
+    refused("version 1 below its own threshold", &[signed_root(1, 2, &[&alice(), &bob()], &[&alice()])], |k| {
+        matches!(k, ErrorKind::Threshold { root: 1, needed: 2, found: 1, .. })
+    });
+    let text = payload(good.claimed());
+    let borrowed = root_file_of(&text, one().signatures().to_vec());
+    refused("signatures of the former root", &[one(), RootEnvelope::parse(&borrowed).unwrap()], |k| {
+        matches!(k, ErrorKind::BadSignature { .. })
+    });
+    let only = |scheme: Scheme| {
+        let kept = good.signatures().iter().filter(|s| s.scheme() == scheme).cloned().collect();
+        RootEnvelope::parse(&root_file_of(&text, kept)).unwrap()
+    };
+    refused("ML-DSA stripped", &[one(), only(Scheme::Ed25519)], |k| {
+        matches!(k, ErrorKind::Threshold { scheme: "ml-dsa-87", found: 0, .. })
+    });
+    refused("Ed25519 stripped", &[one(), only(Scheme::MlDsa87)], |k| {
+        matches!(k, ErrorKind::Threshold { scheme: "ed25519", found: 0, .. })
+    });
+}
+
+#[test]
+fn a_fork_behind_the_trusted_version_is_refused() {
+    let chain = rotation();
+    let fork = vec![
+        keys::two_of_three(),
+        signed_root(2, 2, &[&alice(), &bob(), &mallory()], &[&alice(), &bob()]),
+        signed_root(3, 2, &[&alice(), &mallory()], &[&alice(), &mallory()]),
+    ];
+    let error = apply_chain(&trust_at(&chain, 2), &fork).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::UnknownRoot { version: 2, .. }), "{error}");
+}
+
+#[test]
+fn an_anchor_needs_its_fingerprint_and_its_signatures() {
+    let (good, other) = (keys::two_of_three(), root(2, 2, &[&alice(), &bob()]).fingerprint().unwrap());
+    assert!(matches!(TrustedRoot::anchor(&good, &other).unwrap_err().kind(), ErrorKind::UnknownRoot { .. }));
+    let unsigned = RootEnvelope::unsigned(good.claimed().clone());
+    let fingerprint = unsigned.claimed().fingerprint().unwrap();
+    assert!(matches!(TrustedRoot::anchor(&unsigned, &fingerprint).unwrap_err().kind(), ErrorKind::Threshold { .. }));
+}
+
+/// Asserts how a root's payload with one part replaced is refused, signed anew.
+fn bad_payload(defect: &str, from: &str, to: &str, is_kind: IsKind) {
+    let text = payload(&root(1, 2, &[&alice(), &bob()]));
+    assert!(text.contains(from), "{defect}: {from}");
+    let file = root_file(&text.replace(from, to), &[&alice(), &bob()]);
+    let error = RootEnvelope::parse(&file).expect_err(defect);
+    assert!(is_kind(error.kind()), "{defect}: {error}");
+}
+
+#[test]
+fn inconsistent_roots() {
+    let inconsistent: IsKind = |k| matches!(k, ErrorKind::Inconsistent { .. });
+    let id = |signer: &Signer| keys::key_id(signer, Scheme::Ed25519).to_string();
+    let (alices, bobs) = (id(&alice()), id(&bob()));
+    bad_payload("threshold 0", "\"threshold\":2", "\"threshold\":0", inconsistent);
+    bad_payload("threshold over the keys", "\"threshold\":2", "\"threshold\":3", inconsistent);
+    bad_payload("threshold below zero", "\"threshold\":2", "\"threshold\":-1", |k| matches!(k, ErrorKind::Json { .. }));
+    bad_payload("version 0", "\"version\":1", "\"version\":0", inconsistent);
+    bad_payload("key under another id", &format!("\"id\":\"{alices}\""), "\"id\":\"0011223344556677\"", inconsistent);
+    bad_payload(
+        "role names a key twice",
+        &format!("[\"{alices}\""),
+        &format!("[\"{alices}\",\"{alices}\""),
+        inconsistent,
+    );
+    bad_payload("role names no key of the root", &format!("[\"{alices}\""), "[\"0011223344556677\"", inconsistent);
+    bad_payload("two keys with one id", &format!("\"id\":\"{bobs}\""), &format!("\"id\":\"{alices}\""), inconsistent);
+    bad_payload("holder with an escape sequence", "test-alice", "test\\u001b[2J", |k| {
+        matches!(k, ErrorKind::BadName { .. })
+    });
+    bad_payload("other format", "lockgate-root/1", "lockgate-root/2", |k| matches!(k, ErrorKind::UnknownFormat { .. }));
+    bad_payload("unknown field", "\"version\":1", "\"version\":1,\"x\":1", |k| matches!(k, ErrorKind::Json { .. }));
+    bad_payload("doubled key", "\"version\":1", "\"version\":1,\"version\":1", |k| matches!(k, ErrorKind::Json { .. }));
+    bad_payload("space", "\"version\":1", "\"version\": 1", |k| matches!(k, ErrorKind::NotCanonical { .. }));
+    bad_payload("unknown scheme", "\"scheme\":\"ml-dsa-87\"", "\"scheme\":\"ml-dsa-65\"", |k| {
+        matches!(k, ErrorKind::Json { .. })
+    });
+}
+
+#[test]
+fn bad_keys_in_roots() {
+    let public = |signer: &Signer, scheme: Scheme| {
+        let holder = signer.public().holder();
+        holder.keys.iter().find(|key| key.scheme() == scheme).unwrap().to_text()
+    };
+    let bad_value: IsKind = |k| matches!(k, ErrorKind::BadValue { .. });
+    let ml_dsa = public(&alice(), Scheme::MlDsa87);
+    let ml_dsa_65 = bundle_format::text::base64(&bundle_format::text::unbase64(&ml_dsa).unwrap()[..1952]);
+    bad_payload("ML-DSA-65 key", &ml_dsa, &ml_dsa_65, bad_value);
+    let ed25519 = public(&alice(), Scheme::Ed25519);
+    // The neutral element: with it anything verifies, for a lax verifier.
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let neutral = bundle_format::key::PublicKey::Ed25519(neutral).to_text();
+    bad_payload("small-order key", &ed25519, &neutral, bad_value);
+    bad_payload("key of the other scheme", &ed25519, &ml_dsa, bad_value);
+    let good = payload(&root(1, 1, &[&alice()]));
+    let entry = good.split_once("\"keys\":[").unwrap().1.split_once("},").unwrap().0.to_owned() + "},";
+    let id = keys::key_id(&alice(), Scheme::Ed25519).to_string();
+    for again in [entry.clone(), entry.replace(&id, "0011223344556677")] {
+        let doubled = good.replacen("\"keys\":[", &format!("\"keys\":[{entry}{again}"), 1);
+        let doubled = doubled.replacen(&format!("{again}{entry}"), &again, 1);
+        let error = RootEnvelope::parse(&root_file(&doubled, &[&alice()])).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "one key listed twice: {error}");
+    }
+}
+
+#[test]
+fn envelopes_have_one_form() {
+    let good = keys::two_of_three();
+    let text = String::from_utf8(good.to_bytes().unwrap()).unwrap();
+    assert_eq!(RootEnvelope::parse(text.as_bytes()).unwrap(), good);
+    let mut doubled = good.signatures().to_vec();
+    doubled.push(doubled[0].clone());
+    let id = keys::key_id(&alice(), Scheme::Ed25519);
+    let renamed = text.replace(&format!("\"key\":\"{id}\""), "\"key\":\"0011223344556677\"");
+    let not_canonical: IsKind = |k| matches!(k, ErrorKind::NotCanonical { .. });
+    let cases: [(&str, Vec<u8>, IsKind); 6] = [
+        ("signature twice", root_file_of(&payload(good.claimed()), doubled), not_canonical),
+        ("space", text.replacen(':', ": ", 1).into_bytes(), not_canonical),
+        ("no newline", text.trim_end().as_bytes().to_vec(), not_canonical),
+        ("signature by another name", renamed.into_bytes(), |k| matches!(k, ErrorKind::BadValue { .. })),
+        ("payload not base64", text.replacen("\"payload\":\"", "\"payload\":\"*", 1).into_bytes(), |k| {
+            matches!(k, ErrorKind::Json { .. })
+        }),
+        ("other format", text.replace("envelope/1", "envelope/2").into_bytes(), |k| {
+            matches!(k, ErrorKind::UnknownFormat { .. })
+        }),
+    ];
+    for (defect, file, is_kind) in cases {
+        let error = RootEnvelope::parse(&file).expect_err(defect);
+        assert!(is_kind(error.kind()), "{defect}: {error}");
+    }
+}
+
+#[test]
+fn more_roots_than_the_limit() {
+    let file = signed_root(1, 1, &[&alice()], &[&alice()]).to_bytes().unwrap();
+    let mut archive = ustar::plain("manifest.json", b"{}");
+    for version in 1..=1025 {
+        archive.extend(ustar::plain(&format!("root/{version:05}.json"), &file));
+    }
+    archive.extend(ustar::END);
+    let error = prove(&archive, &anchor(&keys::two_of_three())).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 1024, .. }), "{error}");
+}
+
+#[test]
+fn more_keys_than_the_limit() {
+    let text = payload(&root(1, 1, &[&alice()]));
+    let entry = text.split_once("\"keys\":[").unwrap().1.split_once("},{").unwrap().0.to_owned() + "},";
+    let many = text.replacen("\"keys\":[", &format!("\"keys\":[{}", entry.repeat(255)), 1);
+    let error = TrustRoot::parse(many.as_bytes()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 256, found: 257, .. }), "{error}");
+}
