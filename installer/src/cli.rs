@@ -149,12 +149,14 @@ impl Cli {
         }
     }
 
-    fn paths(&self) -> Paths {
-        let paths = Paths::new(&self.state_dir);
-        match &self.tmpdir {
-            Some(folder) => paths.with_scratch(folder),
+    /// Absolute, because the engine and systemd are told of files in it from elsewhere.
+    fn paths(&self) -> Result<Paths> {
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|e| Error::io(path.display().to_string(), e));
+        let paths = Paths::new(absolute(&self.state_dir)?);
+        Ok(match &self.tmpdir {
+            Some(folder) => paths.with_scratch(&absolute(folder)?),
             None => paths,
-        }
+        })
     }
 
     fn trust_init(&self, root: &Path, fingerprint: Option<&str>, accreditation: &Marking) -> Result<()> {
@@ -164,7 +166,7 @@ impl Cli {
             Some(text) => text.to_owned(),
             None => ask_fingerprint(&shown)?,
         };
-        let paths = self.paths();
+        let paths = self.paths()?;
         let _lock = Lock::take(&paths.lock(), "trust init")?;
         let mut state = State::open(&paths.database())?;
         let now = clock();
@@ -178,7 +180,7 @@ impl Cli {
     }
 
     fn trust_show(&self) -> Result<()> {
-        let state = State::open(&self.paths().database())?;
+        let state = State::open(&self.paths()?.database())?;
         let root = trust::required(&state)?;
         let fingerprint = root.root().fingerprint()?.to_string();
         if self.json {
@@ -209,7 +211,7 @@ impl Cli {
     }
 
     fn verify(&self, bundle: &Path) -> Result<()> {
-        let state = State::open(&self.paths().database())?;
+        let state = State::open(&self.paths()?.database())?;
         let (proved, _banner) = self.open(bundle, &state)?;
         let mut progress = Progress::new("verify", proved.manifest().stored_size(), self.json);
         let verified = proved.unpack(&mut NoSink, &mut |bytes| progress.add(bytes))?;
@@ -242,7 +244,7 @@ impl Cli {
     }
 
     fn preflight(&self, bundle: &Path) -> Result<()> {
-        let paths = self.paths();
+        let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let (proved, _banner) = self.open(bundle, &state)?;
         let findings = self.findings(&proved, &state, &paths)?;
@@ -270,7 +272,7 @@ impl Cli {
     }
 
     fn plan(&self, bundle: &Path) -> Result<()> {
-        let paths = self.paths();
+        let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let (proved, _banner) = self.open(bundle, &state)?;
         let plan = Plan::make(&proved, &state, &paths, &HostFacts::read(Path::new("/"))?)?;
@@ -278,7 +280,7 @@ impl Cli {
     }
 
     fn install(&self, bundle: &Path, deadline: Duration) -> Result<()> {
-        let paths = self.paths();
+        let paths = self.paths()?;
         let _lock = Lock::take(&paths.lock(), "install")?;
         let mut state = State::open(&paths.database())?;
         let (proved, _banner) = self.open(bundle, &state)?;
@@ -309,7 +311,7 @@ impl Cli {
     }
 
     fn status(&self) -> Result<()> {
-        let paths = self.paths();
+        let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let report = status::read(&state, &paths, &HostFacts::read(Path::new("/"))?)?;
         let _banner = report.marking().map(|marking| Banner::open(&marking, self.no_color));
@@ -322,7 +324,7 @@ impl Cli {
     }
 
     fn history(&self, limit: u32) -> Result<()> {
-        let state = State::open(&self.paths().database())?;
+        let state = State::open(&self.paths()?.database())?;
         let entries = state.history(limit)?;
         if self.json {
             return print_json(&serde_json::json!(entries.iter().map(|e| serde_json::json!({
@@ -339,7 +341,7 @@ impl Cli {
     }
 
     fn uninstall(&self, product: &str, with_data: bool) -> Result<()> {
-        let paths = self.paths();
+        let paths = self.paths()?;
         let _lock = Lock::take(&paths.lock(), "uninstall")?;
         let mut state = State::open(&paths.database())?;
         self.confirm(if with_data { "Remove the platform and its data?" } else { "Remove the platform?" })?;

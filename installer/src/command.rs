@@ -93,6 +93,8 @@ impl Command {
         for (name, value) in &self.env {
             command.env(name, value);
         }
+        // A group of its own, so that the deadline reaches what the program starts too.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::ProgramMissing { program: self.program.clone() }.into(),
             _ => Error::io(self.program.clone(), e),
@@ -126,7 +128,8 @@ impl Command {
             }
             if started.elapsed() >= self.deadline {
                 // It may have ended in this moment; either way it is waited for.
-                drop(child.kill());
+                let group = i32::try_from(child.id()).unwrap_or(i32::MAX);
+                let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
                 child.wait().map_err(|e| Error::io(self.program.clone(), e))?;
                 return Err(ErrorKind::ChildTimeout { program: self.shown(), seconds: self.deadline.as_secs() }.into());
             }
@@ -183,7 +186,9 @@ mod tests {
 
     #[test]
     fn a_child_that_hangs_is_ended() {
-        let error = Command::new("sleep").arg("60").deadline(Duration::from_millis(50)).run().unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::ChildTimeout { .. }));
+        for script in ["sleep 60", "sleep 60 & sleep 60"] {
+            let error = Command::new("sh").args(["-c", script]).deadline(Duration::from_millis(50)).run().unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::ChildTimeout { .. }), "{script}");
+        }
     }
 }

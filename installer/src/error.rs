@@ -173,13 +173,13 @@ pub enum ErrorKind {
         product: String,
     },
     /// Failed and taken back: what ran before runs again.
-    #[error("failed, and everything was taken back: {source}")]
+    #[error("failed, and everything was taken back: what ran before runs again")]
     RolledBack {
         /// Why it failed.
         source: Box<Error>,
     },
     /// Failed, and taking back failed too.
-    #[error("failed: {source}; and not everything could be taken back: {trouble}")]
+    #[error("failed, and not everything could be taken back: {trouble}")]
     NeedsOperator {
         /// Why it failed.
         source: Box<Error>,

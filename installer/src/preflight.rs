@@ -226,7 +226,7 @@ fn engine(question: &Question<'_>, podman: Option<&Podman>) -> Vec<Finding> {
     let Some(podman) = podman else {
         let carried = question.manifest.runtime.iter().any(|set| set.os == question.host.os);
         let found =
-            format!("none; the bundle {} one for {}", if carried { "carries" } else { "carries no" }, question.host.os);
+            format!("none; the bundle carries {} for {}", if carried { "one" } else { "none" }, question.host.os);
         return vec![finding("engine", must(carried), found, "podman", advice)];
     };
     let mut findings = vec![finding(

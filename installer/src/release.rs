@@ -20,6 +20,8 @@ pub struct Workload {
     pub yaml: String,
     /// Volume claims.
     pub volumes: Vec<String>,
+    /// ConfigMaps; podman keeps each as a volume of that name.
+    pub config_maps: Vec<String>,
     /// Pods.
     pub pods: Vec<Pod>,
 }
@@ -64,6 +66,8 @@ pub struct WorkloadFile {
     pub path: PathBuf,
     /// Its pods' names.
     pub pods: Vec<String>,
+    /// Its ConfigMaps' names.
+    pub config_maps: Vec<String>,
 }
 
 impl Release {
@@ -142,6 +146,7 @@ impl Release {
             name: workload.name.clone(),
             path: folder.join(format!("{}.yaml", workload.name)),
             pods: workload.pods.iter().map(|pod| pod.name.clone()).collect(),
+            config_maps: workload.config_maps.clone(),
         };
         self.workloads.iter().map(file).collect()
     }
@@ -151,7 +156,13 @@ impl Workload {
     /// Parses a workload's documents.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let refuse = |why: String| Error::from(ErrorKind::Workload { workload: name.to_owned(), why });
-        let mut workload = Self { name: name.to_owned(), yaml: String::new(), volumes: Vec::new(), pods: Vec::new() };
+        let mut workload = Self {
+            name: name.to_owned(),
+            yaml: String::new(),
+            volumes: Vec::new(),
+            config_maps: Vec::new(),
+            pods: Vec::new(),
+        };
         for document in serde_yaml::Deserializer::from_str(text) {
             let value = Value::deserialize(document).map_err(|e| refuse(e.to_string()))?;
             if value.is_null() {
@@ -165,7 +176,7 @@ impl Workload {
                     workload.volumes.push(object.to_owned());
                     continue;
                 }
-                Some("ConfigMap") => {}
+                Some("ConfigMap") => workload.config_maps.push(object.to_owned()),
                 Some("Pod") => workload.pods.push(pod(object, at(&value, &["spec"])).map_err(&refuse)?),
                 // podman names a Deployment's pod `NAME-pod` (seen with 5.4).
                 Some("Deployment") => {
@@ -189,12 +200,26 @@ impl Workload {
 fn pod(name: &str, spec: Option<&Value>) -> std::result::Result<Pod, String> {
     let spec = spec.ok_or_else(|| format!("pod {name} has no spec"))?;
     let mut parsed = Pod { name: name.to_owned(), containers: Vec::new(), ports: Vec::new() };
-    if text_at(spec, &["hostNetwork"]).is_some() || at(spec, &["hostNetwork"]).and_then(Value::as_bool) == Some(true) {
-        return Err(format!("pod {name} asks for the host's network"));
+    // A pinned image is no reason to hand it the host: what would is refused by name.
+    for reach in ["hostNetwork", "hostPID", "hostIPC"] {
+        if at(spec, &[reach]).is_some_and(|value| value.as_bool() != Some(false)) {
+            return Err(format!("pod {name} asks for {reach}"));
+        }
+    }
+    if at(spec, &["initContainers"]).is_some() {
+        return Err(format!("pod {name} has initContainers, which this version does not run"));
+    }
+    for volume in at(spec, &["volumes"]).and_then(Value::as_sequence).into_iter().flatten() {
+        if at(volume, &["hostPath"]).is_some() {
+            return Err(format!("pod {name} mounts a path of the host"));
+        }
     }
     for container in at(spec, &["containers"]).and_then(Value::as_sequence).into_iter().flatten() {
         let own = text_at(container, &["name"]).ok_or_else(|| format!("pod {name} has a container without a name"))?;
         let image = text_at(container, &["image"]).ok_or_else(|| format!("container {own} has no image"))?;
+        if at(container, &["securityContext", "privileged"]).is_some_and(|value| value.as_bool() != Some(false)) {
+            return Err(format!("container {own} asks to be privileged"));
+        }
         let period = |probe: &Value| at(probe, &["periodSeconds"]).and_then(Value::as_u64).unwrap_or(10);
         parsed.containers.push(Container {
             name: format!("{name}-{own}"),
@@ -258,6 +283,10 @@ spec:
             "kind: Pod\nmetadata: {name: x}",
             "a: [",
             "kind: Pod\nmetadata: {name: x}\nspec: {hostNetwork: true, containers: []}",
+            "kind: Pod\nmetadata: {name: x}\nspec: {hostPID: true, containers: []}",
+            "kind: Pod\nmetadata: {name: x}\nspec: {initContainers: [], containers: []}",
+            "kind: Pod\nmetadata: {name: x}\nspec: {containers: [], volumes: [{name: v, hostPath: {path: /}}]}",
+            "kind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: c, image: i, securityContext: {privileged: true}}]}",
         ] {
             assert!(matches!(Workload::parse("w", bad).unwrap_err().kind(), ErrorKind::Workload { .. }), "{bad}");
         }

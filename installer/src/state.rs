@@ -289,6 +289,16 @@ impl State {
         self.active_generations()?.iter().map(Generation::parse).collect()
     }
 
+    /// Manifests of all generations of a product, whatever became of them.
+    pub fn manifests_of(&self, product: &str) -> Result<Vec<Manifest>> {
+        let what = sql("read the generations");
+        let mut statement =
+            self.db.prepare("SELECT DISTINCT manifest FROM generations WHERE product = ?1").map_err(&what)?;
+        let rows = statement.query_map([product], |row| row.get::<_, Vec<u8>>(0)).map_err(&what)?;
+        let bytes: Vec<Vec<u8>> = rows.collect::<rusqlite::Result<_>>().map_err(&what)?;
+        bytes.iter().map(|bytes| Ok(bundle_format::manifest::parse(bytes)?)).collect()
+    }
+
     /// Journals that a step begins.
     pub fn step_started(&mut self, generation: i64, ordinal: i64, name: &str, now: &Timestamp) -> Result<()> {
         let insert = "INSERT INTO steps VALUES (?1, ?2, ?3, 'started', ?4, NULL)";

@@ -46,12 +46,13 @@ pub fn uninstall(
     let kept = state.kept_manifests()?;
     let used: std::collections::BTreeSet<_> =
         kept.iter().flat_map(|manifest| manifest.blob_sizes().into_keys()).collect();
-    for image in &manifest.images {
+    // Former releases of the product go too: their images and blobs served only to go back to them.
+    for image in state.manifests_of(product)?.iter().flat_map(|manifest| &manifest.images) {
         if !kept.iter().any(|other| other.images.iter().any(|i| i.reference() == image.reference())) {
             podman.remove_image(&image.reference())?;
         }
     }
-    for digest in manifest.blob_sizes().keys().filter(|digest| !used.contains(digest)) {
+    for digest in store.list()?.difference(&used) {
         store.remove(digest)?;
     }
     store.write_index(&kept.iter().collect::<Vec<_>>())?;

@@ -15,6 +15,7 @@
 pub mod bundle;
 pub mod keys;
 pub mod law;
+pub mod site;
 pub mod ustar;
 
 pub use bundle::{Draft, Sealed, prove, prove_with};

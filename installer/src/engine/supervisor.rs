@@ -111,7 +111,7 @@ impl Supervisor {
         for pod in &workload.pods {
             podman.call(["pod", "rm", "--force", "--ignore", pod]).deadline(START).run()?;
         }
-        Ok(())
+        workload.config_maps.iter().try_for_each(|name| podman.remove_volume(name))
     }
 }
 
@@ -194,7 +194,12 @@ mod tests {
 
     #[test]
     fn units_name_the_yaml_the_network_and_a_limit() {
-        let workload = WorkloadFile { name: "web".into(), path: "/s/web.yaml".into(), pods: vec!["web".into()] };
+        let workload = WorkloadFile {
+            name: "web".into(),
+            path: "/s/web.yaml".into(),
+            pods: vec!["web".into()],
+            config_maps: vec![],
+        };
         for text in [quadlet("p", "net", &workload), plain_unit("p", "net", &workload)] {
             for part in [
                 "/s/web.yaml",

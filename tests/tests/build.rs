@@ -1,0 +1,115 @@
+//! The low side as a pipeline uses it: reproducible bytes, clear refusals, and a bundle that stock
+//! tools can check.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::path::Path;
+
+use system_tests::site::Site;
+
+fn verify_by_hand(site: &Site, bundle: &str, k: &str) -> i32 {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/isso/verify-by-hand.sh").display().to_string();
+    let keys = ["keys/alice.minisign.pub", "keys/bob.minisign.pub", "keys/carol.minisign.pub"];
+    let said = site.tool("sh", &[&[script.as_str(), bundle, k], &keys[..]].concat());
+    if said.code > 1 {
+        panic!("{}\n{}", said.out, said.err);
+    }
+    said.code
+}
+
+#[test]
+fn two_builds_in_two_folders_at_two_times_are_the_same_bytes() {
+    let (here, there) = (Site::new(18201), Site::new(18201));
+    here.release(1, Site::GOOD, |text| text);
+    here.builder(&["pin", "release/r.yaml"]).expect(0);
+    // The release, its lock and the root travel; nothing else does.
+    for file in ["release/r.yaml", "release/r.lock.yaml", "release/web.yaml", "root-1.json"] {
+        std::fs::copy(here.path(file), there.path(file)).unwrap();
+    }
+    here.builder(&["build", "release/r.yaml", "--root", "root-1.json", "--out", "b.tar"]).expect(0);
+    let later = ["--tmpdir", "keys", "build", "release/r.yaml", "--root", "root-1.json", "--out", "high/elsewhere.tar"];
+    // Another clock, another time zone, another umask would show here if they could get in.
+    let shell = format!("umask 077; TZ=Asia/Tokyo exec faketime '2031-05-05 05:05:05' \"$0\" {}", later.join(" "));
+    let builder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("bundle-builder");
+    there.tool("sh", &["-c", &shell, &builder.display().to_string()]).expect(0);
+    let (one, two) =
+        (std::fs::read(here.path("b.tar")).unwrap(), std::fs::read(there.path("high/elsewhere.tar")).unwrap());
+    assert!(one == two, "the bytes differ: {} and {}", one.len(), two.len());
+}
+
+#[test]
+fn signing_leaves_the_signed_bytes_and_stock_tools_agree() {
+    let site = Site::new(18202);
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("unsigned.tar", &[]);
+    site.bundle("signed.tar", &["alice", "carol"]);
+    let packs = |bundle: &str| {
+        let listed = site.tool("tar", &["-tf", bundle]).expect(0).out;
+        let names: Vec<&str> = listed.lines().filter(|name| !name.starts_with("signatures/")).collect();
+        let all = [&["-xOf", bundle][..], &names].concat();
+        site.tool("tar", &all).expect(0).out
+    };
+    assert_eq!(packs("unsigned.tar"), packs("signed.tar"));
+    assert_eq!(verify_by_hand(&site, "signed.tar", "2"), 0);
+    assert_eq!(verify_by_hand(&site, "signed.tar", "3"), 1);
+    assert_eq!(verify_by_hand(&site, "unsigned.tar", "2"), 1);
+    let mut bytes = std::fs::read(site.path("signed.tar")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(site.path("flipped.tar"), bytes).unwrap();
+    assert_eq!(verify_by_hand(&site, "flipped.tar", "2"), 1);
+}
+
+#[test]
+fn unknown_fields_edited_releases_and_moved_tags_are_refused() {
+    let site = Site::new(18203);
+    site.release(1, Site::GOOD, |text| text + "surprise: true\n");
+    let said = site.builder(&["pin", "release/r.yaml"]).expect(2);
+    assert!(said.err.contains("surprise"), "{}", said.err);
+    let build = ["build", "release/r.yaml", "--root", "root-1.json", "--out", "b.tar"];
+    site.release(1, Site::GOOD, |text| text);
+    let said = site.builder(&build).expect(2);
+    assert!(said.err.contains("there is no lock"), "{}", said.err);
+    site.builder(&["pin", "release/r.yaml"]).expect(0);
+    site.release(2, Site::GOOD, |text| text);
+    let said = site.builder(&build).expect(2);
+    assert!(said.err.contains("does not belong to the release"), "{}", said.err);
+    let lock = std::fs::read_to_string(site.path("release/r.lock.yaml")).unwrap();
+    site.builder(&["pin", "release/r.yaml"]).expect(0);
+    let lock_now = std::fs::read_to_string(site.path("release/r.lock.yaml")).unwrap();
+    assert_ne!(lock, lock_now);
+    std::fs::write(site.path("release/r.lock.yaml"), lock_now + "more: 1\n").unwrap();
+    site.builder(&build).expect(2);
+    assert!(!site.path("b.tar").exists(), "nothing is written by a refused build");
+}
+
+#[test]
+fn a_signer_outside_the_root_cannot_sign() {
+    let site = Site::new(18204);
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("b.tar", &[]);
+    let before = std::fs::read(site.path("b.tar")).unwrap();
+    std::fs::write(site.path("keys/mallory.pass"), "TEST passphrase of mallory\n").unwrap();
+    site.builder(&["keygen", "--name", "mallory", "--out", "keys", "--passphrase-file", "keys/mallory.pass"]).expect(0);
+    let said =
+        site.builder(&["sign", "b.tar", "--key", "keys/mallory", "--passphrase-file", "keys/mallory.pass"]).expect(4);
+    assert!(said.err.contains("does not hold the release role"), "{}", said.err);
+    let wrong = site.builder(&["sign", "b.tar", "--key", "keys/alice", "--passphrase-file", "keys/bob.pass"]).expect(2);
+    assert!(wrong.err.contains("the passphrase does not open it"), "{}", wrong.err);
+    assert_eq!(std::fs::read(site.path("b.tar")).unwrap(), before);
+}
+
+#[test]
+fn inspect_shows_a_claim_and_calls_it_one() {
+    let site = Site::new(18205);
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("b.tar", &["alice"]);
+    let said = site.builder(&["inspect", "b.tar"]).expect(0);
+    assert!(said.out.contains("nothing of it is verified here"), "{}", said.out);
+    assert_eq!((said.err.lines().next(), said.err.lines().last()), (Some("UNCLASSIFIED"), Some("UNCLASSIFIED")));
+    for view in ["images", "files", "runtime", "packs", "signatures"] {
+        site.builder(&["inspect", "b.tar", view]).expect(0);
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&site.builder(&["--json", "inspect", "b.tar"]).expect(0).out).unwrap();
+    assert_eq!(json["verified"], false);
+}

@@ -1,0 +1,231 @@
+//! The whole way on this machine: the real programs, the real engine, real images. Each test has a
+//! site of its own; they share the machine's network stack, so they run one after the other.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use system_tests::site::Site;
+
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn machine() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn same(text: String) -> String {
+    text
+}
+
+#[test]
+fn installs_updates_refuses_older_and_leaves_nothing() {
+    let _machine = machine();
+    let site = Site::new(18101);
+    site.release(1, Site::GOOD, same);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.release(2, Site::GOOD, same);
+    site.bundle("two.tar", &["bob", "carol"]);
+    site.trust();
+
+    let plan = site.installer(&["plan", "one.tar"]).expect(0);
+    assert!(plan.out.contains("from nothing to 1.0"), "{}", plan.out);
+    assert_eq!(plan.err.lines().next(), Some("UNCLASSIFIED"), "the marking comes first");
+    assert_eq!(plan.err.lines().last(), Some("UNCLASSIFIED"), "and last");
+    site.installer(&["install", "one.tar"]).expect(2); // no terminal and no --yes: not a question, a refusal
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    assert!(site.answers(), "the port is open");
+    site.podman(&["exec", &format!("{}-web", site.name()), "sh", "-c", "echo kept > /data/file"]);
+    let status = site.installer(&["--json", "status"]).expect(0);
+    let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    assert_eq!(status["products"][0]["healthy"], true);
+    assert_eq!(status["products"][0]["sequence"], 1);
+    let again = site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    assert!(again.out.contains("nothing was changed"), "{}", again.out);
+
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    assert!(site.answers());
+    let older = site.installer(&["--yes", "install", "one.tar"]).expect(5);
+    assert!(older.err.contains("below the floor 2"), "{}", older.err);
+    let history = site.installer(&["history"]).expect(0).out;
+    assert_eq!(history.matches("install ").count(), 2, "{history}");
+
+    // A stored blob that rots is noticed and mended by installing again.
+    site.installer(&["--yes", "uninstall", "--product", &site.name()]).expect(0);
+    assert!(!site.answers());
+    assert_ne!(site.podman(&["volume", "ls", "-q"]).expect(0).out, "", "data is kept unless asked");
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.assert_nothing_left();
+    site.installer(&["--yes", "uninstall", "--product", &site.name()]).expect(2);
+}
+
+#[test]
+fn a_platform_that_never_gets_healthy_is_taken_back() {
+    let _machine = machine();
+    let site = Site::new(18102);
+    site.trust();
+    site.release(1, Site::BAD, same);
+    site.bundle("bad.tar", &["alice", "bob"]);
+    let failed = site.installer(&["--yes", "install", "bad.tar", "--health-timeout", "6"]).expect(7);
+    assert!(failed.err.contains("its log: ") && failed.err.contains("t18102-web"), "{}", failed.err);
+    assert!(site.path("high/state/logs/t18102-web.log").exists(), "the log is kept");
+    site.assert_nothing_left();
+
+    // With a release that runs: it runs again afterwards, and its floor stands.
+    site.release(2, Site::GOOD, same);
+    site.bundle("good.tar", &["alice", "bob"]);
+    site.installer(&["--yes", "install", "good.tar"]).expect(0);
+    site.release(3, Site::BAD, same);
+    site.bundle("bad.tar", &["alice", "bob"]);
+    site.installer(&["--yes", "install", "bad.tar", "--health-timeout", "6"]).expect(7);
+    assert!(site.answers(), "the former release runs again");
+    let status: serde_json::Value = serde_json::from_str(&site.installer(&["--json", "status"]).expect(0).out).unwrap();
+    assert_eq!((&status["products"][0]["sequence"], &status["products"][0]["floor"]), (&2.into(), &2.into()));
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.assert_nothing_left();
+}
+
+#[test]
+fn what_is_not_trusted_or_damaged_changes_nothing() {
+    let _machine = machine();
+    let site = Site::new(18103);
+    site.release(1, Site::GOOD, same);
+    site.bundle("good.tar", &["alice", "carol"]);
+    site.bundle("one-signer.tar", &["alice"]);
+    site.bundle("unsigned.tar", &[]);
+    let refused = site.installer(&["--yes", "install", "good.tar"]).expect(4);
+    assert!(refused.err.contains("no trust root"), "{}", refused.err);
+    site.installer(&["trust", "init", "root-1.json", "--fingerprint", &"a".repeat(96)]).expect(4);
+    site.trust();
+    site.installer(&["trust", "init", "root-1.json", "--fingerprint", &site.fingerprint()]).expect(4);
+    for (bundle, act) in [("one-signer.tar", "verify"), ("unsigned.tar", "verify"), ("one-signer.tar", "preflight")] {
+        let said = site.installer(&[act, bundle]).expect(4);
+        assert!(said.err.contains("needs 2 distinct ed25519 keys"), "{}", said.err);
+    }
+    site.installer(&["--yes", "install", "one-signer.tar"]).expect(4);
+
+    let other = Site::new(18104);
+    other.release(1, Site::GOOD, same);
+    other.bundle("other.tar", &["alice", "bob"]);
+    std::fs::copy(other.path("other.tar"), site.path("other.tar")).unwrap();
+    let stranger = site.installer(&["--yes", "install", "other.tar"]).expect(4);
+    assert!(stranger.err.contains("root version 1: expected SHA-384"), "{}", stranger.err);
+
+    // A flipped bit in the last frame: found while it streams into the store, and taken back.
+    let good = std::fs::read(site.path("good.tar")).unwrap();
+    let mut flipped = good.clone();
+    let at = flipped.len() - 5000;
+    flipped[at] ^= 4;
+    std::fs::write(site.path("flipped.tar"), &flipped).unwrap();
+    std::fs::write(site.path("cut.tar"), &good[..good.len() / 2]).unwrap();
+    for (bundle, word) in [("flipped.tar", "SHA-384 differs"), ("cut.tar", "the input ends early")] {
+        site.installer(&["verify", bundle]).expect(3);
+        let said = site.installer(&["--yes", "install", bundle]).expect(3);
+        assert!(said.err.contains(word), "{bundle}: {}", said.err);
+    }
+    site.tool("mkfifo", &["fifo.tar"]).expect(0);
+    std::fs::File::options().read(true).write(true).open(site.path("fifo.tar")).map(drop).unwrap();
+    site.assert_nothing_left();
+    site.installer(&["verify", "good.tar"]).expect(0);
+    let history = site.installer(&["history"]).expect(0).out;
+    assert!(!history.contains("  ok      t18103"), "{history}");
+}
+
+#[test]
+fn policy_refuses_marking_platform_and_age() {
+    let _machine = machine();
+    let site = Site::new(18105);
+    site.trust();
+    for (bundle, from, to, word) in [
+        ("secret.tar", "marking: UNCLASSIFIED", "marking: SECRET//NOFORN", "above the site's accreditation"),
+        ("arm.tar", "platform: linux/amd64", "platform: linux/arm64", ""),
+        ("old.tar", "title:", "expires: \"2020-01-01T00:00:00Z\"\ntitle:", "expired at 2020"),
+    ] {
+        site.release(1, Site::GOOD, |text| text.replace(from, to));
+        if word.is_empty() {
+            // The image is for another platform: the low side says so already.
+            site.builder(&["pin", "release/r.yaml"]).expect(5);
+            continue;
+        }
+        site.bundle(bundle, &["alice", "bob"]);
+        for act in [&["verify", bundle][..], &["--yes", "install", bundle]] {
+            let said = site.installer(act).expect(5);
+            assert!(said.err.contains(word), "{}", said.err);
+        }
+    }
+    site.assert_nothing_left();
+}
+
+#[test]
+fn an_unfit_machine_is_left_alone() {
+    let _machine = machine();
+    let site = Site::new(18106);
+    site.release(1, Site::GOOD, same);
+    site.bundle("b.tar", &["alice", "bob"]);
+    site.trust();
+
+    // A busy port.
+    let busy = std::net::TcpListener::bind(("127.0.0.1", site.port)).unwrap();
+    let said = site.installer(&["--yes", "install", "b.tar"]).expect(6);
+    assert!(said.err.contains("127.0.0.1:18106") && said.err.contains("port"), "{}", said.err);
+    drop(busy);
+    // No engine on the machine and none in the bundle.
+    std::fs::create_dir(site.path("empty")).unwrap();
+    let empty = site.path("empty").display().to_string();
+    let said = site.installer_env(&["--yes", "install", "b.tar"], &[("PATH", &empty)]).expect(6);
+    assert!(said.err.contains("carries none for"), "{}", said.err);
+    // More memory than there is.
+    site.release(1, Site::GOOD, |text| text.replace("memory_mib: 16", "memory_mib: 99999999"));
+    site.bundle("large.tar", &["alice", "bob"]);
+    let said = site.installer(&["--json", "preflight", "large.tar"]).expect(6);
+    let findings: serde_json::Value = serde_json::from_str(said.out.lines().next().unwrap()).unwrap();
+    let memory = findings["findings"].as_array().unwrap().iter().find(|f| f["name"] == "memory").unwrap();
+    assert_eq!(memory["severity"], "fail");
+    // The disk fills in the middle: the second reservation of space fails as the kernel would.
+    let full = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=2+"];
+    let said = site.installer_under("strace", &full, &["--yes", "install", "b.tar"]).expect(6);
+    assert!(said.err.contains("no space left"), "{}", said.err);
+    site.assert_nothing_left();
+    // Another installer at work.
+    let lock =
+        std::fs::File::options().create(true).truncate(false).write(true).open(site.path("high/state/lock")).unwrap();
+    lock.lock().unwrap();
+    let said = site.installer(&["--yes", "install", "b.tar"]).expect(6);
+    assert!(said.err.contains("another installer holds the lock"), "{}", said.err);
+    drop(lock);
+    site.assert_nothing_left();
+    // And after all of that the same machine takes the bundle.
+    site.installer(&["--yes", "install", "b.tar"]).expect(0);
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.assert_nothing_left();
+}
+
+#[test]
+fn verifying_and_installing_connect_to_nothing_but_this_machine() {
+    let _machine = machine();
+    let site = Site::new(18107);
+    site.release(1, Site::GOOD, same);
+    site.bundle("b.tar", &["alice", "bob"]);
+    site.trust();
+    // Children are let go when they become another program: containers outlive the installer, and the
+    // tracer would wait for them.
+    let trace = ["-f", "-qq", "-b", "execve", "-o", "trace", "-e", "trace=connect,sendto"];
+    site.installer_under("strace", &trace, &["verify", "b.tar"]).expect(0);
+    assert!(
+        !std::fs::read_to_string(site.path("trace")).unwrap().contains("AF_INET"),
+        "verify opens no connection at all"
+    );
+    site.installer_under("strace", &trace, &["--yes", "install", "b.tar"]).expect(0);
+    let lines = std::fs::read_to_string(site.path("trace")).unwrap();
+    let elsewhere: Vec<&str> = lines
+        .lines()
+        .filter(|line| {
+            line.contains("AF_INET") && !line.contains("inet_addr(\"127.0.0.1\")") && !line.contains("\"::1\"")
+        })
+        .collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:#?}");
+    assert!(
+        lines.contains("AF_INET"),
+        "the installer wakes its own registry over loopback, so the filter sees something"
+    );
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+}
