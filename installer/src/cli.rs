@@ -21,6 +21,7 @@ use crate::preflight::{self, Finding, Question};
 use crate::progress::Progress;
 use crate::proof::{ProvedBundle, SitePolicy};
 use crate::state::State;
+use crate::store::{Store, StoreSink};
 use crate::{status, trust};
 
 /// Proves, plans and installs Lockgate bundles on the isolated side.
@@ -82,6 +83,14 @@ enum Command {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+    /// Proves a bundle into a store of its own (an OCI image layout) and starts nothing.
+    Import {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Folder of the store.
+        #[arg(long)]
+        store: PathBuf,
+    },
     /// Takes a product off this machine.
     Uninstall {
         /// The product.
@@ -137,6 +146,7 @@ impl Cli {
             Command::Install { bundle, health_timeout } => self.install(bundle, Duration::from_secs(*health_timeout)),
             Command::Status => self.status(),
             Command::History { limit } => self.history(*limit),
+            Command::Import { bundle, store } => self.import(bundle, store),
             Command::Uninstall { product, with_data } => self.uninstall(product, *with_data),
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();
@@ -243,32 +253,40 @@ impl Cli {
         print(&lines)
     }
 
+    fn import(&self, bundle: &Path, folder: &Path) -> Result<()> {
+        let state = State::open(&self.paths()?.database())?;
+        let (proved, _banner) = self.open(bundle, &state)?;
+        let _lock = Lock::take(&folder.join("lock"), "import")?;
+        let store = Store::open(folder)?;
+        let mut progress = Progress::new("import", proved.manifest().stored_size(), self.json);
+        let mut sink = StoreSink::new(&store);
+        let unpacked = proved.unpack(&mut sink, &mut |bytes| progress.add(bytes));
+        progress.finish();
+        let added = sink.added().to_vec();
+        let verified = match unpacked {
+            Ok(verified) => verified,
+            Err(error) => {
+                // Proved blobs of a bundle that is damaged further on are no use to anybody.
+                added.iter().try_for_each(|digest| store.remove(digest))?;
+                return Err(error);
+            }
+        };
+        store.sync()?;
+        store.write_index(&[verified.manifest()])?;
+        print(&[format!("imported {} blobs into {}", added.len(), folder.display())])
+    }
+
     fn preflight(&self, bundle: &Path) -> Result<()> {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let (proved, _banner) = self.open(bundle, &state)?;
-        let findings = self.findings(&proved, &state, &paths)?;
+        let findings = findings(&proved, &state, &paths)?;
         if self.json {
             print_json(&preflight::to_json(&findings))?;
         } else {
             print(&preflight::lines(&findings))?;
         }
         preflight::refuse_unfit(&findings)
-    }
-
-    fn findings(&self, proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
-        let host = HostFacts::read(Path::new("/"))?;
-        let held = status::ports_held(state, paths, &proved.manifest().product)?;
-        let floor = state.time_floor()?;
-        preflight::preflight(&Question {
-            manifest: proved.manifest(),
-            release: &proved.peek_release()?,
-            host: &host,
-            paths,
-            held: &held,
-            clock: &clock(),
-            floor: floor.as_ref(),
-        })
     }
 
     fn plan(&self, bundle: &Path) -> Result<()> {
@@ -287,7 +305,7 @@ impl Cli {
         let host = HostFacts::read(Path::new("/"))?;
         let plan = Plan::make(&proved, &state, &paths, &host)?;
         if !plan.is_noop() {
-            let findings = self.findings(&proved, &state, &paths)?;
+            let findings = findings(&proved, &state, &paths)?;
             if !self.json {
                 print(&preflight::lines(&findings))?;
             }
@@ -316,9 +334,9 @@ impl Cli {
         let report = status::read(&state, &paths, &HostFacts::read(Path::new("/"))?)?;
         let _banner = report.marking().map(|marking| Banner::open(&marking, self.no_color));
         if self.json {
-            print_json(&report.to_json())?
+            print_json(&report.to_json())?;
         } else {
-            print(&report.lines())?
+            print(&report.lines())?;
         }
         report.refuse_unhealthy()
     }
@@ -369,6 +387,21 @@ impl Cli {
             Err(ErrorKind::Usage { why: "not confirmed; nothing was changed".into() }.into())
         }
     }
+}
+
+fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
+    let host = HostFacts::read(Path::new("/"))?;
+    let held = status::ports_held(state, paths, &proved.manifest().product)?;
+    let floor = state.time_floor()?;
+    preflight::preflight(&Question {
+        manifest: proved.manifest(),
+        release: &proved.peek_release()?,
+        host: &host,
+        paths,
+        held: &held,
+        clock: &clock(),
+        floor: floor.as_ref(),
+    })
 }
 
 /// Shows an installation's steps on standard error.

@@ -188,7 +188,7 @@ impl Installation<'_> {
         self.report.note(&format!("installing {} from the bundle", set.install.join(", ")));
         made.push(Made::Packages(runtime::packages()?));
         runtime::install_runtime(set, store, &self.paths.scratch())?;
-        Ok(Podman::detect(self.paths, self.host)?.ok_or_else(|| self.no_engine())?)
+        Podman::detect(self.paths, self.host)?.ok_or_else(|| self.no_engine())
     }
 
     fn pull(&mut self, podman: &Podman, manifest: &Manifest, store: &Store, made: &mut Vec<Made>) -> Result<()> {

@@ -23,7 +23,7 @@ impl Paths {
     /// The same, with short-lived files elsewhere.
     #[must_use]
     pub fn with_scratch(mut self, folder: &Path) -> Self {
-        self.scratch = folder.to_owned();
+        self.scratch = PathBuf::from(folder);
         self
     }
 

@@ -53,10 +53,10 @@ impl Plan {
             }
             steps.extend(manifest.workloads.iter().map(|workload| format!("start {}", workload.name)));
             steps.push("wait until every probe is healthy and every running digest is the signed one".into());
-            let way = podman
-                .as_ref()
-                .map_or("by systemd where it is there", |podman| Supervisor::choose(host, podman).describe());
-            steps.push(format!("commit; kept up by {way}"));
+            let way = podman.as_ref().map_or("by systemd where it is there, otherwise by the engine alone", |podman| {
+                Supervisor::choose(host, podman).describe()
+            });
+            steps.push(format!("commit; kept up: {way}"));
         }
         let from = active.map(|active| format!("{} (sequence {})", active.release, active.sequence));
         let to = format!("{} (sequence {})", manifest.release, manifest.sequence);

@@ -20,7 +20,7 @@ pub struct Workload {
     pub yaml: String,
     /// Volume claims.
     pub volumes: Vec<String>,
-    /// ConfigMaps; podman keeps each as a volume of that name.
+    /// `ConfigMaps`; podman keeps each as a volume of that name.
     pub config_maps: Vec<String>,
     /// Pods.
     pub pods: Vec<Pod>,
@@ -66,7 +66,7 @@ pub struct WorkloadFile {
     pub path: PathBuf,
     /// Its pods' names.
     pub pods: Vec<String>,
-    /// Its ConfigMaps' names.
+    /// Its `ConfigMaps`' names.
     pub config_maps: Vec<String>,
 }
 

@@ -44,7 +44,8 @@ outside_up() {
     ip -n $outside_ns link set eth0 up
     ip -n $outside_ns link set lo up
     ip -n $outside_ns route add default via 198.51.100.1
-    ip netns exec $outside_ns busybox httpd -f -p $outside_ip:8080 -h /var/empty &
+    mkdir -p "$demo/outside"
+    ip netns exec $outside_ns busybox httpd -f -p $outside_ip:8080 -h "$demo/outside" &
 }
 
 up() {

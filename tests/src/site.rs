@@ -24,6 +24,7 @@ pub struct Said {
 impl Said {
     /// Asserts the exit code.
     #[track_caller]
+    #[allow(clippy::return_self_not_must_use, reason = "most callers want the assertion alone")]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
         self

@@ -128,7 +128,7 @@ pass "the machine ended with 0"
 
 said() { grep -q -E "^BENCH\| $1" "$work/log"; }
 expect() { if said "$1"; then pass "$2"; else fail "$2 (no line: $1)"; fi; }
-[ "$(grep -c '^BENCH| NET ' "$work/log")" = 1 ] && said 'NET lo$' || fail "the machine has a network card"
+if [ "$(grep -c '^BENCH| NET ' "$work/log")" != 1 ] || ! said 'NET lo$'; then fail "the machine has a network card"; fi
 pass "no network card but lo"
 expect 'ENGINE none' "no engine before"
 expect 'STEP trust-wrong rc=4' "a wrong fingerprint is refused with 4"
