@@ -12,7 +12,7 @@ use signing_keys::{PublicSigner, Signer};
 use crate::collect::{collect, read_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::View;
-use crate::output::{Banner, Progress, passphrase};
+use crate::output::{Progress, open_banner, passphrase};
 use crate::pin::{PinOptions, ReleaseFile, pin};
 use crate::source::{AuthFiles, PlainHttp, RegistryOptions};
 use crate::{inspect, roots};
@@ -258,7 +258,7 @@ impl Cli {
 
     fn pin(&self, release: &Path, source: &SourceArgs) -> Result<()> {
         let file = ReleaseFile::read(release)?;
-        let _banner = Banner::open(&file.release.marking);
+        open_banner(&file.release.marking);
         let lock = pin(release, &PinOptions { registry: source.options(), created: now()? })?;
         if self.json {
             return print_json(&serde_json::json!({"lock": file.lock, "images": lock.images.len()}));
@@ -268,7 +268,7 @@ impl Cli {
 
     fn build(&self, release: &Path, out: &Path, roots: &[PathBuf], source: &SourceArgs) -> Result<()> {
         let file = ReleaseFile::read(release)?;
-        let _banner = Banner::open(&file.release.marking);
+        open_banner(&file.release.marking);
         let roots = roots.iter().map(|path| roots::read(path)).collect::<Result<Vec<_>>>()?;
         let collected = collect(&file, &read_lock(&file)?, &source.options())?;
         let total: u64 = collected.blobs.iter().map(|blob| blob.size).sum();
@@ -293,7 +293,7 @@ impl Cli {
     fn inspect(&self, bundle: &Path, view: View) -> Result<()> {
         let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
         let claim = inspect::read(BufReader::new(file))?;
-        let _banner = Banner::open(&claim.manifest.marking);
+        open_banner(&claim.manifest.marking);
         if self.json {
             return print_json(&serde_json::json!({"verified": false, "claimed_manifest": claim.manifest}));
         }
@@ -330,7 +330,7 @@ fn keygen(name: &str, out: &Path, args: &PassphraseArgs) -> Result<()> {
 fn sign(bundle: &Path, key: &KeyArgs) -> Result<()> {
     let io = |e| Error::io(bundle.display().to_string(), e);
     let claim = inspect::read(BufReader::new(File::open(bundle).map_err(io)?))?;
-    let _banner = Banner::open(&claim.manifest.marking);
+    open_banner(&claim.manifest.marking);
     let signer = open_key(key)?;
     let mut progress = Progress::new("sign", claim.manifest.stored_size());
     let envelope = crate::sign::sign(bundle, &signer, &mut |bytes| progress.add(bytes))?;

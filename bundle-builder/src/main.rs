@@ -8,7 +8,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let cli = bundle_builder::cli::Cli::parse();
-    match cli.run() {
+    let code = match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -20,5 +20,7 @@ fn main() -> ExitCode {
             eprintln!("what to do: {}", error.advice());
             ExitCode::from(error.class().exit_code())
         }
-    }
+    };
+    bundle_builder::output::close_banner();
+    code
 }

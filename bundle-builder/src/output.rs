@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bundle_format::marking::Marking;
@@ -9,28 +10,26 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The marking as the first line; the same line again when it is dropped.
-#[derive(Debug)]
-pub struct Banner(String);
+/// The line to be printed again at the end.
+static OPEN: Mutex<Option<String>> = Mutex::new(None);
 
-impl Banner {
-    /// Prints the marking. On standard error, so that `--json` output stays one document.
-    pub fn open(marking: &Marking) -> Self {
-        let banner = Self(marking.to_string());
-        banner.print();
-        banner
-    }
+/// Prints the marking as the first line. On standard error, so that `--json` output stays one document.
+pub fn open_banner(marking: &Marking) {
+    let text = marking.to_string();
+    print_banner(&text);
+    *OPEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+}
 
-    fn print(&self) {
-        // A closed standard error leaves nowhere to complain to.
-        drop(writeln!(std::io::stderr(), "{}", self.0));
+/// Prints the marking as the last line, if it was opened: after everything else, errors included.
+pub fn close_banner() {
+    if let Some(text) = OPEN.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        print_banner(&text);
     }
 }
 
-impl Drop for Banner {
-    fn drop(&mut self) {
-        self.print();
-    }
+fn print_banner(text: &str) {
+    // A closed standard error leaves nowhere to complain to.
+    drop(writeln!(std::io::stderr(), "{text}"));
 }
 
 /// Progress in bytes: a bar on a terminal, a plain line every two seconds off it.

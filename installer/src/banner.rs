@@ -1,35 +1,36 @@
 //! The marking as the first and the last line of a command.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use bundle_format::marking::{Level, Marking};
 
-/// Prints the marking when opened and again when dropped, on standard error, so that `--json`
-/// output stays one document. The text is always there; colour only adds to it.
-#[derive(Debug)]
-pub struct Banner {
-    line: String,
+/// The line to be printed again at the end.
+static OPEN: Mutex<Option<String>> = Mutex::new(None);
+
+/// Prints the marking as the first line. On standard error, so that `--json` output stays one
+/// document. The text is always there; colour only adds to it. Opening it again changes nothing.
+pub fn open(marking: &Marking, no_color: bool) {
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if open.is_some() {
+        return;
+    }
+    let colour = !no_color && std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+    let text = line(marking, colour.then(|| colours(marking.level())));
+    print(&text);
+    *open = Some(text);
 }
 
-impl Banner {
-    /// Opens the banner.
-    pub fn open(marking: &Marking, no_color: bool) -> Self {
-        let colour = !no_color && std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
-        let banner = Self { line: line(marking, colour.then(|| colours(marking.level()))) };
-        banner.print();
-        banner
-    }
-
-    fn print(&self) {
-        // A closed standard error leaves nowhere to complain to.
-        drop(writeln!(std::io::stderr(), "{}", self.line));
+/// Prints the marking as the last line, if it was opened: after everything else, errors included.
+pub fn close() {
+    if let Some(text) = OPEN.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        print(&text);
     }
 }
 
-impl Drop for Banner {
-    fn drop(&mut self) {
-        self.print();
-    }
+fn print(text: &str) {
+    // A closed standard error leaves nowhere to complain to.
+    drop(writeln!(std::io::stderr(), "{text}"));
 }
 
 fn line(marking: &Marking, colours: Option<&str>) -> String {

@@ -10,7 +10,7 @@ use bundle_format::text::{escaped, groups_of_four};
 use bundle_format::timestamp::Timestamp;
 use clap::{Parser, Subcommand};
 
-use crate::banner::Banner;
+use crate::banner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::install::{Installation, Outcome, Reporter};
@@ -206,9 +206,9 @@ impl Cli {
     }
 
     /// Proves the head and checks site policy; the banner is up from here on.
-    fn open(&self, bundle: &Path, state: &State) -> Result<(ProvedBundle, Banner)> {
+    fn open(&self, bundle: &Path, state: &State) -> Result<ProvedBundle> {
         let proved = ProvedBundle::open(bundle, &trust::required(state)?)?;
-        let banner = Banner::open(&proved.manifest().marking, self.no_color);
+        banner::open(&proved.manifest().marking, self.no_color);
         let product = &proved.manifest().product;
         let site = SitePolicy {
             accreditation: accreditation(state)?,
@@ -217,12 +217,12 @@ impl Cli {
             now: floor_time(state)?,
         };
         proved.check_policy(&site)?;
-        Ok((proved, banner))
+        Ok(proved)
     }
 
     fn verify(&self, bundle: &Path) -> Result<()> {
         let state = State::open(&self.paths()?.database())?;
-        let (proved, _banner) = self.open(bundle, &state)?;
+        let proved = self.open(bundle, &state)?;
         let mut progress = Progress::new("verify", proved.manifest().stored_size(), self.json);
         let verified = proved.unpack(&mut NoSink, &mut |bytes| progress.add(bytes))?;
         progress.finish();
@@ -255,7 +255,7 @@ impl Cli {
 
     fn import(&self, bundle: &Path, folder: &Path) -> Result<()> {
         let state = State::open(&self.paths()?.database())?;
-        let (proved, _banner) = self.open(bundle, &state)?;
+        let proved = self.open(bundle, &state)?;
         let _lock = Lock::take(&folder.join("lock"), "import")?;
         let store = Store::open(folder)?;
         let mut progress = Progress::new("import", proved.manifest().stored_size(), self.json);
@@ -279,7 +279,7 @@ impl Cli {
     fn preflight(&self, bundle: &Path) -> Result<()> {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
-        let (proved, _banner) = self.open(bundle, &state)?;
+        let proved = self.open(bundle, &state)?;
         let findings = findings(&proved, &state, &paths)?;
         if self.json {
             print_json(&preflight::to_json(&findings))?;
@@ -292,7 +292,7 @@ impl Cli {
     fn plan(&self, bundle: &Path) -> Result<()> {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
-        let (proved, _banner) = self.open(bundle, &state)?;
+        let proved = self.open(bundle, &state)?;
         let plan = Plan::make(&proved, &state, &paths, &HostFacts::read(Path::new("/"))?)?;
         if self.json { print_json(&plan.to_json()) } else { print(&plan.lines()) }
     }
@@ -301,7 +301,7 @@ impl Cli {
         let paths = self.paths()?;
         let _lock = Lock::take(&paths.lock(), "install")?;
         let mut state = State::open(&paths.database())?;
-        let (proved, _banner) = self.open(bundle, &state)?;
+        let proved = self.open(bundle, &state)?;
         let host = HostFacts::read(Path::new("/"))?;
         let plan = Plan::make(&proved, &state, &paths, &host)?;
         if !plan.is_noop() {
@@ -332,7 +332,9 @@ impl Cli {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let report = status::read(&state, &paths, &HostFacts::read(Path::new("/"))?)?;
-        let _banner = report.marking().map(|marking| Banner::open(&marking, self.no_color));
+        if let Some(marking) = report.marking() {
+            banner::open(&marking, self.no_color);
+        }
         if self.json {
             print_json(&report.to_json())?;
         } else {

@@ -8,7 +8,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let cli = installer::cli::Cli::parse();
-    match cli.run() {
+    let code = match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -20,5 +20,7 @@ fn main() -> ExitCode {
             eprintln!("what to do: {}", error.advice());
             ExitCode::from(error.class().exit_code())
         }
-    }
+    };
+    installer::banner::close();
+    code
 }

@@ -45,6 +45,7 @@ fn installs_updates_refuses_older_and_leaves_nothing() {
     assert!(site.answers());
     let older = site.installer(&["--yes", "install", "one.tar"]).expect(5);
     assert!(older.err.contains("below the floor 2"), "{}", older.err);
+    assert_eq!(older.err.lines().last(), Some("UNCLASSIFIED"), "also behind an error");
     let history = site.installer(&["history"]).expect(0).out;
     assert_eq!(history.matches("install ").count(), 2, "{history}");
 
