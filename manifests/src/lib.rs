@@ -30,6 +30,7 @@ pub mod pack;
 pub mod reference;
 pub mod release;
 pub mod root;
+pub mod set;
 pub mod signature;
 pub mod text;
 pub mod timestamp;

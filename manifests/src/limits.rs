@@ -36,3 +36,5 @@ pub const YAML_BYTES: u64 = 4 << 20;
 pub const OCI_DOCUMENT_BYTES: u64 = 4 << 20;
 /// Frames in one archive (R-LIM-17).
 pub const FRAMES: usize = 200_000;
+/// Bytes in the list of a set's files (R-LIM-18).
+pub const SET_LIST_BYTES: u64 = 4 << 20;
