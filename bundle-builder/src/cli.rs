@@ -85,6 +85,8 @@ enum Command {
         #[arg(value_enum, default_value = "summary")]
         view: View,
     },
+    #[command(flatten)]
+    Carry(crate::carry::CarryCommand),
     /// Prints a completion script.
     #[command(hide = true)]
     Completions {
@@ -198,6 +200,7 @@ impl Cli {
             Command::Build { release, out, roots, source } => self.build(release, out, roots, source),
             Command::Sign { bundle, key } => sign(bundle, key),
             Command::Inspect { bundle, view } => self.inspect(bundle, *view),
+            Command::Carry(command) => command.run(self.json),
             Command::Completions { shell } => {
                 clap_complete::generate(
                     *shell,
@@ -373,11 +376,13 @@ fn now() -> Result<Timestamp> {
     Ok(Timestamp::from_unix(seconds))
 }
 
-fn print(lines: &[String]) -> Result<()> {
+/// Writes lines to standard output.
+pub(crate) fn print(lines: &[String]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     lines.iter().try_for_each(|line| writeln!(out, "{line}")).map_err(|e| Error::io("standard output", e))
 }
 
-fn print_json(value: &serde_json::Value) -> Result<()> {
+/// Writes one JSON document to standard output.
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     print(&[value.to_string()])
 }

@@ -184,6 +184,16 @@ pub enum ErrorKind {
         /// Version of the bundle's newest root.
         root: u64,
     },
+    /// A program of the system failed.
+    #[error("{program}: {code}: {stderr}")]
+    Child {
+        /// The program.
+        program: String,
+        /// How it ended.
+        code: String,
+        /// The end of what it said.
+        stderr: String,
+    },
 }
 
 impl ErrorKind {
@@ -192,7 +202,7 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.class(),
             Self::Signing(error) => error.class(),
-            Self::Io { .. } | Self::Registry { .. } => Class::Unfit,
+            Self::Io { .. } | Self::Registry { .. } | Self::Child { .. } => Class::Unfit,
             Self::Usage(_)
             | Self::LockStale { .. }
             | Self::LockMissing { .. }
@@ -238,6 +248,7 @@ impl ErrorKind {
             Self::UnknownImage { .. } => "add the image to the release manifest, or name it exactly as there",
             Self::SecretInWorkload { .. } => "list it under `secrets:`; the installer makes it on the isolated machine",
             Self::NotASigner { .. } => "use a signer of this bundle's trust root, or rotate the root first",
+            Self::Child { .. } => "install or mend the program, then run the command again",
             Self::Workload { .. } => "mend the workload file and run the command again",
         }
     }

@@ -9,8 +9,10 @@
 )]
 
 pub mod build;
+pub mod carry;
 pub mod cli;
 pub mod collect;
+pub mod disc;
 pub mod error;
 pub mod inspect;
 pub mod output;
@@ -18,6 +20,7 @@ pub mod pin;
 pub mod roots;
 pub mod sign;
 pub mod source;
+pub mod split;
 pub mod workload;
 
 pub use error::{Error, ErrorKind, Result};

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bundle_format::marking::Marking;
 use bundle_format::pack::NoSink;
 use bundle_format::text::{escaped, groups_of_four};
-use bundle_format::timestamp::Timestamp;
 use clap::{Parser, Subcommand};
 
 use crate::banner;
@@ -19,7 +18,7 @@ use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::preflight::{self, Finding, Question};
 use crate::progress::Progress;
-use crate::proof::{ProvedBundle, SitePolicy};
+use crate::proof::{ProvedBundle, SitePolicy, clock};
 use crate::state::State;
 use crate::store::{Store, StoreSink};
 use crate::{status, trust};
@@ -57,6 +56,9 @@ enum Command {
         /// The bundle.
         bundle: PathBuf,
     },
+    /// Takes in a bundle that comes in parts: volumes, a drop folder, the one-way link.
+    #[command(subcommand)]
+    Receive(crate::receive::command::ReceiveCommand),
     /// Whether this machine is fit for a bundle.
     Preflight {
         /// The bundle.
@@ -141,6 +143,10 @@ impl Cli {
             }
             Command::Trust(TrustCommand::Show) => self.trust_show(),
             Command::Verify { bundle } => self.verify(bundle),
+            Command::Receive(command) => {
+                let paths = self.paths()?;
+                command.run(&crate::receive::command::Site { paths: &paths, json: self.json, no_color: self.no_color })
+            }
             Command::Preflight { bundle } => self.preflight(bundle),
             Command::Plan { bundle } => self.plan(bundle),
             Command::Install { bundle, health_timeout } => self.install(bundle, Duration::from_secs(*health_timeout)),
@@ -209,14 +215,7 @@ impl Cli {
     fn open(&self, bundle: &Path, state: &State) -> Result<ProvedBundle> {
         let proved = ProvedBundle::open(bundle, &trust::required(state)?)?;
         banner::open(&proved.manifest().marking, self.no_color);
-        let product = &proved.manifest().product;
-        let site = SitePolicy {
-            accreditation: accreditation(state)?,
-            platform: HostFacts::platform(),
-            floor: state.floor(product)?,
-            now: floor_time(state)?,
-        };
-        proved.check_policy(&site)?;
+        proved.check_policy(&SitePolicy::of(state, &proved.manifest().product)?)?;
         Ok(proved)
     }
 
@@ -446,26 +445,13 @@ fn ask_fingerprint(shown: &str) -> Result<String> {
     Ok(answer)
 }
 
-/// This machine's clock.
-fn clock() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp::from_unix(since.map_or(0, |since| since.as_secs()))
-}
-
-/// The clock, but never earlier than the newest time on record: turning it back unexpires nothing.
-fn floor_time(state: &State) -> Result<Timestamp> {
-    let now = clock();
-    Ok(match state.time_floor()? {
-        Some(floor) if floor > now => floor,
-        _ => now,
-    })
-}
-
-fn print(lines: &[String]) -> Result<()> {
+/// Writes lines to standard output.
+pub(crate) fn print(lines: &[String]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     lines.iter().try_for_each(|line| writeln!(out, "{line}")).map_err(|e| Error::io("standard output", e))
 }
 
-fn print_json(value: &serde_json::Value) -> Result<()> {
+/// Writes one JSON document to standard output.
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     print(&[value.to_string()])
 }

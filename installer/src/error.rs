@@ -186,6 +186,22 @@ pub enum ErrorKind {
         /// What could not be taken back.
         trouble: String,
     },
+    /// A bundle that arrives in parts is not whole yet.
+    #[error("{what}: not whole yet: {need}")]
+    Incomplete {
+        /// The set or session.
+        what: String,
+        /// What is missing, and what to bring.
+        need: String,
+    },
+    /// A volume cannot be used at all.
+    #[error("{path}: not a usable volume: {why}")]
+    BadVolume {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
 }
 
 impl ErrorKind {
@@ -194,6 +210,7 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.class(),
             Self::Usage { .. } | Self::NotInstalled { .. } => Class::Usage,
+            Self::Incomplete { .. } | Self::BadVolume { .. } => Class::Damaged,
             Self::NoTrustRoot | Self::TrustExists { .. } | Self::FingerprintDiffers { .. } => Class::Untrusted,
             Self::Io { .. }
             | Self::DiskFull { .. }
@@ -226,6 +243,8 @@ impl ErrorKind {
             Self::StateVersion { .. } => "use the installer of the newest release that ran here",
             Self::Locked { .. } => "wait for it to end; it releases the lock by itself",
             Self::Usage { .. } => "see --help",
+            Self::Incomplete { .. } => "bring what is named and run the same command again; what is in stays in",
+            Self::BadVolume { .. } => "compare its SHA-384 with the transfer record; have this one made again",
             Self::NoTrustRoot => "run: installer trust init ROOT --fingerprint F",
             Self::TrustExists { .. } => "nothing is to be done; installer trust show prints it",
             Self::FingerprintDiffers { .. } => "do not use this file; ask the release office, and tell your ISSO",

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod preflight;
 pub mod progress;
 pub mod proof;
+pub mod receive;
 pub mod registry;
 pub mod release;
 pub mod runtime;

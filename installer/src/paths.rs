@@ -47,6 +47,11 @@ impl Paths {
         self.state.join("store")
     }
 
+    /// Bundles that arrived, and those that are on their way.
+    pub fn inbox(&self) -> PathBuf {
+        self.state.join("inbox")
+    }
+
     /// Configuration files for the engine.
     pub fn engine(&self) -> PathBuf {
         self.state.join("engine")

@@ -16,7 +16,9 @@ use bundle_format::signature::AlgorithmPolicy;
 use bundle_format::timestamp::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::HostFacts;
 use crate::release::Release;
+use crate::state::State;
 
 /// A bundle whose head is proved and permitted; its packs are still to be read.
 #[derive(Debug)]
@@ -38,6 +40,58 @@ pub struct SitePolicy {
     pub floor: u64,
     /// The time, never earlier than what was recorded before.
     pub now: Timestamp,
+}
+
+impl SitePolicy {
+    /// What this site allows for `product`.
+    pub fn of(state: &State, product: &str) -> Result<Self> {
+        let text = state.setting("accreditation")?;
+        Ok(Self {
+            accreditation: Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?,
+            platform: HostFacts::platform(),
+            floor: state.floor(product)?,
+            now: floor_time(state)?,
+        })
+    }
+
+    /// Rollback floor, marking, platform, expiry of bundle and root.
+    pub fn check(&self, verified: &VerifiedManifest) -> Result<()> {
+        let manifest = verified.manifest();
+        if !manifest.marking.is_within(&self.accreditation) {
+            let (accredited, found) = (self.accreditation.to_string(), manifest.marking.to_string());
+            return Err(format(Format::MarkingAboveSite { accredited, found }));
+        }
+        if manifest.platform != self.platform {
+            return Err(format(Format::Platform { expected: self.platform.clone(), found: manifest.platform.clone() }));
+        }
+        if manifest.sequence < self.floor {
+            let (product, floor, found) = (manifest.product.clone(), self.floor, manifest.sequence);
+            return Err(format(Format::Rollback { product, floor, found }));
+        }
+        let root = verified.root().root();
+        let root_expiry = (format!("trust root version {}", root.version()), Some(root.expires()));
+        for (what, expires) in [("the bundle".to_owned(), manifest.expires.as_ref()), root_expiry] {
+            if let Some(expires) = expires.filter(|expires| **expires <= self.now) {
+                return Err(format(Format::Expired { what, expires: expires.to_string(), now: self.now.to_string() }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// This machine's clock.
+pub fn clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::from_unix(since.map_or(0, |since| since.as_secs()))
+}
+
+/// The clock, but never earlier than the newest time on record: turning it back unexpires nothing.
+fn floor_time(state: &State) -> Result<Timestamp> {
+    let now = clock();
+    Ok(match state.time_floor()? {
+        Some(floor) if floor > now => floor,
+        _ => now,
+    })
 }
 
 impl ProvedBundle {
@@ -77,28 +131,9 @@ impl ProvedBundle {
         &self.new_roots
     }
 
-    /// Site policy: rollback floor, marking, platform, expiry of bundle and root.
+    /// Site policy; see [`SitePolicy::check`].
     pub fn check_policy(&self, site: &SitePolicy) -> Result<()> {
-        let manifest = self.manifest();
-        if !manifest.marking.is_within(&site.accreditation) {
-            let (accredited, found) = (site.accreditation.to_string(), manifest.marking.to_string());
-            return Err(format(Format::MarkingAboveSite { accredited, found }));
-        }
-        if manifest.platform != site.platform {
-            return Err(format(Format::Platform { expected: site.platform.clone(), found: manifest.platform.clone() }));
-        }
-        if manifest.sequence < site.floor {
-            let (product, floor, found) = (manifest.product.clone(), site.floor, manifest.sequence);
-            return Err(format(Format::Rollback { product, floor, found }));
-        }
-        let root = self.manifest.root().root();
-        let root_expiry = (format!("trust root version {}", root.version()), Some(root.expires()));
-        for (what, expires) in [("the bundle".to_owned(), manifest.expires.as_ref()), root_expiry] {
-            if let Some(expires) = expires.filter(|expires| **expires <= site.now) {
-                return Err(format(Format::Expired { what, expires: expires.to_string(), now: site.now.to_string() }));
-            }
-        }
-        Ok(())
+        site.check(&self.manifest)
     }
 
     /// The workloads, proved and read ahead of everything else, for plans and preflight. The file is

@@ -12,7 +12,8 @@ use std::io::{Read, Write};
 use crate::{Error, ErrorKind, Result, limits};
 
 const BLOCK: usize = 512;
-const BLOCK_U64: u64 = 512;
+/// Bytes of a header, and what members are padded to.
+pub(crate) const BLOCK_U64: u64 = 512;
 
 /// Name of the signed manifest, the first member.
 pub const MANIFEST: &str = "manifest.json";

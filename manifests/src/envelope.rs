@@ -61,6 +61,17 @@ impl UnverifiedEnvelope {
         }
     }
 
+    /// Reads a prologue: the archive's bytes before its first pack, and nothing else.
+    pub fn read_prologue(prologue: &[u8]) -> Result<Self> {
+        let end = [0; 1024];
+        let (head, packs) = Self::read(prologue.chain(end.as_slice()))?;
+        let (expected, found) = (packs.offset(), u64::try_from(prologue.len()).unwrap_or(u64::MAX));
+        if expected != found {
+            return Err(ErrorKind::Truncated { what: "prologue".into(), expected, found }.into());
+        }
+        Ok(head)
+    }
+
     fn take<R: Read>(&mut self, archive: &mut ArchiveReader<R>, at: u64, member: &Member) -> Result<()> {
         if let Some(file) = member.name.strip_prefix("signatures/") {
             let named = file.split_once('.').and_then(|(id, extension)| {

@@ -162,8 +162,8 @@ pub enum ErrorKind {
         /// The codec named.
         codec: String,
     },
-    /// A frame's SHA-384 differs from the signed one.
-    #[error("pack {pack}, frame {frame}: SHA-384 differs: expected {expected}, found {found}")]
+    /// A frame's digest differs from the signed one.
+    #[error("pack {pack}, frame {frame}: digest differs: expected {expected}, found {found}")]
     FrameDigest {
         /// The pack's member name.
         pack: String,

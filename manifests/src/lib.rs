@@ -17,6 +17,7 @@
 pub mod archive;
 pub mod digest;
 pub mod envelope;
+pub mod erasure;
 pub mod error;
 pub mod json;
 pub mod key;
@@ -34,6 +35,7 @@ pub mod set;
 pub mod signature;
 pub mod text;
 pub mod timestamp;
+pub mod volume;
 pub mod yaml;
 
 pub use error::{Class, Error, ErrorKind, Result};

@@ -38,3 +38,11 @@ pub const OCI_DOCUMENT_BYTES: u64 = 4 << 20;
 pub const FRAMES: usize = 200_000;
 /// Bytes in the list of a set's files (R-LIM-18).
 pub const SET_LIST_BYTES: u64 = 4 << 20;
+/// Volumes in one set, data and parity together (R-LIM-30).
+pub const VOLUMES: u16 = 2048;
+/// Cells in one volume (R-LIM-31).
+pub const CELLS: u64 = 1 << 24;
+/// Bytes of an archive before its first pack, as volumes and datagrams carry it (R-LIM-32).
+pub const PROLOGUE_BYTES: u64 = 24 << 20;
+/// Bytes of an archive that crosses in volumes or over the link (R-LIM-33): 16 TiB.
+pub const ARCHIVE_BYTES: u64 = 16 << 40;

@@ -194,8 +194,19 @@ impl Pack {
 pub struct Frame {
     /// Stored bytes, 1 to [`limits::FRAME_BYTES`].
     pub size: u64,
-    /// SHA-384 of the stored bytes.
+    /// SHA-384 of the stored bytes: the proof.
     pub sha384: Sha384,
+    /// SHA-256 of the stored bytes: lets the end of a one-way link prove frames at its full rate
+    /// (`docs/adr/0010-one-way-link.md`). What is installed is proved by SHA-384.
+    pub sha256: Sha256,
+}
+
+impl Frame {
+    /// The frame of `stored`.
+    pub fn of(stored: &[u8]) -> Self {
+        let size = u64::try_from(stored.len()).unwrap_or(u64::MAX);
+        Self { size, sha384: Sha384::of(stored), sha256: Sha256::of(stored) }
+    }
 }
 
 /// A blob in a pack.
@@ -216,6 +227,22 @@ impl Image {
 }
 
 impl Manifest {
+    /// Where each frame lies in an archive whose packs begin at byte `packs_at`, and the size of that
+    /// archive: both follow from the manifest alone, because an archive has one canonical form (spec 2).
+    pub fn frame_places(&self, packs_at: u64) -> (Vec<(u64, &Frame)>, u64) {
+        let mut places = Vec::new();
+        let mut at = packs_at;
+        for pack in &self.packs {
+            at += crate::archive::BLOCK_U64;
+            for frame in &pack.frames {
+                places.push((at, frame));
+                at += frame.size;
+            }
+            at = at.next_multiple_of(crate::archive::BLOCK_U64);
+        }
+        (places, at + 2 * crate::archive::BLOCK_U64)
+    }
+
     /// Every blob's size by digest.
     pub fn blob_sizes(&self) -> BTreeMap<Sha256, u64> {
         self.packs.iter().flat_map(|pack| &pack.blobs).map(|blob| (blob.digest, blob.size)).collect()

@@ -481,8 +481,7 @@ impl<W: Write> FrameCutter<W> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let size = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
-        self.frames.push(Frame { size, sha384: Sha384::of(&self.buffer) });
+        self.frames.push(Frame::of(&self.buffer));
         self.out.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())

@@ -47,6 +47,17 @@ impl Timestamp {
         Self(format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60))
     }
 
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub fn to_unix(&self) -> u64 {
+        let field = |at: usize, len: usize| self.0.get(at..at + len).and_then(|part| part.parse::<u32>().ok());
+        let (year, month) = (field(0, 4).unwrap_or(1970), field(5, 2).unwrap_or(1));
+        let years: u64 = (1970..year).map(|year| 337 + u64::from(days_in_month(year, 2))).sum();
+        let months: u64 = (1..month).map(|month| u64::from(days_in_month(year, month))).sum();
+        let days = years + months + u64::from(field(8, 2).unwrap_or(1).saturating_sub(1));
+        let time = |at| u64::from(field(at, 2).unwrap_or(0));
+        days * 86_400 + time(11) * 3600 + time(14) * 60 + time(17)
+    }
+
     /// The text form.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -112,7 +123,7 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59Z"),
         ] {
             assert_eq!(Timestamp::from_unix(seconds).as_str(), text);
-            assert!(Timestamp::parse(text).is_ok());
+            assert_eq!(Timestamp::parse(text).unwrap().to_unix(), seconds.min(253_402_300_799));
         }
     }
 

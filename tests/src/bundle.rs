@@ -2,7 +2,7 @@
 
 use bundle_format::Result;
 use bundle_format::archive::ArchiveWriter;
-use bundle_format::digest::{Sha256, Sha384};
+use bundle_format::digest::Sha256;
 use bundle_format::envelope::{UnverifiedEnvelope, trusted_comment};
 use bundle_format::manifest::{
     Blob, FORMAT, Frame, Image, Manifest, Network, PackageFile, PlainFile, Requires, Runtime, Secret, Workload,
@@ -127,8 +127,7 @@ impl Draft {
     /// Replaces a pack's stored bytes by one frame with a fitting SHA-384: only what is inside can
     /// be wrong now.
     pub fn reframe(&mut self, pack: usize, stored: Vec<u8>) {
-        let frame = Frame { size: stored.len() as u64, sha384: Sha384::of(&stored) };
-        self.manifest.packs[pack].frames = vec![frame];
+        self.manifest.packs[pack].frames = vec![Frame::of(&stored)];
         self.packs[pack] = stored;
     }
 

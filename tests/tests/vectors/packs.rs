@@ -105,8 +105,7 @@ fn frames_and_blobs() {
         }),
         vector!("frames swapped", FrameDigest, "frame 0", {
             raw(|d| {
-                let frame =
-                    |part: &[u8]| bundle_format::manifest::Frame { size: part.len() as u64, sha384: Sha384::of(part) };
+                let frame = bundle_format::manifest::Frame::of;
                 d.manifest.packs[0].frames = vec![frame(b"second"), frame(b"first")];
             })
         }),

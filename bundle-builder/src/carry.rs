@@ -1,0 +1,121 @@
+//! The commands that carry a bundle towards the gap: `split`, `burn-plan`, `send`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bundle_format::set::{FILE_NAME, SetList};
+use clap::Subcommand;
+
+use crate::cli::{print, print_json};
+use crate::disc::{self, parse_size};
+use crate::error::{Error, ErrorKind, Result};
+use crate::output::{Progress, open_banner};
+use crate::split::{self, WholeBundle};
+
+/// Commands for carriers.
+#[derive(Debug, Subcommand)]
+pub enum CarryCommand {
+    /// Cuts a bundle into volumes of one size, with parity volumes that restore lost ones.
+    Split {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Largest volume file: cd, dvd, dvd-dl, bd, bd-dl, fat32, or a size such as 2GiB.
+        #[arg(long, value_parser = parse_size)]
+        volume_size: u64,
+        /// Volumes that may be lost or unreadable.
+        #[arg(long, default_value_t = 1)]
+        parity: u16,
+        /// Folder for the set; nothing in it is overwritten.
+        #[arg(long)]
+        out: PathBuf,
+        /// Also writes one ISO 9660 image for each volume (needs xorriso).
+        #[arg(long)]
+        iso: bool,
+        /// The installer that goes on disc 1 (default: the one beside this program).
+        #[arg(long, value_name = "FILE")]
+        installer: Option<PathBuf>,
+    },
+    /// Prints the commands that burn and check the discs of a set.
+    BurnPlan {
+        /// The folder that `split --iso` wrote.
+        set: PathBuf,
+        /// The writer.
+        #[arg(long, default_value = "/dev/sr0")]
+        device: String,
+    },
+}
+
+impl CarryCommand {
+    /// Runs the command.
+    pub fn run(&self, json: bool) -> Result<()> {
+        match self {
+            Self::Split { bundle, volume_size, parity, out, iso, installer } => {
+                let whole = WholeBundle::open(bundle)?;
+                open_banner(&whole.claim.manifest.marking);
+                let list = cut(&whole, *volume_size, *parity, out)?;
+                let mut lines = vec![
+                    format!("set {}: {} {}", list.set, list.product, list.release),
+                    format!(
+                        "{} data and {} parity volumes of {} bytes in {}",
+                        list.data_volumes,
+                        list.parity_volumes,
+                        list.files.first().map_or(0, |file| file.size),
+                        out.display()
+                    ),
+                    format!("any {} of the {} may be lost", list.parity_volumes, list.files.len()),
+                ];
+                let mut images = Vec::new();
+                if *iso {
+                    let installer = match installer {
+                        Some(path) => path.clone(),
+                        None => beside_this_program()?,
+                    };
+                    let epoch = whole.claim.manifest.created.to_unix();
+                    images = disc::make_images(out, &list, &installer, epoch)?;
+                    lines.push(format!(
+                        "{} disc images; next: bundle-builder burn-plan {}",
+                        images.len(),
+                        out.display()
+                    ));
+                }
+                if json {
+                    return print_json(&serde_json::json!({"set": list, "images": images}));
+                }
+                print(&lines)
+            }
+            Self::BurnPlan { set, device } => {
+                let list = read_list(set)?;
+                open_banner(&list.marking);
+                let total = list.files.iter().map(|file| file.size).sum();
+                let mut progress = Progress::new("hash images", total);
+                print(&disc::burn_plan(set, &list, device, &mut |bytes| progress.add(bytes))?)
+            }
+        }
+    }
+}
+
+/// Checks the bundle and splits it, with progress.
+fn cut(bundle: &WholeBundle, volume_size: u64, parity: u16, out: &Path) -> Result<SetList> {
+    let progress = Mutex::new(Progress::new("check", bundle.claim.manifest.stored_size()));
+    let add = |bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).add(bytes);
+    split::check_whole(bundle, &add)?;
+    *progress.lock().unwrap_or_else(PoisonError::into_inner) =
+        Progress::new("split", split::work_of(bundle, volume_size, parity));
+    split::split(bundle, volume_size, parity, out, &add)
+}
+
+/// Reads the list of the set in `folder`.
+pub fn read_list(folder: &Path) -> Result<SetList> {
+    let path = folder.join(FILE_NAME);
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(path.display().to_string(), e))?;
+    Ok(SetList::parse(&bytes)?)
+}
+
+fn beside_this_program() -> Result<PathBuf> {
+    let exe = std::env::current_exe().map_err(|e| Error::io("this program", e))?;
+    let path = exe.with_file_name("installer");
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(ErrorKind::Usage(format!("no installer at {} to put on disc 1; give --installer FILE", path.display())).into())
+}

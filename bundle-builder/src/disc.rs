@@ -1,0 +1,206 @@
+//! Optical discs: one ISO 9660 image for each volume (`xorriso`), and the commands that burn them.
+//!
+//! A disc holds the volume, the lists of the set, a README for the person who holds it, the hand
+//! verifier; disc 1 the installer as well. Burning itself stays with the person at the drive.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bundle_format::digest::Sha384Hasher;
+use bundle_format::set::{FILE_NAME, SetFile, SetList};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::split::SUMS;
+
+const VERIFY: &str = include_str!("../../docs/isso/verify-by-hand.sh");
+const JOIN: &str = include_str!("../../docs/isso/join-by-hand.sh");
+
+/// Sizes of volumes by name. Discs leave room for the file system, the README and the installer.
+pub const PRESETS: [(&str, u64); 6] = [
+    ("cd", 600 << 20),
+    ("dvd", 4_600_000_000),
+    ("dvd-dl", 8_400_000_000),
+    // 22.5 GiB: a 25 GB disc with its spare area formatted still takes it.
+    ("bd", 24_159_191_040),
+    ("bd-dl", 49_392_123_904),
+    ("fat32", (4 << 30) - 1),
+];
+
+/// Parses a preset's name or a number of bytes with an optional unit (`K`, `M`, `G`, `T`: powers of
+/// 1024 with `iB` or alone, of 1000 with `B`).
+pub fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    if let Some((_, size)) = PRESETS.iter().find(|(name, _)| *name == text) {
+        return Ok(*size);
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let power = |base: u64, exponent| base.checked_pow(exponent);
+    let factor = match unit {
+        "" => Some(1),
+        "K" | "KiB" => power(1024, 1),
+        "M" | "MiB" => power(1024, 2),
+        "G" | "GiB" => power(1024, 3),
+        "T" | "TiB" => power(1024, 4),
+        "KB" => power(1000, 1),
+        "MB" => power(1000, 2),
+        "GB" => power(1000, 3),
+        "TB" => power(1000, 4),
+        _ => None,
+    };
+    let size = digits.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
+    size.filter(|size| *size > 0)
+        .ok_or_else(|| format!("expected {} or a size such as 650MiB, found {text:?}", names.join(", ")))
+}
+
+/// Name of a volume's image.
+pub fn image_name(file: &SetFile) -> String {
+    format!("{}.iso", file.name.trim_end_matches(".lgv"))
+}
+
+/// Makes the image of every volume in `folder`; `installer` goes on disc 1. The same set gives the
+/// same bytes: times inside are `epoch`, seconds since 1970.
+pub fn make_images(folder: &Path, list: &SetList, installer: &Path, epoch: u64) -> Result<Vec<PathBuf>> {
+    if !installer.is_file() {
+        let why = format!("no installer at {} to put on disc 1; give --installer FILE", installer.display());
+        return Err(ErrorKind::Usage(why).into());
+    }
+    let extra = tempfile::tempdir_in(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
+    let put = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = extra.path().join(name);
+        std::fs::write(&path, text).map_err(|e| Error::io(path.display().to_string(), e))?;
+        Ok(path)
+    };
+    let (verify, join) = (put("verify-by-hand.sh", VERIFY)?, put("join-by-hand.sh", JOIN)?);
+    let mut images = Vec::new();
+    for file in &list.files {
+        let readme = put("README.txt", &readme(list, file))?;
+        let image = folder.join(image_name(file));
+        let mut command = Command::new("xorriso");
+        command.env("SOURCE_DATE_EPOCH", epoch.to_string());
+        command.args(["-as", "mkisofs", "-quiet", "-r", "-J", "-joliet-long", "-iso-level", "3", "-V"]);
+        command.arg(disc_label(list, file)).arg("-o").arg(&image).arg("-graft-points");
+        command.arg(graft(&file.name, &folder.join(&file.name)));
+        command.arg(graft(FILE_NAME, &folder.join(FILE_NAME))).arg(graft(SUMS, &folder.join(SUMS)));
+        command.arg(graft("README.txt", &readme));
+        command.arg(graft("verify-by-hand.sh", &verify)).arg(graft("join-by-hand.sh", &join));
+        let custody = folder.join("custody.jsonl");
+        if custody.exists() {
+            command.arg(graft("custody.jsonl", &custody));
+        }
+        if file.number == 1 {
+            command.arg(graft("installer", installer));
+        }
+        run(&mut command)?;
+        images.push(image);
+    }
+    Ok(images)
+}
+
+/// The commands that burn and check each disc of a set.
+pub fn burn_plan(folder: &Path, list: &SetList, device: &str, progress: &mut dyn FnMut(u64)) -> Result<Vec<String>> {
+    let mut lines = vec![format!(
+        "# {} {}: {} discs, {} of them may be lost; write-once media, finalised by -sao",
+        list.product,
+        list.release,
+        list.files.len(),
+        list.parity_volumes
+    )];
+    for file in &list.files {
+        let image = folder.join(image_name(file));
+        let (size, sha384) = hash(&image, progress)?;
+        let total = list.files.len();
+        let marking = &list.marking;
+        lines.push(String::new());
+        lines.push(format!("# disc {} of {total}: write on it: {marking}, {}", file.number, disc_label(list, file)));
+        lines.push(format!("xorriso -as cdrecord -v dev={device} -sao -eject padsize=0 '{}'", image.display()));
+        lines.push("# put the disc in again, then compare:".into());
+        lines.push(format!("head -c {size} {device} | sha384sum"));
+        lines.push(format!("# expected: {sha384}"));
+    }
+    Ok(lines)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|e| Error::io(format!("program {program}"), e))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let tail = bundle_format::text::escaped(stderr.lines().rev().take(3).collect::<Vec<_>>().join("; ").as_str());
+    Err(ErrorKind::Child { program, code: output.status.to_string(), stderr: tail }.into())
+}
+
+fn hash(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, String)> {
+    use std::io::Read as _;
+    let io = |e| Error::io(path.display().to_string(), e);
+    let mut file = std::fs::File::open(path).map_err(io)?;
+    let (mut hasher, mut size, mut buffer) = (Sha384Hasher::default(), 0, vec![0; 1 << 20]);
+    loop {
+        let count = file.read(&mut buffer).map_err(io)?;
+        if count == 0 {
+            return Ok((size, hasher.finish().to_string()));
+        }
+        hasher.update(buffer.get(..count).unwrap_or(&[]));
+        let count = u64::try_from(count).unwrap_or(0);
+        size += count;
+        progress(count);
+    }
+}
+
+/// ISO 9660 volume id: at most 32 characters of `A-Z 0-9 _`.
+fn disc_label(list: &SetList, file: &SetFile) -> String {
+    let short: String = list.set.chars().take(8).collect();
+    format!("LG_{}_{:04}OF{:04}", short.to_uppercase(), file.number, list.files.len())
+}
+
+fn graft(name: &str, path: &Path) -> String {
+    // xorriso reads `=` and `\` of a graft point by themselves.
+    let path = path.display().to_string().replace('\\', "\\\\").replace('=', "\\=");
+    format!("{name}={path}")
+}
+
+fn readme(list: &SetList, file: &SetFile) -> String {
+    let kind = if file.number <= list.data_volumes { "data" } else { "parity" };
+    let (number, total, parity) = (file.number, list.files.len(), list.parity_volumes);
+    format!(
+        "{marking}\n\n\
+         Lockgate volume set {set}\n\
+         {product} {release} (sequence {sequence})\n\
+         This is volume {number} of {total} ({kind}). Any {parity} of the {total} may be missing or unreadable.\n\n\
+         On the isolated machine, with any of the discs first, mounted at /mnt:\n\
+         \x20   installer receive volumes /mnt\n\
+         It proves whose set this is, takes what it can read, and says which disc it wants next.\n\
+         Disc 1 carries the installer; compare its hash with the one on the transfer record first.\n\n\
+         With tools of your own:\n\
+         \x20   sha384sum -c --ignore-missing SHA384SUMS      the volumes of this set\n\
+         \x20   join-by-hand.sh, then verify-by-hand.sh       the whole bundle, without our programs\n\n\
+         Bundle's signed manifest, SHA-384:\n\
+         {sha384}\n\n\
+         {marking}\n",
+        marking = list.marking,
+        set = list.set,
+        product = list.product,
+        release = list.release,
+        sequence = list.sequence,
+        sha384 = bundle_format::text::groups_of_four(&list.manifest_sha384.to_string()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, size) in
+            [("dvd", 4_600_000_000), ("1000", 1000), ("650MiB", 650 << 20), ("2G", 2 << 30), ("4GB", 4_000_000_000)]
+        {
+            assert_eq!(parse_size(text).unwrap(), size, "{text}");
+        }
+        for bad in ["", "0", "-1", "12X", "99999999999T", "DVD", "1.5G"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Volumes as they come, one after another: the first proves whose set it is, the rest must belong.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bundle_format::text::escaped;
+use bundle_format::volume::SetId;
+
+use super::volumes::{Collection, Outcome, Volume, belongs};
+use super::{Arrival, prove_whole};
+use crate::error::{ErrorKind, Result};
+use crate::progress::Progress;
+use crate::state::State;
+
+/// Takes volumes in until their set is whole.
+#[derive(Debug)]
+pub struct Intake<'a> {
+    inbox: &'a Path,
+    state: &'a mut State,
+    json: bool,
+    set: Option<(SetId, Arrival, Collection)>,
+    read: BTreeMap<u16, PathBuf>,
+}
+
+/// What became of an offered file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is a volume of this set; lines say what was bad about it.
+    Yes(Vec<String>),
+    /// It does not belong here; the line says why.
+    No(String),
+}
+
+/// A bundle that is whole and proved.
+#[derive(Debug)]
+pub struct Received {
+    /// What it is.
+    pub arrival: Arrival,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What was restored.
+    pub restored: Vec<String>,
+}
+
+impl<'a> Intake<'a> {
+    /// An intake that belongs to no set yet.
+    pub fn new(inbox: &'a Path, state: &'a mut State, json: bool) -> Self {
+        Self { inbox, state, json, set: None, read: BTreeMap::new() }
+    }
+
+    /// The bundle that is coming, once the first volume proved it.
+    pub fn arrival(&self) -> Option<&Arrival> {
+        self.set.as_ref().map(|(_, arrival, _)| arrival)
+    }
+
+    /// Offers a volume. The first one's manifest is proved before anything is written; one that is
+    /// not trusted or not permitted is an error.
+    pub fn offer(&mut self, volume: &Volume) -> Result<Taken> {
+        let shown = escaped(&volume.path().display().to_string());
+        let number = volume.head.number;
+        if self.set.is_none() {
+            let arrival = Arrival::prove(volume.prologue.clone(), self.state)?;
+            if !belongs(&arrival, volume) {
+                let why = format!("it cuts {} bytes", volume.head.shape.archive_size);
+                let why = format!("{why}, but the signed manifest describes {}", arrival.size());
+                return Err(ErrorKind::BadVolume { path: shown, why }.into());
+            }
+            let collection = Collection::open(self.inbox, volume.set, volume.head.shape)?;
+            self.set = Some((volume.set, arrival, collection));
+        }
+        let Some((set, arrival, collection)) = &mut self.set else { return Ok(Taken::No(shown)) };
+        if volume.set != *set || !belongs(arrival, volume) {
+            let (theirs, ours) = (volume.set.short(), set.short());
+            return Ok(Taken::No(format!("{shown}: volume {number} of another set, {theirs}; this one is {ours}")));
+        }
+        let mut lines = volume.notes.clone();
+        if let Some(before) = self.read.insert(number, volume.path().to_owned()) {
+            let before = escaped(&before.display().to_string());
+            lines.push(format!("volume {number} is here twice: {before} and {shown}"));
+        } else if collection.has_seen(number) {
+            lines.push(format!("volume {number} was read before; only what is still missing is taken"));
+        }
+        let label = format!("volume {number} of {}", volume.head.shape.volumes());
+        let progress = Mutex::new(Progress::new("read", volume.head.shape.payload_size(), self.json));
+        progress.lock().unwrap_or_else(PoisonError::into_inner).note(&format!("{label}: {shown}"));
+        lines.extend(
+            collection.take(volume, &|bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).add(bytes))?,
+        );
+        progress.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        Ok(Taken::Yes(lines))
+    }
+
+    /// Restores what is lost; a whole bundle is proved and gets its name, otherwise the error says
+    /// what to bring.
+    pub fn finish(&mut self, carrier: &str) -> Result<Received> {
+        let Some((set, arrival, mut collection)) = self.set.take() else {
+            let need = "no usable volume was given".into();
+            return Err(ErrorKind::Incomplete { what: "volume set".into(), need }.into());
+        };
+        let progress = Mutex::new(Progress::new("restore", arrival.size(), self.json));
+        let outcome =
+            collection.restore(&|bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).add(bytes))?;
+        progress.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        let restored = match outcome {
+            Outcome::Whole(lines) => lines,
+            Outcome::Lacking(lines) => {
+                let what = format!("set {} of {}", set.short(), arrival.title());
+                self.set = Some((set, arrival, collection));
+                return Err(ErrorKind::Incomplete { what, need: lines.join("; ") }.into());
+            }
+        };
+        let mut progress = Progress::new("verify", arrival.verified().manifest().stored_size(), self.json);
+        let proof = prove_whole(collection.part_path(), self.state, &mut |bytes| progress.add(bytes));
+        progress.finish();
+        let session = collection.into_session();
+        if let Err(error) = proof {
+            // Every cell had the hash that its volume names, and yet this is not the signed bundle:
+            // nothing that is in can be believed.
+            session.remove()?;
+            return Err(error);
+        }
+        let path = arrival.settle(session, self.inbox, self.state, carrier)?;
+        Ok(Received { arrival, path, restored })
+    }
+}

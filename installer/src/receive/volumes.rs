@@ -1,0 +1,560 @@
+//! `receive volumes`: a set of volumes, in any order, over several days (spec 16).
+//!
+//! Cells of data volumes go to their place in the bundle as soon as their hash is right; cells of
+//! parity volumes are kept only for stripes that still lack something. A read error is a missing
+//! cell, not the end. Media are opened for reading only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bundle_format::digest::Sha384;
+use bundle_format::erasure::Decoder;
+use bundle_format::text::escaped;
+use bundle_format::volume::{HEAD_BYTES, Head, SetId, Shape, Table, claimed_number};
+
+use super::bitmap::{Bitmap, runs};
+use super::{Arrival, Session, reserve};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of one read of a volume.
+const RUN_BYTES: u64 = 1 << 20;
+/// Runs of block numbers that a line names.
+const RUNS_SHOWN: usize = 8;
+
+/// A volume file whose head, table and prologue could be read.
+#[derive(Debug)]
+pub struct Volume {
+    path: PathBuf,
+    file: File,
+    /// What it says about itself.
+    pub head: Head,
+    /// Its set.
+    pub set: SetId,
+    table: Table,
+    /// The signed manifest and what belongs to it; proved by [`Arrival::prove`], not yet here.
+    pub prologue: Vec<u8>,
+    /// What a person should know about it.
+    pub notes: Vec<String>,
+}
+
+impl Volume {
+    /// Opens a volume. Each of its descriptions is there twice; one good copy is enough.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = escaped(&path.display().to_string());
+        let bad = |why: String| ErrorKind::BadVolume { path: shown.clone(), why };
+        let io = |e| Error::io(path.display().to_string(), e);
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            return Err(bad("it is not a regular file".into()).into());
+        }
+        let mut notes = Vec::new();
+        let end = metadata.len().saturating_sub(u64::try_from(HEAD_BYTES).unwrap_or(0));
+        let front = read_pages(&file, 0, HEAD_BYTES).whole().map(|block| Head::parse(&block));
+        let head = match front {
+            Some(Ok(head)) => head,
+            other => {
+                let why = match other {
+                    Some(Err(error)) => error.to_string(),
+                    _ => "it is unreadable".into(),
+                };
+                let again = read_pages(&file, end, HEAD_BYTES).whole().and_then(|block| Head::parse(&block).ok());
+                notes.push(format!("{shown}: the front of it is damaged ({why}); its copy at the end is used"));
+                again.ok_or_else(|| bad(format!("neither head can be used: {why}")))?
+            }
+        };
+        let (shape, number) = (head.shape, head.number);
+        let set = shape.id()?;
+        if metadata.len() != shape.volume_size() {
+            let (expected, found) = (shape.volume_size(), metadata.len());
+            notes.push(format!("volume {number}: the file has {found} bytes, expected {expected}"));
+        }
+        if let Some(claimed) = path.file_name().and_then(|name| claimed_number(&name.to_string_lossy()))
+            && claimed != number
+        {
+            notes.push(format!("{shown}: named volume {claimed}, but what it holds is volume {number}: wrong label"));
+        }
+        let length = usize::try_from(shape.table_size()).unwrap_or(0);
+        let table = twice(&file, shape.table_at(), shape.table_again_at(), length, |bytes| {
+            Sha384::of(bytes) == head.table_sha384
+        });
+        let table = table.and_then(|bytes| Table::proved(bytes, &head));
+        let table = table.ok_or_else(|| bad(format!("volume {number}: both hash tables are damaged")))?;
+        let length = usize::try_from(shape.prologue_size).unwrap_or(0);
+        let prologue = twice(&file, shape.prologue_at(), shape.prologue_again_at(), length, |bytes| {
+            Sha384::of(bytes) == shape.prologue_sha384
+        });
+        let prologue =
+            prologue.ok_or_else(|| bad(format!("volume {number}: both copies of the manifest are damaged")))?;
+        Ok(Self { path: path.to_owned(), file, head, set, table, prologue, notes })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Reads a region that is there twice: the copy that `proves`, or what both give together.
+fn twice(file: &File, first: u64, second: u64, length: usize, proves: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    let one = read_pages(file, first, length);
+    if let Some(bytes) = one.clone().whole().filter(|bytes| proves(bytes)) {
+        return Some(bytes);
+    }
+    let two = read_pages(file, second, length);
+    if let Some(bytes) = two.clone().whole().filter(|bytes| proves(bytes)) {
+        return Some(bytes);
+    }
+    [one.filled_from(&two), two.filled_from(&one)].into_iter().flatten().find(|bytes| proves(bytes))
+}
+
+/// Bytes read page by page; `None` where a page could not be read.
+#[derive(Clone)]
+struct Pages(Vec<Option<Vec<u8>>>);
+
+fn read_pages(file: &File, at: u64, length: usize) -> Pages {
+    let mut whole = vec![0; length];
+    if file.read_exact_at(&mut whole, at).is_ok() {
+        return Pages(whole.chunks(HEAD_BYTES).map(|page| Some(page.to_vec())).collect());
+    }
+    let mut pages = Vec::new();
+    let mut done = 0;
+    while done < length {
+        let count = HEAD_BYTES.min(length - done);
+        let mut page = vec![0; count];
+        let read = file.read_exact_at(&mut page, at + u64::try_from(done).unwrap_or(0));
+        pages.push(read.is_ok().then_some(page));
+        done += count;
+    }
+    Pages(pages)
+}
+
+impl Pages {
+    fn whole(self) -> Option<Vec<u8>> {
+        self.0.into_iter().collect::<Option<Vec<_>>>().map(|pages| pages.concat())
+    }
+
+    fn filled_from(&self, other: &Self) -> Option<Vec<u8>> {
+        let pages = self.0.iter().zip(&other.0).map(|(mine, theirs)| mine.as_ref().or(theirs.as_ref()).cloned());
+        pages.collect::<Option<Vec<_>>>().map(|pages| pages.concat())
+    }
+}
+
+/// Why a cell could not be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Bad {
+    Unreadable,
+    Damaged,
+    Cut,
+}
+
+impl Bad {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Damaged => "damaged",
+            Self::Cut => "missing, the file is cut short",
+        }
+    }
+}
+
+/// A set on its way into the inbox.
+#[derive(Debug)]
+pub struct Collection {
+    session: Session,
+    key: String,
+    /// The set's shape.
+    pub shape: Shape,
+    /// Which cells are in, for each volume.
+    maps: Vec<Mutex<Bitmap>>,
+    /// Volumes that were read to their end once.
+    seen: Bitmap,
+    /// Kept cells of parity volumes.
+    parity: BTreeMap<u16, File>,
+}
+
+/// What happened to the lost cells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every byte is there; lines say what was restored.
+    Whole(Vec<String>),
+    /// Something is missing; lines say what to bring or to burn again.
+    Lacking(Vec<String>),
+}
+
+impl Collection {
+    /// Opens the collection of `set` in the inbox, or begins it.
+    pub fn open(inbox: &Path, set: SetId, shape: Shape) -> Result<Self> {
+        let key = format!("lockgate-volumes-journal/1 {set}");
+        let session = Session::open(inbox, &format!("set-{}", set.hex()), shape.archive_size)?;
+        let mut maps: Vec<Bitmap> = (0..shape.volumes()).map(|_| Bitmap::new(shape.cells)).collect();
+        let mut seen = Bitmap::new(u64::from(shape.volumes()));
+        if let Some((known, known_seen)) = session.read_journal(&key).and_then(|body| parse_journal(&shape, &body)) {
+            (maps, seen) = (known, known_seen);
+        } else if let Some(map) = maps.get_mut(usize::from(shape.data - 1)) {
+            // Cells wholly behind the archive's end are zeros that nobody needs to bring.
+            (0..shape.cells).filter(|cell| shape.place(shape.data - 1, *cell).1 == 0).for_each(|cell| {
+                map.set(cell);
+            });
+        }
+        let maps = maps.into_iter().map(Mutex::new).collect();
+        let mut collection = Self { session, key, shape, maps, seen, parity: BTreeMap::new() };
+        for volume in shape.data..shape.volumes() {
+            let path = collection.parity_path(volume);
+            if path.exists() {
+                let file = File::options().read(true).write(true).open(&path);
+                collection.parity.insert(volume, file.map_err(|e| Error::io(path.display().to_string(), e))?);
+            }
+        }
+        Ok(collection)
+    }
+
+    /// Whether a volume was read to its end before.
+    pub fn has_seen(&self, number: u16) -> bool {
+        self.seen.get(u64::from(number) - 1)
+    }
+
+    /// Bytes of `volume` that are still wanted.
+    pub fn wanted(&self, number: u16) -> u64 {
+        let map = self.map(number - 1);
+        (map.len() - map.count()) * u64::from(self.shape.cell)
+    }
+
+    /// Takes every good cell that is still missing from a volume; the lines say what was bad.
+    pub fn take(&mut self, volume: &Volume, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<String>> {
+        let index = volume.head.number - 1;
+        let target = if volume.head.is_data() {
+            self.session.part().try_clone().map_err(|e| Error::io(self.session.part_path().display().to_string(), e))?
+        } else {
+            self.parity_file(index)?
+        };
+        let cell = u64::from(self.shape.cell);
+        let per_run = (RUN_BYTES / cell).max(1);
+        let length = volume.file.metadata().map_err(|e| Error::io(volume.path.display().to_string(), e))?.len();
+        let bad = Mutex::new(BTreeMap::new());
+        let next = AtomicU64::new(0);
+        on_all_cores(|| {
+            let mut buffer = vec![0; usize::try_from(per_run * cell).unwrap_or(0)];
+            loop {
+                let first = next.fetch_add(per_run, Ordering::Relaxed);
+                if first >= self.shape.cells {
+                    return Ok(());
+                }
+                let cells = per_run.min(self.shape.cells - first);
+                self.take_run(volume, index, (first, cells), length, &mut buffer, &target, &bad)?;
+                progress(cells * cell);
+            }
+        })?;
+        self.seen.set(u64::from(index));
+        if !volume.head.is_data() {
+            target.sync_data().map_err(|e| Error::io(self.parity_path(index).display().to_string(), e))?;
+        }
+        self.save()?;
+        let bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.lines(volume.head.number, &bad))
+    }
+
+    /// One read of consecutive cells; on an error, cell by cell.
+    #[allow(clippy::too_many_arguments, reason = "one step of take(), split off for its length")]
+    fn take_run(
+        &self,
+        volume: &Volume,
+        index: u16,
+        (first, cells): (u64, u64),
+        length: u64,
+        buffer: &mut [u8],
+        target: &File,
+        bad: &Mutex<BTreeMap<u64, Bad>>,
+    ) -> Result<()> {
+        let cell = u64::from(self.shape.cell);
+        let cell_len = usize::try_from(cell).unwrap_or(0);
+        if (first..first + cells).all(|cell| !self.wants(index, cell)) {
+            return Ok(());
+        }
+        let at = |cell_number: u64| self.shape.payload_at() + cell_number * cell;
+        let run = buffer.get_mut(..usize::try_from(cells * cell).unwrap_or(0)).unwrap_or(&mut []);
+        let whole = volume.file.read_exact_at(run, at(first)).is_ok();
+        for (number, bytes) in (first..first + cells).zip(run.chunks_mut(cell_len)) {
+            if !self.wants(index, number) {
+                continue;
+            }
+            let found = if !whole && at(number) + cell > length {
+                Err(Bad::Cut)
+            } else if !whole && volume.file.read_exact_at(bytes, at(number)).is_err() {
+                Err(Bad::Unreadable)
+            } else if volume.table.proves(number, bytes) {
+                Ok(())
+            } else {
+                Err(Bad::Damaged)
+            };
+            match found {
+                Ok(()) => {
+                    self.write(index, number, bytes, target)?;
+                    self.map(index).set(number);
+                }
+                Err(why) => {
+                    bad.lock().unwrap_or_else(PoisonError::into_inner).insert(number, why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a cell is of use: a data cell that is missing, or a parity cell of a stripe that
+    /// lacks a data cell.
+    fn wants(&self, index: u16, cell: u64) -> bool {
+        if self.map(index).get(cell) {
+            return false;
+        }
+        index < self.shape.data || (0..self.shape.data).any(|data| !self.map(data).get(cell))
+    }
+
+    fn write(&self, index: u16, cell: u64, bytes: &[u8], target: &File) -> Result<()> {
+        let (at, bytes) = if index < self.shape.data {
+            let (at, count) = self.shape.place(index, cell);
+            (at, bytes.get(..count).unwrap_or(bytes))
+        } else {
+            (cell * u64::from(self.shape.cell), bytes)
+        };
+        target.write_all_at(bytes, at).map_err(|e| Error::io(self.session.part_path().display().to_string(), e))
+    }
+
+    /// Restores what parity can, and says what it restored or what is still needed.
+    pub fn restore(&mut self, progress: &(dyn Fn(u64) + Sync)) -> Result<Outcome> {
+        let lost: Vec<(u16, Vec<(u64, u64)>)> =
+            (0..self.shape.data).map(|v| (v, self.map(v).gaps())).filter(|(_, gaps)| !gaps.is_empty()).collect();
+        let stripes: Vec<u64> = {
+            let stripes: BTreeSet<u64> =
+                lost.iter().flat_map(|(_, gaps)| gaps.iter().flat_map(|(first, last)| *first..=*last)).collect();
+            stripes.into_iter().collect()
+        };
+        let failing = Mutex::new(Vec::new());
+        let next = AtomicU64::new(0);
+        on_all_cores(|| {
+            let mut workshop = Workshop::new(&self.shape)?;
+            loop {
+                let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
+                let Some(stripe) = stripes.get(index).copied() else { return Ok(()) };
+                if !self.restore_stripe(stripe, &mut workshop)? {
+                    failing.lock().unwrap_or_else(PoisonError::into_inner).push(stripe);
+                }
+                progress(u64::from(self.shape.cell) * u64::from(self.shape.data));
+            }
+        })?;
+        self.save()?;
+        let mut failing = failing.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failing.sort_unstable();
+        if failing.is_empty() {
+            let line = |(volume, gaps): &(u16, Vec<(u64, u64)>)| {
+                let (number, total) = (volume + 1, self.shape.volumes());
+                if gaps.as_slice() == [(0, self.shape.cells - 1)] {
+                    format!("volume {number} of {total}: restored whole from parity")
+                } else {
+                    format!("volume {number} of {total}: blocks {} restored from parity", runs(gaps, RUNS_SHOWN))
+                }
+            };
+            return Ok(Outcome::Whole(lost.iter().map(line).collect()));
+        }
+        Ok(Outcome::Lacking(self.needs(&failing)))
+    }
+
+    fn restore_stripe(&self, stripe: u64, workshop: &mut Workshop) -> Result<bool> {
+        let shape = &self.shape;
+        let there: Vec<u16> = (0..shape.volumes()).filter(|volume| self.map(*volume).get(stripe)).collect();
+        if there.len() < usize::from(shape.data) {
+            return Ok(false);
+        }
+        let cell_len = usize::try_from(shape.cell).unwrap_or(0);
+        let used = there.get(..usize::from(shape.data)).unwrap_or(&[]);
+        for (volume, buffer) in used.iter().zip(workshop.cells.chunks_mut(cell_len)) {
+            self.read_cell(*volume, stripe, buffer)?;
+        }
+        let cells: Vec<(u16, &[u8])> = used.iter().copied().zip(workshop.cells.chunks(cell_len)).collect();
+        let originals =
+            cells.iter().filter(|(volume, _)| *volume < shape.data).map(|(v, bytes)| (usize::from(*v), *bytes));
+        let recovery = cells
+            .iter()
+            .filter(|(volume, _)| *volume >= shape.data)
+            .map(|(v, bytes)| (usize::from(*v - shape.data), *bytes));
+        let mut restored = Vec::new();
+        let Some(decoder) = &mut workshop.decoder else { return Ok(false) };
+        decoder.decode(originals, recovery, |index, bytes| restored.push((index, bytes.to_vec())))?;
+        for (index, bytes) in restored {
+            let volume = u16::try_from(index).unwrap_or(u16::MAX);
+            if !self.map(volume).get(stripe) {
+                self.write(volume, stripe, &bytes, self.session.part())?;
+                self.map(volume).set(stripe);
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_cell(&self, volume: u16, stripe: u64, buffer: &mut [u8]) -> Result<()> {
+        if volume < self.shape.data {
+            let (at, count) = self.shape.place(volume, stripe);
+            let (bytes, zeros) = buffer.split_at_mut(count);
+            zeros.fill(0);
+            let io = |e| Error::io(self.session.part_path().display().to_string(), e);
+            return self.session.part().read_exact_at(bytes, at).map_err(io);
+        }
+        let path = self.parity_path(volume);
+        let file = self.parity.get(&volume).ok_or_else(|| {
+            let what = path.display().to_string();
+            Error::from(ErrorKind::Unexpected { what, expected: "kept parity".into(), found: "nothing".into() })
+        })?;
+        let at = stripe * u64::from(self.shape.cell);
+        file.read_exact_at(buffer, at).map_err(|e| Error::io(path.display().to_string(), e))
+    }
+
+    /// What to bring or to burn again, from the stripes that cannot be restored.
+    fn needs(&self, failing: &[u64]) -> Vec<String> {
+        // Stripes that lack the same volumes are one case.
+        let mut cases: BTreeMap<Vec<u16>, Vec<(u64, u64)>> = BTreeMap::new();
+        for stripe in failing {
+            let missing: Vec<u16> = (0..self.shape.volumes()).filter(|v| !self.map(*v).get(*stripe)).collect();
+            let gaps = cases.entry(missing).or_default();
+            match gaps.last_mut() {
+                Some(last) if last.1 + 1 == *stripe => last.1 = *stripe,
+                _ => gaps.push((*stripe, *stripe)),
+            }
+        }
+        let list = |volumes: &[u16]| volumes.iter().map(|v| (v + 1).to_string()).collect::<Vec<_>>().join(", ");
+        let mut lines = Vec::new();
+        for (missing, gaps) in cases {
+            let more = missing.len() - usize::from(self.shape.parity);
+            let (seen, unseen): (Vec<u16>, Vec<u16>) =
+                missing.iter().partition(|volume| self.seen.get(u64::from(**volume)));
+            let blocks = runs(&gaps, RUNS_SHOWN);
+            lines.push(if more <= unseen.len() {
+                let which = if more == unseen.len() { "" } else { "any " };
+                format!("blocks {blocks}: bring {which}{more} of the volumes {} that were not read yet", list(&unseen))
+            } else {
+                let burn = more - unseen.len();
+                let which = if burn == seen.len() { "" } else { "any " };
+                let bring = if unseen.is_empty() {
+                    String::new()
+                } else {
+                    format!(" and bring volumes {}, not read yet", list(&unseen))
+                };
+                format!("blocks {blocks}: re-burn {which}{burn} of the volumes {}{bring}", list(&seen))
+            });
+        }
+        lines
+    }
+
+    fn lines(&self, number: u16, bad: &BTreeMap<u64, Bad>) -> Vec<String> {
+        let total = self.shape.volumes();
+        let mut lines = Vec::new();
+        for why in [Bad::Unreadable, Bad::Damaged, Bad::Cut] {
+            let mut gaps: Vec<(u64, u64)> = Vec::new();
+            for (cell, _) in bad.iter().filter(|(_, found)| **found == why) {
+                match gaps.last_mut() {
+                    Some(last) if last.1 + 1 == *cell => last.1 = *cell,
+                    _ => gaps.push((*cell, *cell)),
+                }
+            }
+            if !gaps.is_empty() {
+                lines.push(format!("volume {number} of {total}: blocks {} {}", runs(&gaps, RUNS_SHOWN), why.word()));
+            }
+        }
+        if lines.is_empty() {
+            lines.push(format!("volume {number} of {total}: taken, no bad blocks"));
+        }
+        lines
+    }
+
+    /// Gives the session back, for the proof and the end.
+    pub fn into_session(self) -> Session {
+        self.session
+    }
+
+    /// The file with the bundle's bytes so far.
+    pub fn part_path(&self) -> &Path {
+        self.session.part_path()
+    }
+
+    fn save(&self) -> Result<()> {
+        let mut body = self.seen.to_bytes();
+        (0..self.shape.volumes()).for_each(|volume| body.extend(self.map(volume).to_bytes()));
+        self.session.write_journal(&self.key, &body)
+    }
+
+    fn map(&self, volume: u16) -> std::sync::MutexGuard<'_, Bitmap> {
+        #[allow(
+            clippy::indexing_slicing,
+            reason = "made with one map for each volume; numbers come from a checked head"
+        )]
+        self.maps[usize::from(volume)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parity_path(&self, volume: u16) -> PathBuf {
+        self.session.folder().join(format!("parity-{:04}.part", volume + 1))
+    }
+
+    fn parity_file(&mut self, volume: u16) -> Result<File> {
+        let path = self.parity_path(volume);
+        let io = |e| Error::io(path.display().to_string(), e);
+        if !self.parity.contains_key(&volume) {
+            // Sparse where nothing is lost: only wanted cells are written.
+            let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).map_err(io)?;
+            file.set_len(self.shape.payload_size()).map_err(io)?;
+            self.parity.insert(volume, file);
+        }
+        match self.parity.get(&volume) {
+            Some(file) => file.try_clone().map_err(io),
+            None => reserve(&path, self.shape.payload_size()),
+        }
+    }
+}
+
+/// One worker's memory for restoring stripes.
+struct Workshop {
+    decoder: Option<Decoder>,
+    cells: Vec<u8>,
+}
+
+impl Workshop {
+    fn new(shape: &Shape) -> Result<Self> {
+        let (data, parity) = (usize::from(shape.data), usize::from(shape.parity));
+        let cell = usize::try_from(shape.cell).unwrap_or(0);
+        let decoder = if parity > 0 { Some(Decoder::new(data, parity, cell)?) } else { None };
+        Ok(Self { decoder, cells: vec![0; data * cell] })
+    }
+}
+
+fn parse_journal(shape: &Shape, body: &[u8]) -> Option<(Vec<Bitmap>, Bitmap)> {
+    let volumes = u64::from(shape.volumes());
+    let (seen, mut rest) = body.split_at_checked(usize::try_from(volumes.div_ceil(64) * 8).ok()?)?;
+    let seen = Bitmap::from_bytes(volumes, seen)?;
+    let each = usize::try_from(shape.cells.div_ceil(64) * 8).ok()?;
+    let mut maps = Vec::new();
+    for _ in 0..shape.volumes() {
+        let (map, more) = rest.split_at_checked(each)?;
+        maps.push(Bitmap::from_bytes(shape.cells, map)?);
+        rest = more;
+    }
+    rest.is_empty().then_some((maps, seen))
+}
+
+/// What of an arrival the volumes must agree with: their prologue is proved once, then compared.
+pub fn belongs(arrival: &Arrival, volume: &Volume) -> bool {
+    volume.prologue == arrival.prologue() && volume.head.shape.archive_size == arrival.size()
+}
+
+/// Runs `work` once on each core; the first error is the result.
+fn on_all_cores(work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..cores).map(|_| scope.spawn(&work)).collect();
+        let mut result = work();
+        for other in others {
+            let joined = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result = result.and(joined);
+        }
+        result
+    })
+}
