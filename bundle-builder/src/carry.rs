@@ -1,14 +1,17 @@
 //! The commands that carry a bundle towards the gap: `split`, `burn-plan`, `send`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use bundle_format::datagram::Tagger;
 use bundle_format::set::{FILE_NAME, SetList};
 use clap::Subcommand;
 
 use crate::cli::{print, print_json};
 use crate::disc::{self, parse_size};
 use crate::error::{Error, ErrorKind, Result};
+use crate::link::{self, SendOptions, pace::parse_rate};
 use crate::output::{Progress, open_banner};
 use crate::split::{self, WholeBundle};
 
@@ -42,6 +45,52 @@ pub enum CarryCommand {
         /// The writer.
         #[arg(long, default_value = "/dev/sr0")]
         device: String,
+    },
+    /// Sends a bundle: over a one-way link.
+    #[command(subcommand)]
+    Send(SendCommand),
+}
+
+/// Ways out.
+#[derive(Debug, Subcommand)]
+pub enum SendCommand {
+    /// UDP with forward error correction; nothing comes back.
+    Udp {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Address and port of the receiver.
+        #[arg(long, value_name = "ADDR:PORT")]
+        to: SocketAddr,
+        /// Bits or bytes per second on the wire, never exceeded; see `send calibrate`.
+        #[arg(long, value_parser = parse_rate, default_value = "80MB")]
+        rate: u64,
+        /// Recovery data, percent of the bundle.
+        #[arg(long, default_value_t = 12.5)]
+        repair: f64,
+        /// How often the whole bundle is sent.
+        #[arg(long, default_value_t = 1)]
+        passes: u32,
+        /// Sends it again and again until it is stopped.
+        #[arg(long, conflicts_with = "passes")]
+        carousel: bool,
+        /// Blocks whose datagrams take turns: more of them survive a longer burst of losses.
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+        interleave: u8,
+        /// File with the key that both ends share.
+        #[arg(long, value_name = "FILE")]
+        psk_file: Option<PathBuf>,
+    },
+    /// Sends at rising rates, for `installer receive calibrate` to say which one comes through.
+    Calibrate {
+        /// Address and port of the receiver.
+        #[arg(long, value_name = "ADDR:PORT")]
+        to: SocketAddr,
+        /// The highest rate.
+        #[arg(long, value_parser = parse_rate, default_value = "1250MB")]
+        most: u64,
+        /// File with the key that both ends share.
+        #[arg(long, value_name = "FILE")]
+        psk_file: Option<PathBuf>,
     },
 }
 
@@ -83,6 +132,7 @@ impl CarryCommand {
                 }
                 print(&lines)
             }
+            Self::Send(command) => command.run(json),
             Self::BurnPlan { set, device } => {
                 let list = read_list(set)?;
                 open_banner(&list.marking);
@@ -92,6 +142,59 @@ impl CarryCommand {
             }
         }
     }
+}
+
+impl SendCommand {
+    fn run(&self, json: bool) -> Result<()> {
+        match self {
+            Self::Udp { bundle, to, rate, repair, passes, carousel, interleave, psk_file } => {
+                let whole = WholeBundle::open(bundle)?;
+                open_banner(&whole.claim.manifest.marking);
+                let options = SendOptions {
+                    to: *to,
+                    rate: *rate,
+                    recovery: link::recovery_of(*repair)?,
+                    passes: (!carousel).then_some(*passes),
+                    interleave: usize::from(*interleave),
+                    tagger: tagger(psk_file.as_deref())?,
+                };
+                let pass = link::pass_bytes(&link::plan(&whole, options.recovery)?);
+                let mut progress = Progress::new("send", pass.saturating_mul(u64::from(*passes)));
+                let sent = link::send(&whole, &options, &mut |bytes| progress.add(bytes))?;
+                drop(progress);
+                if json {
+                    return print_json(&serde_json::json!({
+                        "datagrams": sent.datagrams, "blocks": sent.blocks, "segmented": sent.segmented,
+                    }));
+                }
+                let manifest = &whole.claim.manifest;
+                print(&[
+                    format!(
+                        "sent {} {}: {} datagrams, {} blocks",
+                        manifest.product, manifest.release, sent.datagrams, sent.blocks
+                    ),
+                    "whether it arrived, only the far side knows: installer receipt there, bundle-builder confirm here"
+                        .into(),
+                ])
+            }
+            Self::Calibrate { to, most, psk_file } => {
+                let mut shown = Ok(());
+                link::calibrate(*to, *most, &tagger(psk_file.as_deref())?, &mut |rate| {
+                    if shown.is_ok() {
+                        shown = print(&[format!("sending at {} MB/s", rate / 1_000_000)]);
+                    }
+                })?;
+                shown
+            }
+        }
+    }
+}
+
+/// The tags of a link: by the key in `file`, or plain.
+fn tagger(file: Option<&Path>) -> Result<Tagger> {
+    let Some(path) = file else { return Ok(Tagger::plain()) };
+    let text = std::fs::read(path).map_err(|e| Error::io(path.display().to_string(), e))?;
+    Ok(Tagger::keyed(text.trim_ascii())?)
 }
 
 /// Checks the bundle and splits it, with progress.

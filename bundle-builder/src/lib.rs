@@ -15,6 +15,7 @@ pub mod collect;
 pub mod disc;
 pub mod error;
 pub mod inspect;
+pub mod link;
 pub mod output;
 pub mod pin;
 pub mod roots;

@@ -261,8 +261,11 @@ fn fill(bundle: &WholeBundle, shape: &Shape, volumes: &Volumes, progress: &(dyn 
             if let Some(encoder) = &mut encoder {
                 let (originals, recovery) = runs.split_at_mut(data);
                 for at in (0..len).step_by(cell_len) {
-                    let cells = originals.iter().filter_map(|run| run.get(at..at + cell_len));
-                    encoder.encode(cells, |index, bytes| {
+                    originals
+                        .iter()
+                        .filter_map(|run| run.get(at..at + cell_len))
+                        .try_for_each(|cell| encoder.add(cell))?;
+                    encoder.encode(|index, bytes| {
                         if let Some(to) = recovery.get_mut(index).and_then(|run| run.get_mut(at..at + cell_len)) {
                             to.copy_from_slice(bytes);
                         }

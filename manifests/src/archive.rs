@@ -19,7 +19,7 @@ pub(crate) const BLOCK_U64: u64 = 512;
 pub const MANIFEST: &str = "manifest.json";
 
 /// The canonical header: ustar, mode 0444, owner 0:0 without names, mtime 0, regular file.
-fn canonical_header(name: &str, size: u64) -> Result<[u8; BLOCK]> {
+pub(crate) fn canonical_header(name: &str, size: u64) -> Result<[u8; BLOCK]> {
     let refuse =
         |why: String| ErrorKind::BadName { what: "archive member".into(), name: crate::text::escaped(name), why };
     crate::name::check_path("archive member", name)?;

@@ -22,6 +22,11 @@ macro_rules! digest_type {
                 Self(<$algorithm>::digest(bytes).into())
             }
 
+            /// A digest that was read as bytes.
+            pub const fn from_bytes(bytes: [u8; $len]) -> Self {
+                Self(bytes)
+            }
+
             /// The digest's bytes.
             pub const fn as_bytes(&self) -> &[u8; $len] {
                 &self.0

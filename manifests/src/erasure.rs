@@ -29,15 +29,13 @@ impl Encoder {
         self.0.reset(originals, recovery, shard).map_err(|e| fail(&e))
     }
 
-    /// Hands the recovery shards of `originals` to `take`, in order.
-    pub fn encode<'a>(
-        &mut self,
-        originals: impl IntoIterator<Item = &'a [u8]>,
-        mut take: impl FnMut(usize, &[u8]),
-    ) -> Result<()> {
-        for shard in originals {
-            self.0.add_original_shard(shard).map_err(|e| fail(&e))?;
-        }
+    /// Adds the next original.
+    pub fn add(&mut self, original: &[u8]) -> Result<()> {
+        self.0.add_original_shard(original).map_err(|e| fail(&e))
+    }
+
+    /// Hands the recovery shards of the originals added since the last call to `take`, in order.
+    pub fn encode(&mut self, mut take: impl FnMut(usize, &[u8])) -> Result<()> {
         let result = self.0.encode().map_err(|e| fail(&e))?;
         for (index, shard) in result.recovery_iter().enumerate() {
             take(index, shard);
@@ -66,20 +64,19 @@ impl Decoder {
         self.0.reset(originals, recovery, shard).map_err(|e| fail(&e))
     }
 
-    /// Hands each lost original to `restored` with its index. `originals` and `recovery` are the
-    /// shards that are there, with their indices; together they must be at least `k`.
-    pub fn decode<'a>(
-        &mut self,
-        originals: impl IntoIterator<Item = (usize, &'a [u8])>,
-        recovery: impl IntoIterator<Item = (usize, &'a [u8])>,
-        mut restored: impl FnMut(usize, &[u8]),
-    ) -> Result<()> {
-        for (index, shard) in originals {
-            self.0.add_original_shard(index, shard).map_err(|e| fail(&e))?;
-        }
-        for (index, shard) in recovery {
-            self.0.add_recovery_shard(index, shard).map_err(|e| fail(&e))?;
-        }
+    /// Adds an original that is there.
+    pub fn add_original(&mut self, index: usize, shard: &[u8]) -> Result<()> {
+        self.0.add_original_shard(index, shard).map_err(|e| fail(&e))
+    }
+
+    /// Adds a recovery shard that is there.
+    pub fn add_recovery(&mut self, index: usize, shard: &[u8]) -> Result<()> {
+        self.0.add_recovery_shard(index, shard).map_err(|e| fail(&e))
+    }
+
+    /// Hands each lost original to `restored` with its index. At least `k` shards must have been
+    /// added since the last call.
+    pub fn decode(&mut self, mut restored: impl FnMut(usize, &[u8])) -> Result<()> {
         let result = self.0.decode().map_err(|e| fail(&e))?;
         for (index, shard) in result.restored_original_iter() {
             restored(index, shard);
@@ -105,7 +102,9 @@ mod tests {
     fn parity(k: usize, m: usize, shard: usize) -> Vec<u8> {
         let data = input(k * shard);
         let mut out = Vec::new();
-        Encoder::new(k, m, shard).unwrap().encode(data.chunks(shard), |_, bytes| out.extend_from_slice(bytes)).unwrap();
+        let mut encoder = Encoder::new(k, m, shard).unwrap();
+        data.chunks(shard).for_each(|original| encoder.add(original).unwrap());
+        encoder.encode(|_, bytes| out.extend_from_slice(bytes)).unwrap();
         out
     }
 
@@ -127,16 +126,14 @@ mod tests {
                 for lost in [a, b].into_iter().filter(|i| *i < k) {
                     got[lost * shard..][..shard].fill(0);
                 }
-                let originals = (0..k).filter(there).map(|i| (i, &data[i * shard..][..shard]));
-                let recovery = (0..m).filter(|i| there(&(i + k))).map(|i| (i, &extra[i * shard..][..shard]));
-                let mut restored = Vec::new();
-                Decoder::new(k, m, shard)
-                    .unwrap()
-                    .decode(originals, recovery, |i, bytes| restored.push((i, bytes.to_vec())))
-                    .unwrap();
-                for (i, bytes) in restored {
-                    got[i * shard..][..shard].copy_from_slice(&bytes);
+                let mut decoder = Decoder::new(k, m, shard).unwrap();
+                for i in (0..k).filter(there) {
+                    decoder.add_original(i, &data[i * shard..][..shard]).unwrap();
                 }
+                for i in (0..m).filter(|i| there(&(i + k))) {
+                    decoder.add_recovery(i, &extra[i * shard..][..shard]).unwrap();
+                }
+                decoder.decode(|i, bytes| got[i * shard..][..shard].copy_from_slice(bytes)).unwrap();
                 assert_eq!(got, data, "lost {a} and {b}");
             }
         }

@@ -15,6 +15,7 @@
 )]
 
 pub mod archive;
+pub mod datagram;
 pub mod digest;
 pub mod envelope;
 pub mod erasure;

@@ -46,3 +46,7 @@ pub const CELLS: u64 = 1 << 24;
 pub const PROLOGUE_BYTES: u64 = 24 << 20;
 /// Bytes of an archive that crosses in volumes or over the link (R-LIM-33): 16 TiB.
 pub const ARCHIVE_BYTES: u64 = 16 << 40;
+/// Original shards of one block on the one-way link (R-LIM-34).
+pub const BLOCK_SHARDS: u16 = 4096;
+/// Blocks of one transfer over the link (R-LIM-35).
+pub const BLOCKS: u64 = u32::MAX as u64;

@@ -243,6 +243,22 @@ impl Manifest {
         (places, at + 2 * crate::archive::BLOCK_U64)
     }
 
+    /// The archive's bytes outside of frames from `packs_at` on, by place: headers, padding, end mark.
+    pub fn filler(&self, packs_at: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+        let mut filler = Vec::new();
+        let mut at = packs_at;
+        for pack in &self.packs {
+            let size = pack.stored_size().unwrap_or(u64::MAX);
+            let header = crate::archive::canonical_header(&pack.name, size)?;
+            filler.push((at, header.to_vec()));
+            let end = at + crate::archive::BLOCK_U64 + size;
+            at = end.next_multiple_of(crate::archive::BLOCK_U64);
+            filler.push((end, vec![0; usize::try_from(at - end).unwrap_or(0)]));
+        }
+        filler.push((at, vec![0; usize::try_from(2 * crate::archive::BLOCK_U64).unwrap_or(0)]));
+        Ok(filler)
+    }
+
     /// Every blob's size by digest.
     pub fn blob_sizes(&self) -> BTreeMap<Sha256, u64> {
         self.packs.iter().flat_map(|pack| &pack.blobs).map(|blob| (blob.digest, blob.size)).collect()

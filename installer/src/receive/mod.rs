@@ -9,6 +9,7 @@
 pub mod bitmap;
 pub mod command;
 pub mod intake;
+pub mod link;
 pub mod volumes;
 
 use std::fs::File;
@@ -137,18 +138,23 @@ impl Session {
 
     /// Writes the journal after the bytes that it speaks of are on disk.
     pub fn write_journal(&self, key: &str, body: &[u8]) -> Result<()> {
-        self.part.sync_data().map_err(|e| Error::io(self.part_path.display().to_string(), e))?;
-        let mut rest = format!("{key}\n").into_bytes();
-        rest.extend_from_slice(body);
-        let mut bytes = Sha384::of(&rest).as_bytes().to_vec();
-        bytes.append(&mut rest);
-        atomic::write(&self.folder.join("journal"), &bytes, Access::Private)
+        write_journal(&self.folder, &self.part, key, body)
     }
 
     /// Throws the session away: what is in proved to be worthless, or has its final name.
     pub fn remove(self) -> Result<()> {
         std::fs::remove_dir_all(&self.folder).map_err(|e| Error::io(self.folder.display().to_string(), e))
     }
+}
+
+/// Syncs `part`, then replaces the journal in `folder`.
+fn write_journal(folder: &Path, part: &File, key: &str, body: &[u8]) -> Result<()> {
+    part.sync_data().map_err(|e| Error::io(folder.join("bundle.part").display().to_string(), e))?;
+    let mut rest = format!("{key}\n").into_bytes();
+    rest.extend_from_slice(body);
+    let mut bytes = Sha384::of(&rest).as_bytes().to_vec();
+    bytes.append(&mut rest);
+    atomic::write(&folder.join("journal"), &bytes, Access::Private)
 }
 
 /// Opens a file of `size` bytes and reserves its disk: a full disk is found now, not in the middle.

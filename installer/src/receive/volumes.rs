@@ -368,21 +368,17 @@ impl Collection {
         if there.len() < usize::from(shape.data) {
             return Ok(false);
         }
-        let cell_len = usize::try_from(shape.cell).unwrap_or(0);
         let used = there.get(..usize::from(shape.data)).unwrap_or(&[]);
-        for (volume, buffer) in used.iter().zip(workshop.cells.chunks_mut(cell_len)) {
-            self.read_cell(*volume, stripe, buffer)?;
-        }
-        let cells: Vec<(u16, &[u8])> = used.iter().copied().zip(workshop.cells.chunks(cell_len)).collect();
-        let originals =
-            cells.iter().filter(|(volume, _)| *volume < shape.data).map(|(v, bytes)| (usize::from(*v), *bytes));
-        let recovery = cells
-            .iter()
-            .filter(|(volume, _)| *volume >= shape.data)
-            .map(|(v, bytes)| (usize::from(*v - shape.data), *bytes));
-        let mut restored = Vec::new();
         let Some(decoder) = &mut workshop.decoder else { return Ok(false) };
-        decoder.decode(originals, recovery, |index, bytes| restored.push((index, bytes.to_vec())))?;
+        for volume in used {
+            self.read_cell(*volume, stripe, &mut workshop.cell)?;
+            match volume.checked_sub(shape.data) {
+                None => decoder.add_original(usize::from(*volume), &workshop.cell)?,
+                Some(recovery) => decoder.add_recovery(usize::from(recovery), &workshop.cell)?,
+            }
+        }
+        let mut restored = Vec::new();
+        decoder.decode(|index, bytes| restored.push((index, bytes.to_vec())))?;
         for (index, bytes) in restored {
             let volume = u16::try_from(index).unwrap_or(u16::MAX);
             if !self.map(volume).get(stripe) {
@@ -514,7 +510,7 @@ impl Collection {
 /// One worker's memory for restoring stripes.
 struct Workshop {
     decoder: Option<Decoder>,
-    cells: Vec<u8>,
+    cell: Vec<u8>,
 }
 
 impl Workshop {
@@ -522,7 +518,7 @@ impl Workshop {
         let (data, parity) = (usize::from(shape.data), usize::from(shape.parity));
         let cell = usize::try_from(shape.cell).unwrap_or(0);
         let decoder = if parity > 0 { Some(Decoder::new(data, parity, cell)?) } else { None };
-        Ok(Self { decoder, cells: vec![0; data * cell] })
+        Ok(Self { decoder, cell: vec![0; cell] })
     }
 }
 
