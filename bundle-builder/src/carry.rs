@@ -13,7 +13,7 @@ use crate::disc::{self, parse_size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::{self, SendOptions, pace::parse_rate};
 use crate::output::{Progress, open_banner};
-use crate::split::{self, WholeBundle};
+use crate::split::{self, NameStyle, WholeBundle};
 
 /// Commands for carriers.
 #[derive(Debug, Subcommand)]
@@ -80,6 +80,24 @@ pub enum SendCommand {
         #[arg(long, value_name = "FILE")]
         psk_file: Option<PathBuf>,
     },
+    /// Files for a guard, a commercial diode or a share, each within a size limit. A file has its name
+    /// only when it is whole.
+    Folder {
+        /// The bundle.
+        bundle: PathBuf,
+        /// The folder that is carried across.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Largest file that may pass.
+        #[arg(long, value_parser = parse_size)]
+        max_size: u64,
+        /// Files that may be lost on the way.
+        #[arg(long, default_value_t = 0)]
+        parity: u16,
+        /// How files are named.
+        #[arg(long, value_enum, default_value = "long")]
+        names: NameStyle,
+    },
     /// Sends at rising rates, for `installer receive calibrate` to say which one comes through.
     Calibrate {
         /// Address and port of the receiver.
@@ -101,7 +119,7 @@ impl CarryCommand {
             Self::Split { bundle, volume_size, parity, out, iso, installer } => {
                 let whole = WholeBundle::open(bundle)?;
                 open_banner(&whole.claim.manifest.marking);
-                let list = cut(&whole, *volume_size, *parity, out)?;
+                let list = cut(&whole, *volume_size, *parity, NameStyle::Long, out)?;
                 let mut lines = vec![
                     format!("set {}: {} {}", list.set, list.product, list.release),
                     format!(
@@ -177,6 +195,18 @@ impl SendCommand {
                         .into(),
                 ])
             }
+            Self::Folder { bundle, to, max_size, parity, names } => {
+                let whole = WholeBundle::open(bundle)?;
+                open_banner(&whole.claim.manifest.marking);
+                let list = drop_into(&whole, to, *max_size, *parity, *names)?;
+                if json {
+                    return print_json(&serde_json::json!({"set": list}));
+                }
+                print(&[
+                    format!("set {}: {} files in {}", list.set, list.files.len(), to.display()),
+                    format!("any {} of them may be lost", list.parity_volumes),
+                ])
+            }
             Self::Calibrate { to, most, psk_file } => {
                 let mut shown = Ok(());
                 link::calibrate(*to, *most, &tagger(psk_file.as_deref())?, &mut |rate| {
@@ -190,6 +220,29 @@ impl SendCommand {
     }
 }
 
+/// Makes the files in a hidden folder beside their places, then renames them: the lists first, so
+/// that a guard knows what comes, then each volume.
+fn drop_into(bundle: &WholeBundle, to: &Path, size: u64, parity: u16, names: NameStyle) -> Result<SetList> {
+    let io = |path: &Path| {
+        let path = path.display().to_string();
+        move |e| Error::io(path, e)
+    };
+    std::fs::create_dir_all(to).map_err(io(to))?;
+    let staging = tempfile::Builder::new().prefix(".lockgate-").tempdir_in(to).map_err(io(to))?;
+    let list = cut(bundle, size, parity, names, staging.path())?;
+    let (list_name, sums_name) = names.lists();
+    let all: Vec<&str> = [list_name, sums_name].into_iter().chain(list.files.iter().map(|f| f.name.as_str())).collect();
+    if let Some(name) = all.iter().find(|name| to.join(name).exists()) {
+        let path = to.join(name);
+        return Err(ErrorKind::Usage(format!("{} exists already and is never overwritten", path.display())).into());
+    }
+    for name in all {
+        let path = to.join(name);
+        std::fs::rename(staging.path().join(name), &path).map_err(io(&path))?;
+    }
+    Ok(list)
+}
+
 /// The tags of a link: by the key in `file`, or plain.
 fn tagger(file: Option<&Path>) -> Result<Tagger> {
     let Some(path) = file else { return Ok(Tagger::plain()) };
@@ -198,13 +251,13 @@ fn tagger(file: Option<&Path>) -> Result<Tagger> {
 }
 
 /// Checks the bundle and splits it, with progress.
-fn cut(bundle: &WholeBundle, volume_size: u64, parity: u16, out: &Path) -> Result<SetList> {
+fn cut(bundle: &WholeBundle, volume_size: u64, parity: u16, style: NameStyle, out: &Path) -> Result<SetList> {
     let progress = Mutex::new(Progress::new("check", bundle.claim.manifest.stored_size()));
     let add = |bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).add(bytes);
     split::check_whole(bundle, &add)?;
     *progress.lock().unwrap_or_else(PoisonError::into_inner) =
         Progress::new("split", split::work_of(bundle, volume_size, parity));
-    split::split(bundle, volume_size, parity, out, &add)
+    split::split(bundle, volume_size, parity, style, out, &add)
 }
 
 /// Reads the list of the set in `folder`.

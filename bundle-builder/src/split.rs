@@ -83,12 +83,40 @@ pub fn check_whole(bundle: &WholeBundle, progress: &(dyn Fn(u64) + Sync)) -> Res
     })
 }
 
+/// How volumes are named. Content says what a file is; names are for people and guards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NameStyle {
+    /// Product, release, set, number and total.
+    Long,
+    /// Eight and three upper-case characters: `LG` and six digits, `.LGV`.
+    Short,
+}
+
+impl NameStyle {
+    fn name(self, bundle: &WholeBundle, id: SetId, number: u16, volumes: u16) -> String {
+        let manifest = &bundle.claim.manifest;
+        match self {
+            Self::Long => file_name(&manifest.product, &manifest.release, id, number, volumes),
+            Self::Short => format!("LG{number:06}.LGV"),
+        }
+    }
+
+    /// Names of the two lists.
+    pub const fn lists(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Long => (FILE_NAME, SUMS),
+            Self::Short => ("SET.JSN", "SUMS.TXT"),
+        }
+    }
+}
+
 /// Splits a bundle that is whole into `out`. `progress` is told bytes; they sum to
 /// [`work_of`] the shape.
 pub fn split(
     bundle: &WholeBundle,
     volume_size: u64,
     parity: u16,
+    style: NameStyle,
     out: &Path,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<SetList> {
@@ -96,18 +124,17 @@ pub fn split(
     let shape = Shape::fit(bundle.size, prologue_size, Sha384::of(&bundle.prologue), volume_size, parity)
         .map_err(|e| ErrorKind::Usage(e.to_string()))?;
     let id = shape.id()?;
-    let manifest = &bundle.claim.manifest;
-    let name = |number| file_name(&manifest.product, &manifest.release, id, number, shape.volumes());
-    let names: Vec<String> = (1..=shape.volumes()).map(name).collect();
-    let volumes = Volumes::create(out, &names, &shape)?;
+    let names: Vec<String> = (1..=shape.volumes()).map(|n| style.name(bundle, id, n, shape.volumes())).collect();
+    let (list_name, sums_name) = style.lists();
+    let volumes = Volumes::create(out, &names, [list_name, sums_name], &shape)?;
     fill(bundle, &shape, &volumes, progress)?;
     volumes.finish(bundle, &shape)?;
     let sums = volumes.sums(&shape, progress)?;
     let list = list(bundle, &shape, id, &names, &sums)?;
     volumes.persist()?;
-    write_new(&out.join(FILE_NAME), &list.to_bytes()?)?;
-    let sums: String = list.files.iter().map(|file| format!("{}  {}\n", file.sha384, file.name)).collect();
-    write_new(&out.join(SUMS), sums.as_bytes())?;
+    write_new(&out.join(list_name), &list.to_bytes()?)?;
+    let sums: Vec<String> = list.files.iter().map(|file| format!("{}  {}", file.sha384, file.name)).collect();
+    write_new(&out.join(sums_name), format!("{}\n", sums.join("\n")).as_bytes())?;
     sync_folder(out)?;
     Ok(list)
 }
@@ -127,11 +154,9 @@ struct Volumes {
 }
 
 impl Volumes {
-    fn create(out: &Path, names: &[String], shape: &Shape) -> Result<Self> {
+    fn create(out: &Path, names: &[String], lists: [&str; 2], shape: &Shape) -> Result<Self> {
         std::fs::create_dir_all(out).map_err(|e| Error::io(out.display().to_string(), e))?;
-        if let Some(path) =
-            names.iter().map(String::as_str).chain([FILE_NAME, SUMS]).map(|n| out.join(n)).find(|p| p.exists())
-        {
+        if let Some(path) = names.iter().map(String::as_str).chain(lists).map(|n| out.join(n)).find(|p| p.exists()) {
             return Err(ErrorKind::Usage(format!("{} exists already and is never overwritten", path.display())).into());
         }
         let mut made = Self { files: Vec::new(), tables: Vec::new(), kept: false };

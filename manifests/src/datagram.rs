@@ -120,34 +120,16 @@ impl Tagger {
     /// Writes header and tag in front of the body that lies in `datagram` already.
     pub fn seal(&self, header: &Header, datagram: &mut [u8; DATAGRAM_BYTES]) {
         let (head, body) = datagram.split_at_mut(HEADER_BYTES);
-        let (m, s, o, b) = (MAGIC, header.session, header.ordinal.to_be_bytes(), header.block.to_be_bytes());
-        let (i, r) = (header.shard.to_be_bytes(), header.run.to_be_bytes());
-        let fields: [u8; TAGGED] = [
-            m[0],
-            m[1],
-            m[2],
-            header.kind.code(),
-            s[0],
-            s[1],
-            s[2],
-            s[3],
-            s[4],
-            s[5],
-            s[6],
-            s[7],
-            o[0],
-            o[1],
-            o[2],
-            o[3],
-            b[0],
-            b[1],
-            b[2],
-            b[3],
-            i[0],
-            i[1],
-            r[0],
-            r[1],
-        ];
+        let mut fields = [0; TAGGED];
+        let bytes = MAGIC
+            .into_iter()
+            .chain([header.kind.code()])
+            .chain(header.session)
+            .chain(header.ordinal.to_be_bytes())
+            .chain(header.block.to_be_bytes())
+            .chain(header.shard.to_be_bytes())
+            .chain(header.run.to_be_bytes());
+        fields.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         let tag = self.tag(&fields, body);
         let (front, back) = head.split_at_mut(TAGGED);
         front.copy_from_slice(&fields);

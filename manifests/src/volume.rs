@@ -280,14 +280,14 @@ impl Table {
 
     /// Sets a cell's hash.
     pub fn set(&mut self, cell: u64, hash: &Sha256) {
-        if let Some(slot) = self.range(cell).and_then(|range| self.0.get_mut(range)) {
+        if let Some(slot) = Self::range(cell).and_then(|range| self.0.get_mut(range)) {
             slot.copy_from_slice(hash.as_bytes());
         }
     }
 
     /// Whether `content` is the cell.
     pub fn proves(&self, cell: u64, content: &[u8]) -> bool {
-        self.range(cell).and_then(|range| self.0.get(range)).is_some_and(|hash| hash == Sha256::of(content).as_bytes())
+        Self::range(cell).and_then(|range| self.0.get(range)).is_some_and(|hash| hash == Sha256::of(content).as_bytes())
     }
 
     /// The bytes as stored.
@@ -295,7 +295,7 @@ impl Table {
         &self.0
     }
 
-    fn range(&self, cell: u64) -> Option<std::ops::Range<usize>> {
+    fn range(cell: u64) -> Option<std::ops::Range<usize>> {
         let at = usize::try_from(cell.checked_mul(HASH_BYTES)?).ok()?;
         Some(at..at + 32)
     }

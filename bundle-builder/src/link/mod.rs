@@ -258,7 +258,9 @@ impl Press<'_> {
         let mut all = Vec::new();
         for (block, part) in (0u32..).zip(self.prologue.chunks(CHUNKS * CHUNK_BYTES)) {
             let mut chunks: Vec<Vec<u8>> = part.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect();
-            chunks.iter_mut().for_each(|chunk| chunk.resize(CHUNK_BYTES, 0));
+            for chunk in &mut chunks {
+                chunk.resize(CHUNK_BYTES, 0);
+            }
             let mut encoder = Encoder::new(chunks.len(), chunks.len(), CHUNK_BYTES)?;
             chunks.iter().try_for_each(|chunk| encoder.add(chunk))?;
             encoder.encode(|_, recovery| chunks.push(recovery.to_vec()))?;
@@ -311,7 +313,9 @@ impl Press<'_> {
         let (slots, _) = buffer.get_mut(..len).unwrap_or(&mut []).as_chunks_mut::<DATAGRAM_BYTES>();
         let (heads, slots) = slots.split_at_mut(ANNOUNCE_EACH.min(slots.len()));
         let (slots, tails) = slots.split_at_mut(order.len().min(slots.len()));
-        heads.iter_mut().for_each(|slot| self.announce(announcements, slot));
+        for slot in heads {
+            self.announce(announcements, slot);
+        }
         // The slots of each block in the order of its shards.
         let mut of_block: Vec<Vec<&mut [u8]>> =
             counts.iter().map(|count| Vec::with_capacity(count + recovery)).collect();

@@ -105,11 +105,8 @@ pub fn runs(gaps: &[(u64, u64)], most: usize) -> String {
     let run = |(first, last): &(u64, u64)| {
         if first == last { format!("{}", first + 1) } else { format!("{}-{}", first + 1, last + 1) }
     };
-    let mut text = gaps.iter().take(most).map(run).collect::<Vec<_>>().join(", ");
-    if gaps.len() > most {
-        text.push_str(&format!(" and {} more runs", gaps.len() - most));
-    }
-    text
+    let text = gaps.iter().take(most).map(run).collect::<Vec<_>>().join(", ");
+    if gaps.len() > most { format!("{text} and {} more runs", gaps.len() - most) } else { text }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use bundle_format::datagram::Tagger;
 use clap::Subcommand;
 
 use super::Arrival;
+use super::folder::{self, After};
 use super::intake::{Intake, Received, Taken};
 use super::link::counts::Counts;
 use super::link::{self, Watcher};
@@ -32,6 +33,29 @@ pub enum ReceiveCommand {
         /// Folder for what arrives (default: inside the state folder).
         #[arg(long, value_name = "DIR")]
         inbox: Option<PathBuf>,
+    },
+    /// From a folder that a guard, a diode or a share fills; waits until the bundle is whole.
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Folder for what arrives (default: inside the state folder).
+        #[arg(long, value_name = "DIR")]
+        inbox: Option<PathBuf>,
+        /// Where files go that are no part of the bundle (default: inside the inbox).
+        #[arg(long, value_name = "DIR")]
+        quarantine: Option<PathBuf>,
+        /// Seconds between two looks.
+        #[arg(long, default_value_t = 2)]
+        poll: u64,
+        /// Seconds without a change after which a short file is taken for what it is.
+        #[arg(long, default_value_t = 30)]
+        settle: u64,
+        /// Seconds without a new file that end the wait.
+        #[arg(long, default_value_t = 3600)]
+        timeout: u64,
+        /// Removes files once their content is in the inbox.
+        #[arg(long)]
+        remove: bool,
     },
     /// From a one-way link: listens, sends nothing back, ends when a bundle is whole and proved.
     Udp {
@@ -75,6 +99,28 @@ impl ReceiveCommand {
     pub fn run(&self, site: &Site<'_>) -> Result<()> {
         match self {
             Self::Volumes { paths, inbox } => volumes(site, paths, inbox.as_deref()),
+            Self::Folder { folder, inbox, quarantine, poll, settle, timeout, remove } => {
+                let (inbox, _lock) = site.inbox(inbox.as_deref(), "receive folder")?;
+                let options = folder::Options {
+                    folder: folder.clone(),
+                    quarantine: quarantine.clone().unwrap_or_else(|| inbox.join("quarantine")),
+                    poll: Duration::from_secs((*poll).max(1)),
+                    settle: Duration::from_secs(*settle),
+                    timeout: Duration::from_secs(*timeout),
+                    taken: if *remove { After::Remove } else { After::Keep },
+                };
+                let mut state = State::open(&site.paths.database())?;
+                let mut intake = Intake::new(&inbox, &mut state, site.json);
+                let mut notes = Vec::new();
+                let received = folder::receive(&options, &mut intake, &mut |intake, line| {
+                    if let Some(arrival) = intake.arrival() {
+                        banner::open(&arrival.verified().manifest().marking, site.no_color);
+                    }
+                    notes.push(line.to_owned());
+                    site.tell(line)
+                })?;
+                site.received(&received, &notes)
+            }
             Self::Udp { listen, inbox, psk_file, idle } => {
                 let options = link::Options {
                     listen: *listen,

@@ -54,6 +54,11 @@ impl<'a> Intake<'a> {
         self.set.as_ref().map(|(_, arrival, _)| arrival)
     }
 
+    /// Whether as many volumes were read as the bundle needs at least.
+    pub fn has_enough(&self) -> bool {
+        self.set.as_ref().is_some_and(|(_, _, collection)| collection.has_enough())
+    }
+
     /// Offers a volume. The first one's manifest is proved before anything is written; one that is
     /// not trusted or not permitted is an error.
     pub fn offer(&mut self, volume: &Volume) -> Result<Taken> {

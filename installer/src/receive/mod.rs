@@ -8,6 +8,8 @@
 
 pub mod bitmap;
 pub mod command;
+pub mod direct;
+pub mod folder;
 pub mod intake;
 pub mod link;
 pub mod volumes;
@@ -165,12 +167,21 @@ pub fn reserve(path: &Path, size: u64) -> Result<File> {
     if found != size {
         file.set_len(0).map_err(io)?;
         let length = i64::try_from(size).unwrap_or(i64::MAX);
-        match nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, length) {
+        let in_memory =
+            nix::sys::statfs::fstatfs(&file).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+        // tmpfs would fill every page with zeros now, for seconds, while a link goes on sending.
+        let reserved = if in_memory {
+            Err(nix::errno::Errno::EOPNOTSUPP)
+        } else {
+            nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, length)
+        };
+        match reserved {
             Ok(()) => {}
             // A file system that cannot reserve: ask what is free instead.
             Err(nix::errno::Errno::EOPNOTSUPP) => {
                 let stat = nix::sys::statvfs::fstatvfs(&file).map_err(|e| io(e.into()))?;
                 if stat.blocks_available().saturating_mul(stat.fragment_size()) < size {
+                    drop(std::fs::remove_file(path));
                     return Err(ErrorKind::DiskFull { what: path.display().to_string() }.into());
                 }
                 file.set_len(size).map_err(io)?;

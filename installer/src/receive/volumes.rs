@@ -218,10 +218,9 @@ impl Collection {
         self.seen.get(u64::from(number) - 1)
     }
 
-    /// Bytes of `volume` that are still wanted.
-    pub fn wanted(&self, number: u16) -> u64 {
-        let map = self.map(number - 1);
-        (map.len() - map.count()) * u64::from(self.shape.cell)
+    /// Whether as many volumes were read as the bundle needs at least.
+    pub fn has_enough(&self) -> bool {
+        self.seen.count() >= u64::from(self.shape.data)
     }
 
     /// Takes every good cell that is still missing from a volume; the lines say what was bad.

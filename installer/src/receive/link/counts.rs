@@ -118,7 +118,9 @@ mod tests {
     fn lost_doubled_and_late() {
         let mut tally = Tally::default();
         let run = |tally: &mut Tally, run, ordinals: &[u32]| {
-            ordinals.iter().for_each(|ordinal| tally.received([1; 8], run, *ordinal));
+            for ordinal in ordinals {
+                tally.received([1; 8], run, *ordinal);
+            }
         };
         run(&mut tally, 5, &[0, 1, 2, 2, 5, 4, 4, 9]);
         let counts = tally.counts(0);

@@ -22,6 +22,7 @@ use bundle_format::datagram::{Header, Kind, PLAN_BYTES, Plan, Tagger};
 use serde::Serialize;
 
 use super::bitmap::runs;
+use super::direct::Aligned;
 use super::{Arrival, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::receive::intake::Received;
@@ -99,7 +100,7 @@ pub fn receive(
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
     let (jobs, queue) = sync_channel::<Job>(BLOCKS_MEMORY / (64 << 10));
-    let (back, free) = sync_channel::<Vec<u8>>(BLOCKS_MEMORY / (64 << 10));
+    let (back, free) = sync_channel::<Aligned>(BLOCKS_MEMORY / (64 << 10));
     let queue = Mutex::new(queue);
     let failed = Mutex::new(None);
     let stop = Stop::default();
@@ -131,7 +132,7 @@ pub fn receive(
 }
 
 /// Takes jobs until there are no more senders.
-fn work(queue: &Mutex<Receiver<Job>>, back: &SyncSender<Vec<u8>>, failed: &Mutex<Option<Error>>) {
+fn work(queue: &Mutex<Receiver<Job>>, back: &SyncSender<Aligned>, failed: &Mutex<Option<Error>>) {
     let mut workshop = Workshop::default();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -182,7 +183,7 @@ fn write_journals(targets: &Mutex<Vec<Arc<Target>>>, stop: &Stop, failed: &Mutex
 /// Block buffers: so many and no more.
 struct Pool {
     jobs: Option<SyncSender<Job>>,
-    free: Receiver<Vec<u8>>,
+    free: Receiver<Aligned>,
     made: usize,
     bytes: usize,
 }
@@ -190,7 +191,7 @@ struct Pool {
 impl Pool {
     /// A buffer that is free, a new one, or one that a worker gives back soon; none if all of them
     /// are in open blocks.
-    fn buffer(&mut self, size: usize, open: usize) -> Option<Vec<u8>> {
+    fn buffer(&mut self, size: usize, open: usize) -> Option<Aligned> {
         match self.free.try_recv() {
             Ok(buffer) => return Some(buffer),
             Err(TryRecvError::Disconnected) => return None,
@@ -199,7 +200,7 @@ impl Pool {
         if self.bytes + size <= BLOCKS_MEMORY || self.made < 2 {
             self.made += 1;
             self.bytes += size;
-            return Some(Vec::with_capacity(size));
+            return Some(Aligned::new(size));
         }
         if open < self.made { self.free.recv_timeout(Duration::from_secs(5)).ok() } else { None }
     }
@@ -270,7 +271,7 @@ impl Link<'_> {
             waiting.push(buffer);
         }
         self.pool.made -= waiting.len();
-        self.pool.bytes = self.pool.bytes.saturating_sub(waiting.iter().map(Vec::capacity).sum());
+        self.pool.bytes = self.pool.bytes.saturating_sub(waiting.iter().map(Aligned::len).sum());
         self.pool.made <= open
     }
 

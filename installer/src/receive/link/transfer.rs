@@ -17,6 +17,7 @@ use bundle_format::manifest::Frame;
 
 use crate::error::{Error, Result};
 use crate::receive::bitmap::Bitmap;
+use crate::receive::direct::{Aligned, DirectFile};
 use crate::receive::{Arrival, Session, write_journal};
 
 /// Blocks that are open at once at most: what a sender interleaves, and some for what comes late.
@@ -26,7 +27,7 @@ const OPEN: usize = 24;
 pub struct Block {
     number: u32,
     /// Originals, then recovery shards.
-    buffer: Vec<u8>,
+    buffer: Aligned,
     have: Bitmap,
     originals: usize,
     /// Originals that are there.
@@ -42,7 +43,7 @@ pub struct Job {
 /// Where a transfer's bytes go; shared with the workers.
 pub struct Target {
     plan: Plan,
-    part: std::fs::File,
+    part: DirectFile,
     part_path: PathBuf,
     folder: PathBuf,
     key: String,
@@ -111,7 +112,7 @@ impl Transfer {
         let complete = maps.blocks.is_full() && maps.frames.is_full();
         let target = Target {
             plan,
-            part,
+            part: DirectFile::new(part, session.part_path()),
             part_path: session.part_path().to_owned(),
             folder: session.folder().to_owned(),
             key,
@@ -138,11 +139,13 @@ impl Transfer {
         number: u32,
         shard: u16,
         body: &[u8; BODY_BYTES],
-        buffers: &mut dyn FnMut() -> Option<Vec<u8>>,
+        buffers: &mut dyn FnMut() -> Option<Aligned>,
     ) -> Result<Sorted> {
         if self.target.has_again.swap(false, Ordering::Acquire) {
             let again = std::mem::take(&mut *lock(&self.target.again));
-            again.iter().for_each(|block| self.closed.clear(u64::from(*block)));
+            for block in again {
+                self.closed.clear(u64::from(block));
+            }
         }
         let plan = self.target.plan;
         let (block, shard) = (u64::from(number), usize::from(shard));
@@ -172,7 +175,7 @@ impl Transfer {
         if !open.have.set(u64::try_from(slot).unwrap_or(u64::MAX)) {
             return Ok(Sorted::Kept);
         }
-        if let Some(to) = open.buffer.get_mut(slot * BODY_BYTES..(slot + 1) * BODY_BYTES) {
+        if let Some(to) = open.buffer.get_mut().get_mut(slot * BODY_BYTES..(slot + 1) * BODY_BYTES) {
             to.copy_from_slice(body);
         }
         open.there += usize::from(shard < originals);
@@ -186,7 +189,7 @@ impl Transfer {
     }
 
     /// Writes what the oldest open block has, and gives its memory back.
-    pub fn put_away_oldest(&mut self) -> Result<Option<Vec<u8>>> {
+    pub fn put_away_oldest(&mut self) -> Result<Option<Aligned>> {
         if self.order.is_empty() {
             return Ok(None);
         }
@@ -214,7 +217,7 @@ impl Transfer {
         for (at, expected) in filler {
             let mut found = vec![0; expected.len()];
             let io = |e| Error::io(self.target.part_path.display().to_string(), e);
-            self.target.part.read_exact_at(&mut found, at).map_err(io)?;
+            self.target.part.cached().read_exact_at(&mut found, at).map_err(io)?;
             if found != expected {
                 self.target.throw_away(at, u64::try_from(expected.len()).unwrap_or(0));
                 return Ok(false);
@@ -246,10 +249,12 @@ impl Target {
     }
 
     /// A block's memory with what of it is on disk already.
-    fn reopen(&self, number: u32, originals: usize, mut buffer: Vec<u8>) -> Result<Block> {
+    fn reopen(&self, number: u32, originals: usize, mut buffer: Aligned) -> Result<Block> {
         let block = u64::from(number);
         let slots = usize::from(self.plan.originals) + usize::from(self.plan.recovery);
-        buffer.resize(slots * BODY_BYTES, 0);
+        if buffer.len() < slots * BODY_BYTES {
+            buffer = Aligned::new(slots * BODY_BYTES);
+        }
         let mut have = Bitmap::new(u64::try_from(slots).unwrap_or(0));
         let first = block * u64::from(self.plan.originals);
         let maps = lock(&self.maps);
@@ -260,11 +265,11 @@ impl Target {
         drop(maps);
         let there = usize::try_from(have.count()).unwrap_or(0);
         let (at, bytes) = self.plan.place(block);
-        let (on_disk, rest) = buffer.split_at_mut(usize::try_from(bytes).unwrap_or(0));
+        let (on_disk, rest) = buffer.get_mut().split_at_mut(usize::try_from(bytes).unwrap_or(0));
         // The last shard of the archive is filled up with zeros.
         rest.iter_mut().take(BODY_BYTES).for_each(|byte| *byte = 0);
         if there > 0 {
-            self.part.read_exact_at(on_disk, at).map_err(|e| self.io(e))?;
+            self.part.cached().read_exact_at(on_disk, at).map_err(|e| self.io(e))?;
         }
         Ok(Block { number, buffer, have, originals, there })
     }
@@ -281,7 +286,8 @@ impl Target {
             }
             let to = (from + BODY_BYTES).min(usize::try_from(bytes).unwrap_or(0));
             let place = at + u64::try_from(from).unwrap_or(0);
-            self.part.write_all_at(block.buffer.get(from..to).unwrap_or(&[]), place).map_err(|e| self.io(e))?;
+            let bytes = block.buffer.get().get(from..to).unwrap_or(&[]);
+            self.part.cached().write_all_at(bytes, place).map_err(|e| self.io(e))?;
             lock(&self.maps).shards.set(first + index);
         }
         Ok(())
@@ -320,7 +326,7 @@ impl Target {
     pub fn save(&self) -> Result<()> {
         let maps = lock(&self.maps).clone();
         let body = [maps.blocks.to_bytes(), maps.frames.to_bytes(), maps.shards.to_bytes()].concat();
-        write_journal(&self.folder, &self.part, &self.key, &body)
+        write_journal(&self.folder, self.part.cached(), &self.key, &body)
     }
 
     fn io(&self, error: std::io::Error) -> Error {
@@ -332,12 +338,12 @@ impl Target {
 #[derive(Default)]
 pub struct Workshop {
     decoder: Option<(usize, usize, Decoder)>,
-    frame: Vec<u8>,
+    frame: Aligned,
 }
 
 impl Job {
     /// Restores, writes and proves; gives the block's memory back.
-    pub fn run(mut self, workshop: &mut Workshop) -> Result<Vec<u8>> {
+    pub fn run(mut self, workshop: &mut Workshop) -> Result<Aligned> {
         let target = &self.target;
         let number = u64::from(self.block.number);
         if self.block.there < self.block.originals {
@@ -346,7 +352,7 @@ impl Job {
         }
         let (at, bytes) = target.plan.place(number);
         let length = usize::try_from(bytes).unwrap_or(0);
-        target.part.write_all_at(self.block.buffer.get(..length).unwrap_or(&[]), at).map_err(|e| target.io(e))?;
+        target.part.write(&self.block.buffer, length, at).map_err(|e| target.io(e))?;
         target.written.fetch_add(bytes, Ordering::Relaxed);
         let ready: Vec<usize> = {
             let mut maps = lock(&target.maps);
@@ -363,9 +369,9 @@ impl Job {
         };
         for index in ready {
             let Some((place, frame)) = target.frames.get(index) else { continue };
-            workshop.frame.resize(usize::try_from(frame.size).unwrap_or(0), 0);
-            target.part.read_exact_at(&mut workshop.frame, *place).map_err(|e| target.io(e))?;
-            if Sha256::of(&workshop.frame) == frame.sha256 {
+            let length = usize::try_from(frame.size).unwrap_or(0);
+            let found = target.part.read(&mut workshop.frame, *place, length, Sha256::of).map_err(|e| target.io(e))?;
+            if found == frame.sha256 {
                 lock(&target.maps).frames.set(u64::try_from(index).unwrap_or(u64::MAX));
             } else {
                 target.bad_frames.fetch_add(1, Ordering::Relaxed);
@@ -388,7 +394,7 @@ fn restore(plan: &Plan, block: &mut Block, workshop: &mut Workshop) -> Result<()
         Some((k, m, decoder)) if (*k, *m) == (originals, recovery) => decoder,
         other => &mut other.insert((originals, recovery, Decoder::new(originals, recovery, BODY_BYTES)?)).2,
     };
-    let shard = |slot: usize| block.buffer.get(slot * BODY_BYTES..(slot + 1) * BODY_BYTES).unwrap_or(&[]);
+    let shard = |slot: usize| block.buffer.get().get(slot * BODY_BYTES..(slot + 1) * BODY_BYTES).unwrap_or(&[]);
     let has = |slot: usize| block.have.get(u64::try_from(slot).unwrap_or(u64::MAX));
     for index in (0..originals).filter(|index| has(*index)) {
         decoder.add_original(index, shard(index))?;
@@ -400,7 +406,7 @@ fn restore(plan: &Plan, block: &mut Block, workshop: &mut Workshop) -> Result<()
     }
     let buffer = &mut block.buffer;
     decoder.decode(|index, bytes| {
-        if let Some(to) = buffer.get_mut(index * BODY_BYTES..(index + 1) * BODY_BYTES) {
+        if let Some(to) = buffer.get_mut().get_mut(index * BODY_BYTES..(index + 1) * BODY_BYTES) {
             to.copy_from_slice(bytes);
         }
     })?;

@@ -1,0 +1,145 @@
+//! Files past the page cache.
+//!
+//! A bundle is written once and read much later. Through the page cache every page of it costs an
+//! allocation, pushes out what the running platform needs, and stalls the writer when the kernel
+//! decides to write back: on a link that does not wait, that is loss. Measured in
+//! `docs/adr/0010-one-way-link.md`. Where a file system has no direct access, the cache is used.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+/// What places, lengths and memory must be multiples of.
+const ALIGN: usize = 4096;
+const ALIGN_U64: u64 = 4096;
+
+/// Memory whose first byte lies at a multiple of 4096.
+#[derive(Debug, Default)]
+pub struct Aligned {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    /// `len` zeros.
+    pub fn new(len: usize) -> Self {
+        let bytes = vec![0u8; len + ALIGN];
+        let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
+        Self { bytes, start, len }
+    }
+
+    /// The bytes.
+    pub fn get(&self) -> &[u8] {
+        self.bytes.get(self.start..self.start + self.len).unwrap_or(&[])
+    }
+
+    /// The bytes, to be changed.
+    pub fn get_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..self.start + self.len).unwrap_or(&mut [])
+    }
+
+    /// Number of bytes.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A file with both ways in.
+#[derive(Debug)]
+pub struct DirectFile {
+    cached: File,
+    direct: Option<File>,
+}
+
+impl DirectFile {
+    /// The file at `path`, open as `cached` already.
+    pub fn new(cached: File, path: &Path) -> Self {
+        let flags = nix::fcntl::OFlag::O_DIRECT.bits();
+        let direct = File::options().read(true).write(true).custom_flags(flags).open(path).ok();
+        Self { cached, direct }
+    }
+
+    /// The way through the page cache.
+    pub const fn cached(&self) -> &File {
+        &self.cached
+    }
+
+    /// Writes the first `len` bytes of `buffer` at `at`, past the cache if all is aligned.
+    pub fn write(&self, buffer: &Aligned, len: usize, at: u64) -> std::io::Result<()> {
+        let bytes = buffer.get().get(..len).unwrap_or(buffer.get());
+        if let Some(direct) = &self.direct
+            && at.is_multiple_of(ALIGN_U64)
+            && len.is_multiple_of(ALIGN)
+        {
+            match direct.write_all_at(bytes, at) {
+                // A disk with larger sectors than ours.
+                Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINVAL as i32) => {}
+                other => return other,
+            }
+        }
+        self.cached.write_all_at(bytes, at)
+    }
+
+    /// Hands the `len` bytes at `at` to `take`; `buffer` is memory for it.
+    pub fn read<T>(
+        &self,
+        buffer: &mut Aligned,
+        at: u64,
+        len: usize,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> std::io::Result<T> {
+        let lead = usize::try_from(at % ALIGN_U64).unwrap_or(0);
+        let whole = (lead + len).next_multiple_of(ALIGN);
+        if buffer.len() < whole {
+            *buffer = Aligned::new(whole);
+        }
+        let start = at - at % ALIGN_U64;
+        let run = buffer.get_mut().get_mut(..whole).unwrap_or(&mut []);
+        let mut done = 0;
+        if let Some(direct) = &self.direct {
+            while done < lead + len {
+                match direct.read_at(run.get_mut(done..).unwrap_or(&mut []), start + u64::try_from(done).unwrap_or(0)) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => done += count,
+                }
+            }
+        }
+        if done < lead + len {
+            let rest = run.get_mut(done..lead + len).unwrap_or(&mut []);
+            self.cached.read_exact_at(rest, start + u64::try_from(done).unwrap_or(0))?;
+        }
+        Ok(take(run.get(lead..lead + len).unwrap_or(&[])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_see_the_same_bytes() {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let path = folder.path().join("f");
+        let cached = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        let file = DirectFile::new(cached, &path);
+        let mut buffer = Aligned::new(8192);
+        buffer.get_mut().fill(7);
+        file.write(&buffer, 8192, 4096).unwrap();
+        file.write(&buffer, 100, 12_288).unwrap();
+        file.cached().write_all_at(b"xyz", 5000).unwrap();
+        let mut memory = Aligned::default();
+        for (at, len) in [(4096, 8192), (4999, 5), (0, 12_388), (12_287, 101)] {
+            let direct = file.read(&mut memory, at, len, <[u8]>::to_vec).unwrap();
+            let mut cached = vec![0; len];
+            file.cached().read_exact_at(&mut cached, at).unwrap();
+            assert_eq!(direct, cached, "{len} bytes at {at}");
+        }
+        assert!(file.read(&mut memory, 12_000, 1000, |_| ()).is_err());
+    }
+}
