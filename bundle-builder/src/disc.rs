@@ -78,7 +78,19 @@ pub fn make_images(folder: &Path, list: &SetList, installer: &Path, epoch: u64) 
         let image = folder.join(image_name(file));
         let mut command = Command::new("xorriso");
         command.env("SOURCE_DATE_EPOCH", epoch.to_string());
-        command.args(["-as", "mkisofs", "-quiet", "-r", "-J", "-joliet-long", "-iso-level", "3", "-V"]);
+        command.args([
+            "-as",
+            "mkisofs",
+            "-quiet",
+            "--set_all_file_dates",
+            &format!("={epoch}"),
+            "-r",
+            "-J",
+            "-joliet-long",
+            "-iso-level",
+            "3",
+            "-V",
+        ]);
         command.arg(disc_label(list, file)).arg("-o").arg(&image).arg("-graft-points");
         command.arg(graft(&file.name, &folder.join(&file.name)));
         command.arg(graft(FILE_NAME, &folder.join(FILE_NAME))).arg(graft(SUMS, &folder.join(SUMS)));

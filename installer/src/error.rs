@@ -275,6 +275,11 @@ impl Error {
         &self.0
     }
 
+    /// The kind, taken out.
+    pub fn into_kind(self) -> ErrorKind {
+        *self.0
+    }
+
     /// Exit-code class.
     pub fn class(&self) -> Class {
         self.0.class()

@@ -13,6 +13,7 @@
 )]
 
 pub mod bundle;
+pub mod carry;
 pub mod keys;
 pub mod law;
 pub mod site;

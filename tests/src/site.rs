@@ -22,6 +22,15 @@ pub struct Said {
 }
 
 impl Said {
+    /// Of a program that ended.
+    pub fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// Asserts the exit code.
     #[track_caller]
     #[allow(clippy::return_self_not_must_use, reason = "most callers want the assertion alone")]
@@ -32,7 +41,7 @@ impl Said {
 }
 
 /// The folder of the programs under test.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     exe.parent().unwrap().parent().unwrap().to_owned()
 }
@@ -106,11 +115,7 @@ impl Site {
             command.env(name, value);
         }
         let output = command.output().unwrap_or_else(|e| panic!("{}: {e}; run make test", program.display()));
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Said::of(&output)
     }
 
     /// Runs `bundle-builder`.

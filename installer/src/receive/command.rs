@@ -112,10 +112,10 @@ impl ReceiveCommand {
                 let mut state = State::open(&site.paths.database())?;
                 let mut intake = Intake::new(&inbox, &mut state, site.json);
                 let mut notes = Vec::new();
-                let received = folder::receive(&options, &mut intake, &mut |intake, line| {
-                    if let Some(arrival) = intake.arrival() {
-                        banner::open(&arrival.verified().manifest().marking, site.no_color);
-                    }
+                let mut admitted = |arrival: &Arrival| {
+                    banner::open(&arrival.verified().manifest().marking, site.no_color);
+                };
+                let received = folder::receive(&options, &mut intake, &mut admitted, &mut |line| {
                     notes.push(line.to_owned());
                     site.tell(line)
                 })?;
@@ -189,10 +189,11 @@ fn volumes(site: &Site<'_>, paths: &[PathBuf], inbox: Option<&Path>) -> Result<(
             }
             Err(error) => return Err(error),
         };
-        let taken = intake.offer(&volume)?;
+        intake.admit(&volume)?;
         if let Some(arrival) = intake.arrival() {
             banner::open(&arrival.verified().manifest().marking, site.no_color);
         }
+        let taken = intake.offer(&volume)?;
         let lines = match taken {
             Taken::Yes(lines) => lines,
             Taken::No(why) => vec![why],

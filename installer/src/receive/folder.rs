@@ -17,6 +17,7 @@ use bundle_format::text::escaped;
 use bundle_format::volume::MAGIC;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use super::Arrival;
 use super::intake::{Intake, Received, Taken};
 use super::volumes::Volume;
 use crate::error::{Error, ErrorKind, Result};
@@ -56,11 +57,13 @@ struct Known {
     done: bool,
 }
 
-/// Watches the folder until the bundle is whole and proved. `tell` is given lines for a person.
+/// Watches the folder until the bundle is whole and proved. `admitted` sees
+/// the bundle before anything is said, `tell` is given lines for a person.
 pub fn receive(
     options: &Options,
     intake: &mut Intake<'_>,
-    tell: &mut dyn FnMut(&Intake<'_>, &str) -> Result<()>,
+    admitted: &mut dyn FnMut(&Arrival),
+    tell: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Received> {
     let shown = options.folder.display().to_string();
     if !options.folder.is_dir() {
@@ -68,14 +71,14 @@ pub fn receive(
     }
     let watch = watch(&options.folder);
     if watch.is_none() {
-        tell(intake, &format!("{shown} tells no changes; looking every {} s", options.poll.as_secs()))?;
+        tell(&format!("{shown} tells no changes; looking every {} s", options.poll.as_secs()))?;
     }
     let mut known = BTreeMap::new();
     let mut last_new = Instant::now();
     let mut refused = None;
     loop {
         for path in settled(options, &mut known)? {
-            let looked = look(&path, options, &known, intake);
+            let looked = look(&path, options, &known, intake, admitted);
             if matches!(looked, Ok(Look::Wait)) {
                 continue;
             }
@@ -83,18 +86,18 @@ pub fn receive(
             match looked {
                 Ok(Look::Wait) => {}
                 Ok(Look::Taken(lines)) => {
-                    lines.iter().try_for_each(|line| tell(intake, line))?;
+                    lines.iter().try_for_each(|line| tell(line))?;
                     if options.taken == After::Remove {
                         std::fs::remove_file(&path).map_err(|e| Error::io(path.display().to_string(), e))?;
                     }
                 }
                 Ok(Look::Stranger(why)) => {
                     let to = quarantine(&path, &options.quarantine)?;
-                    tell(intake, &format!("{why}; moved to {}", to.display()))?;
+                    tell(&format!("{why}; moved to {}", to.display()))?;
                 }
                 Err(error) if is_about_the_file(&error) => {
                     let to = quarantine(&path, &options.quarantine)?;
-                    tell(intake, &format!("{error}; moved to {}", to.display()))?;
+                    tell(&format!("{error}; moved to {}", to.display()))?;
                     refused = Some(error);
                 }
                 Err(error) => return Err(error),
@@ -105,7 +108,7 @@ pub fn receive(
             if intake.has_enough() {
                 match intake.finish("drop folder") {
                     Err(error) if matches!(error.kind(), ErrorKind::Incomplete { .. }) => {
-                        tell(intake, &error.to_string())?;
+                        tell(&error.to_string())?;
                     }
                     other => return other,
                 }
@@ -133,7 +136,13 @@ enum Look {
     Stranger(String),
 }
 
-fn look(path: &Path, options: &Options, known: &BTreeMap<PathBuf, Known>, intake: &mut Intake<'_>) -> Result<Look> {
+fn look(
+    path: &Path,
+    options: &Options,
+    known: &BTreeMap<PathBuf, Known>,
+    intake: &mut Intake<'_>,
+    admitted: &mut dyn FnMut(&Arrival),
+) -> Result<Look> {
     let io = |e| Error::io(path.display().to_string(), e);
     let mut start = Vec::new();
     std::fs::File::open(path).map_err(io)?.take(4 << 20).read_to_end(&mut start).map_err(io)?;
@@ -150,6 +159,10 @@ fn look(path: &Path, options: &Options, known: &BTreeMap<PathBuf, Known>, intake
     let young = known.get(path).is_none_or(|known| known.since.elapsed() < options.settle);
     if length < volume.head.shape.volume_size() && young {
         return Ok(Look::Wait);
+    }
+    intake.admit(&volume)?;
+    if let Some(arrival) = intake.arrival() {
+        admitted(arrival);
     }
     Ok(match intake.offer(&volume)? {
         Taken::Yes(lines) => Look::Taken(lines),

@@ -59,11 +59,10 @@ impl<'a> Intake<'a> {
         self.set.as_ref().is_some_and(|(_, _, collection)| collection.has_enough())
     }
 
-    /// Offers a volume. The first one's manifest is proved before anything is written; one that is
-    /// not trusted or not permitted is an error.
-    pub fn offer(&mut self, volume: &Volume) -> Result<Taken> {
+    /// Lets a first volume say which set this is: its manifest is proved before anything is written;
+    /// one that is not trusted or not permitted is an error. Later ones change nothing.
+    pub fn admit(&mut self, volume: &Volume) -> Result<()> {
         let shown = escaped(&volume.path().display().to_string());
-        let number = volume.head.number;
         if self.set.is_none() {
             let arrival = Arrival::prove(volume.prologue.clone(), self.state)?;
             if !belongs(&arrival, volume) {
@@ -74,6 +73,14 @@ impl<'a> Intake<'a> {
             let collection = Collection::open(self.inbox, volume.set, volume.head.shape)?;
             self.set = Some((volume.set, arrival, collection));
         }
+        Ok(())
+    }
+
+    /// Offers a volume, which is admitted first.
+    pub fn offer(&mut self, volume: &Volume) -> Result<Taken> {
+        self.admit(volume)?;
+        let shown = escaped(&volume.path().display().to_string());
+        let number = volume.head.number;
         let Some((set, arrival, collection)) = &mut self.set else { return Ok(Taken::No(shown)) };
         if volume.set != *set || !belongs(arrival, volume) {
             let (theirs, ours) = (volume.set.short(), set.short());
