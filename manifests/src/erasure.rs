@@ -3,7 +3,7 @@
 //! Any `k` of `k + m` equal shards give the `k` originals back. The code repairs losses and sees no
 //! damage: a shard that is wrong counts as lost, and telling which is wrong is the caller's part
 //! (cell hashes in volumes, tags on datagrams). The recovery bytes are an on-media format; the
-//! vectors in the tests freeze them. Measured beside others in `docs/adr/0009-erasure-code.md`.
+//! vectors in the tests freeze them. Measured beside others in `docs/adr/0011-erasure-code.md`.
 
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
