@@ -112,6 +112,8 @@ enum RootCommand {
         /// Expiry, YYYY-MM-DDTHH:MM:SSZ.
         #[arg(long, value_parser = parse_time)]
         expires: Timestamp,
+        #[command(flatten)]
+        agents: AgentArgs,
     },
     /// Adds signers to a root that nobody signed yet.
     Add {
@@ -140,6 +142,8 @@ enum RootCommand {
         /// New expiry.
         #[arg(long, value_parser = parse_time)]
         expires: Option<Timestamp>,
+        #[command(flatten)]
+        agents: AgentArgs,
     },
     /// Adds one signer's signatures to a root.
     Sign {
@@ -153,6 +157,22 @@ enum RootCommand {
         /// The envelope.
         root: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+struct AgentArgs {
+    /// Public signer files of data transfer agents, who sign custody records and nothing else.
+    #[arg(long = "transfer-signer", value_name = "FILE")]
+    signers: Vec<PathBuf>,
+    /// How many agents must sign a custody record (default: 2, or as before).
+    #[arg(long = "transfer-threshold", value_name = "N")]
+    threshold: Option<usize>,
+}
+
+impl AgentArgs {
+    fn read(&self) -> Result<roots::Agents> {
+        Ok(roots::Agents { signers: read_signers(&self.signers)?, threshold: self.threshold })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -215,9 +235,10 @@ impl Cli {
 
     fn root(&self, command: &RootCommand) -> Result<()> {
         match command {
-            RootCommand::Init { out, threshold, signers, expires } => {
+            RootCommand::Init { out, threshold, signers, expires, agents } => {
                 refuse_existing(out)?;
-                let envelope = roots::init(&read_signers(signers)?, *threshold, now()?, expires.clone())?;
+                let (signers, agents) = (read_signers(signers)?, agents.read()?);
+                let envelope = roots::init(&signers, *threshold, &agents, now()?, expires.clone())?;
                 roots::write(out, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
@@ -226,13 +247,14 @@ impl Cli {
                 roots::write(root, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
-            RootCommand::Rotate { root, out, add, remove, threshold, expires } => {
+            RootCommand::Rotate { root, out, add, remove, threshold, expires, agents } => {
                 refuse_existing(out)?;
                 let changes = roots::Changes {
                     add: read_signers(add)?,
                     remove: remove.clone(),
                     threshold: *threshold,
                     expires: expires.clone(),
+                    agents: agents.read()?,
                 };
                 let envelope = roots::rotate(&roots::read(root)?, now()?, &changes)?;
                 roots::write(out, &envelope)?;

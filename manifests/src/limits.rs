@@ -38,3 +38,9 @@ pub const OCI_DOCUMENT_BYTES: u64 = 4 << 20;
 pub const FRAMES: usize = 200_000;
 /// Bytes in the list of a set's files (R-LIM-18).
 pub const SET_LIST_BYTES: u64 = 4 << 20;
+/// Bytes in a custody chain (R-LIM-19).
+pub const CUSTODY_BYTES: u64 = 16 << 20;
+/// Records in a custody chain (R-LIM-20).
+pub const CUSTODY_RECORDS: usize = 256;
+/// Media in one custody record (R-LIM-21).
+pub const CUSTODY_MEDIA: usize = 1000;

@@ -59,6 +59,27 @@ pub fn signed_root(version: u64, threshold: usize, holders: &[&Signer], signers:
     envelope
 }
 
+/// The first TEST transfer agent.
+pub fn tina() -> Signer {
+    signer("test-tina", 21)
+}
+
+/// The second.
+pub fn theo() -> Signer {
+    signer("test-theo", 22)
+}
+
+/// The usual root with the transfer agents `agents`, of whom `threshold` must sign.
+pub fn root_with_agents(threshold: usize, agents: &[&Signer]) -> RootEnvelope {
+    let agents: Vec<Holder> = agents.iter().map(|signer| signer.public().holder()).collect();
+    let root = root(1, 2, &[&alice(), &bob(), &carol()]).with_transfer(threshold, &agents).unwrap();
+    let mut envelope = RootEnvelope::unsigned(root);
+    for signer in [alice(), bob()] {
+        signer.sign_root(&mut envelope).unwrap();
+    }
+    envelope
+}
+
 /// The usual root: version 1, two of three.
 pub fn two_of_three() -> RootEnvelope {
     signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice(), &bob()])
