@@ -10,6 +10,7 @@ use signing_keys::file::KeyFiles;
 use signing_keys::{PublicSigner, Signer};
 
 use crate::collect::{collect, read_lock};
+use crate::custody::CustodyCommand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::View;
 use crate::output::{Progress, open_banner, passphrase};
@@ -84,6 +85,28 @@ enum Command {
         /// What to show.
         #[arg(value_enum, default_value = "summary")]
         view: View,
+    },
+    /// The signed chain of hand-overs that travels with a set.
+    #[command(subcommand)]
+    Custody(CustodyCommand),
+    /// Writes the transfer record, media labels and the hash card of a set as PDF.
+    Papers {
+        /// Folder of the set.
+        folder: PathBuf,
+        /// The PDF to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Number of the custody record (default: the newest).
+        #[arg(long, value_name = "N")]
+        record: Option<u64>,
+    },
+    /// Reads a receipt code from the high side: which bundle arrived, which is installed.
+    Confirm {
+        /// The code, in quotes or without its spaces.
+        code: String,
+        /// Bundles that it may name.
+        #[arg(required = true)]
+        bundles: Vec<PathBuf>,
     },
     /// Prints a completion script.
     #[command(hide = true)]
@@ -182,8 +205,9 @@ struct PassphraseArgs {
     passphrase_file: Option<PathBuf>,
 }
 
+/// Which signer signs.
 #[derive(Debug, Args)]
-struct KeyArgs {
+pub struct KeyArgs {
     /// The signer: FOLDER/NAME as given to keygen.
     #[arg(long, value_name = "FOLDER/NAME")]
     key: PathBuf,
@@ -204,7 +228,7 @@ struct SourceArgs {
     insecure_loopback: bool,
 }
 
-fn parse_time(text: &str) -> std::result::Result<Timestamp, String> {
+pub(crate) fn parse_time(text: &str) -> std::result::Result<Timestamp, String> {
     Timestamp::parse(text).map_err(|e| e.to_string())
 }
 
@@ -218,6 +242,12 @@ impl Cli {
             Command::Build { release, out, roots, source } => self.build(release, out, roots, source),
             Command::Sign { bundle, key } => sign(bundle, key),
             Command::Inspect { bundle, view } => self.inspect(bundle, *view),
+            Command::Custody(command) => command.run(self.json),
+            Command::Papers { folder, out, record } => crate::papers::run(folder, out, *record, self.json),
+            Command::Confirm { code, bundles } => {
+                let confirmed = crate::confirm::confirm(code, bundles)?;
+                if self.json { print_json(&confirmed.to_json()) } else { print(&confirmed.lines()) }
+            }
             Command::Completions { shell } => {
                 clap_complete::generate(
                     *shell,
@@ -365,7 +395,7 @@ fn sign(bundle: &Path, key: &KeyArgs) -> Result<()> {
     )])
 }
 
-fn open_key(args: &KeyArgs) -> Result<Signer> {
+pub(crate) fn open_key(args: &KeyArgs) -> Result<Signer> {
     let usage = || ErrorKind::Usage("--key takes FOLDER/NAME, the folder and the name given to keygen".into());
     let name = args.key.file_name().and_then(|name| name.to_str()).ok_or_else(usage)?;
     let folder = args.key.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -385,7 +415,7 @@ fn refuse_existing(path: &Path) -> Result<()> {
 }
 
 /// The time for new documents: `SOURCE_DATE_EPOCH` where it is set, else the clock.
-fn now() -> Result<Timestamp> {
+pub(crate) fn now() -> Result<Timestamp> {
     let seconds = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => {
             text.parse().map_err(|_| ErrorKind::Usage(format!("SOURCE_DATE_EPOCH is {text:?}, expected seconds")))?
@@ -395,11 +425,11 @@ fn now() -> Result<Timestamp> {
     Ok(Timestamp::from_unix(seconds))
 }
 
-fn print(lines: &[String]) -> Result<()> {
+pub(crate) fn print(lines: &[String]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     lines.iter().try_for_each(|line| writeln!(out, "{line}")).map_err(|e| Error::io("standard output", e))
 }
 
-fn print_json(value: &serde_json::Value) -> Result<()> {
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     print(&[value.to_string()])
 }

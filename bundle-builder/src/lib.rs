@@ -11,9 +11,13 @@
 pub mod build;
 pub mod cli;
 pub mod collect;
+pub mod command;
+pub mod confirm;
+pub mod custody;
 pub mod error;
 pub mod inspect;
 pub mod output;
+pub mod papers;
 pub mod pin;
 pub mod roots;
 pub mod sign;

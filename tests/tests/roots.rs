@@ -294,9 +294,7 @@ fn transfer_agents_sign_neither_releases_nor_roots() {
 fn a_root_without_agents_keeps_its_bytes() {
     let text = payload(&root(1, 2, &[&alice(), &bob()]));
     assert!(!text.contains("transfer"));
-    bad_payload("null for the role", "}}\n", ",\"transfer\":null}}\n", |k| {
-        matches!(k, ErrorKind::NotCanonical { .. })
-    });
+    bad_payload("null for the role", "}}\n", ",\"transfer\":null}}\n", |k| matches!(k, ErrorKind::NotCanonical { .. }));
     let with = keys::root_with_agents(2, &[&keys::tina(), &keys::theo()]);
     let text = payload(with.claimed());
     assert_eq!(TrustRoot::parse(text.as_bytes()).unwrap(), *with.claimed());
