@@ -186,15 +186,15 @@ enum RootCommand {
 struct AgentArgs {
     /// Public signer files of data transfer agents, who sign custody records and nothing else.
     #[arg(long = "transfer-signer", value_name = "FILE")]
-    signers: Vec<PathBuf>,
+    transfer_signers: Vec<PathBuf>,
     /// How many agents must sign a custody record (default: 2, or as before).
-    #[arg(long = "transfer-threshold", value_name = "N")]
-    threshold: Option<usize>,
+    #[arg(long, value_name = "N")]
+    transfer_threshold: Option<usize>,
 }
 
 impl AgentArgs {
     fn read(&self) -> Result<roots::Agents> {
-        Ok(roots::Agents { signers: read_signers(&self.signers)?, threshold: self.threshold })
+        Ok(roots::Agents { signers: read_signers(&self.transfer_signers)?, threshold: self.transfer_threshold })
     }
 }
 
@@ -432,4 +432,14 @@ pub(crate) fn print(lines: &[String]) -> Result<()> {
 
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     print(&[value.to_string()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_all_commands_fit_together() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

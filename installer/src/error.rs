@@ -186,6 +186,12 @@ pub enum ErrorKind {
         /// What could not be taken back.
         trouble: String,
     },
+    /// The trust root demands a chain of custody, and there is none.
+    #[error("chain of custody: expected {expected}, found none; the trust root names transfer agents")]
+    CustodyMissing {
+        /// The file.
+        expected: String,
+    },
 }
 
 impl ErrorKind {
@@ -194,7 +200,10 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.class(),
             Self::Usage { .. } | Self::NotInstalled { .. } => Class::Usage,
-            Self::NoTrustRoot | Self::TrustExists { .. } | Self::FingerprintDiffers { .. } => Class::Untrusted,
+            Self::NoTrustRoot
+            | Self::TrustExists { .. }
+            | Self::FingerprintDiffers { .. }
+            | Self::CustodyMissing { .. } => Class::Untrusted,
             Self::Io { .. }
             | Self::DiskFull { .. }
             | Self::Sqlite { .. }
@@ -245,6 +254,7 @@ impl ErrorKind {
             Self::StoreDamaged { .. } => "install the bundle again from its medium; check the disk",
             Self::NotInstalled { .. } => "installer status shows what is installed",
             Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
+            Self::CustodyMissing { .. } => "ask who brought the set for its signed chain; do not install without it",
             Self::NeedsOperator { .. } => "do not restart the machine; call your support with installer history",
         }
     }

@@ -103,14 +103,19 @@ pub fn root_file(payload: &str, signers: &[&Signer]) -> Vec<u8> {
 }
 
 /// A root file around any payload text and signatures.
-pub fn root_file_of(payload: &str, mut signatures: Vec<Signature>) -> Vec<u8> {
+pub fn root_file_of(payload: &str, signatures: Vec<Signature>) -> Vec<u8> {
+    envelope_file("lockgate-root-envelope/1", payload, signatures)
+}
+
+/// The file form of any payload text with any signatures.
+pub fn envelope_file(format: &str, payload: &str, mut signatures: Vec<Signature>) -> Vec<u8> {
     signatures.sort_by_key(|signature| signature.key);
     let entries: Vec<String> = signatures
         .iter()
         .map(|s| format!(r#"{{"key":"{}","scheme":"{}","file":"{}"}}"#, s.key, s.scheme(), base64(&s.to_file())))
         .collect();
     format!(
-        "{{\"format\":\"lockgate-root-envelope/1\",\"payload\":\"{}\",\"signatures\":[{}]}}\n",
+        "{{\"format\":\"{format}\",\"payload\":\"{}\",\"signatures\":[{}]}}\n",
         base64(payload.as_bytes()),
         entries.join(",")
     )

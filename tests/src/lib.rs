@@ -13,6 +13,7 @@
 )]
 
 pub mod bundle;
+pub mod custody;
 pub mod keys;
 pub mod law;
 pub mod site;

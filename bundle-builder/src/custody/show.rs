@@ -27,7 +27,7 @@ fn record_lines(record: &Record) -> Vec<String> {
         format!("record {}  {}  log {}", record.number, record.at, record.log_number),
         format!("  set        {} of {} {} ({})", record.set, record.product, record.release, record.marking),
         format!(
-            "  {:<11}{} [{}] to {} [{}]",
+            "  {:<11} {} [{}] to {} [{}]",
             record.direction.name(),
             record.from.system,
             record.from.marking,

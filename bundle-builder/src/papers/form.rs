@@ -46,7 +46,7 @@ impl<'a> Form<'a> {
 
     /// A heading; some lines below it stay on the same page.
     pub fn heading(&mut self, text: &str) -> Result<()> {
-        self.room(60.0)?;
+        self.room(84.0)?;
         self.y -= 8.0;
         self.document.text(Font::Heading, 11.0, MARGIN, self.y, text);
         self.document.rule(MARGIN, self.y - 4.0, WIDTH - 2.0 * MARGIN);

@@ -41,10 +41,10 @@ fn label(document: &mut Document, (x, y): (f32, f32), file: &SetFile, record: &R
     let total = usize::from(list.data_volumes) + usize::from(list.parity_volumes);
     let product = format!("{} {}", list.product, list.release);
     let width = LABEL.0 - 24.0;
-    let mut at = y + LABEL.1 - 46.0;
+    let mut at = y + LABEL.1 - 32.0;
     let mut line = |document: &mut Document, font, size, text: &str| {
+        at -= size * 1.4;
         document.text(font, size, x + 12.0, at, text);
-        at -= size * 1.35;
     };
     for text in wrap(&product, fitting(width, 12.0)).iter().take(2) {
         line(document, Font::Bold, 12.0, text);
@@ -57,7 +57,7 @@ fn label(document: &mut Document, (x, y): (f32, f32), file: &SetFile, record: &R
     }
     line(document, Font::Plain, 8.0, "SHA-384");
     for row in rows(&file.sha384.to_string(), 6) {
-        line(document, Font::Plain, 9.0, &row);
+        line(document, Font::Plain, 12.0, &row);
     }
     Ok(())
 }

@@ -153,6 +153,11 @@ impl UnverifiedCustody {
     /// consumed; what comes out may be relied on.
     pub fn verify(self, trusted: &TrustedRoot, policy: AlgorithmPolicy) -> Result<VerifiedCustody> {
         let root = trusted.root();
+        // Said first: a root without agents explains every other failure.
+        if root.threshold(Role::Transfer).is_none() {
+            let (document, role) = ("custody chain".into(), Role::Transfer.name());
+            return Err(ErrorKind::RoleMissing { document, role, root: root.version() }.into());
+        }
         let mut signers = Vec::new();
         for (envelope, place) in self.records.iter().zip(1u64..) {
             let what = format!("custody record {place}");
