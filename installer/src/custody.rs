@@ -14,7 +14,7 @@ use bundle_format::limits;
 use bundle_format::root::{Role, TrustedRoot};
 use bundle_format::set::{self, SetList};
 use bundle_format::signature::AlgorithmPolicy;
-use bundle_format::text::escaped;
+use bundle_format::text::{escaped, groups_of_four};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -65,7 +65,9 @@ pub fn lines(verified: &VerifiedCustody) -> Vec<String> {
         )
     };
     let head = format!("chain of custody: {} records, every one verified", verified.records().len());
-    std::iter::once(head).chain(records.map(line)).map(|line| escaped(&line)).collect()
+    let digest = groups_of_four(&verified.newest_sha384().to_string());
+    let foot = format!("  newest record SHA-384 {digest}");
+    std::iter::once(head).chain(records.map(line)).chain([foot]).map(|line| escaped(&line)).collect()
 }
 
 /// What `custody verify` found in a folder.
@@ -136,6 +138,7 @@ impl FolderReport {
         serde_json::json!({
             "verified": true, "records": self.verified.records(), "signers": self.verified.signers(),
             "set": newest.set, "manifest_sha384": newest.manifest_sha384.to_string(),
+            "newest_record_sha384": self.verified.newest_sha384().to_string(),
             "matching": self.matching,
             "missing": of(|d| if let Difference::Missing { name } = d { Some(name) } else { None }),
             "differing": of(|d| if let Difference::Differs { name, .. } = d { Some(name) } else { None }),

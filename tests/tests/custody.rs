@@ -207,7 +207,7 @@ fn the_high_sides_policy() {
     let file = |at: usize, content: &[u8]| (list().files[at].name.clone(), content.len() as u64, Sha384::of(content));
     let verified = verify(&trusted(), &manifest, &[file(0, b"one"), file(2, b"par")]).unwrap().unwrap();
     assert_eq!(verified.records().len(), 2);
-    assert_eq!(installer::custody::lines(&verified).len(), 3);
+    assert_eq!(installer::custody::lines(&verified).len(), 4);
     let chain_file = folder.path().join("custody.jsonl");
     assert!(installer::custody::verify(&chain_file, &trusted(), &manifest, &[]).unwrap().is_some());
     let format = |error: &installer::Error, is_kind: IsKind| matches!(error.kind(), High::Format(inner) if is_kind(inner.kind()));

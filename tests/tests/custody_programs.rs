@@ -312,6 +312,10 @@ fn the_papers_say_what_the_record_says() {
     let text = site.tool("pdftotext", &["-layout", "c.pdf", "-"]).expect(0).out;
     assert_eq!(text.matches("verified on import, not by this paper").count(), 4);
     site.builder(&["papers", "set", "--out", "d.pdf", "--record", "2"]).expect(2);
+    trust(&site);
+    let verified = site.installer(&["custody", "verify", "set"]).expect(0);
+    let digest = verified.out.lines().find_map(|line| line.strip_prefix("  newest record SHA-384 ")).unwrap();
+    assert!(squeezed.contains(digest), "the paper has the digest that the high side prints: {digest}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub struct VerifiedCustody {
     records: Vec<Record>,
     signers: Vec<Vec<String>>,
     newest: Record,
+    newest_sha384: Sha384,
 }
 
 impl Envelope {
@@ -172,10 +173,11 @@ impl UnverifiedCustody {
             signers.push(holders);
         }
         self.check()?;
+        let newest_sha384 = Sha384::of(self.records.last().map_or(&[][..], |last| &last.payload));
         let records: Vec<Record> = self.records.into_iter().map(|envelope| envelope.record).collect();
         let empty = || ErrorKind::Inconsistent { what: "custody chain".into(), why: "it is empty".into() };
         let newest = records.last().cloned().ok_or_else(empty)?;
-        Ok(VerifiedCustody { records, signers, newest })
+        Ok(VerifiedCustody { records, signers, newest, newest_sha384 })
     }
 }
 
@@ -212,6 +214,11 @@ impl VerifiedCustody {
     /// The proven newest record.
     pub const fn newest(&self) -> &Record {
         &self.newest
+    }
+
+    /// SHA-384 of the newest record as it was signed: what its printed form shows.
+    pub const fn newest_sha384(&self) -> &Sha384 {
+        &self.newest_sha384
     }
 
     /// Names of the transfer agents that signed each record, first to newest.

@@ -212,7 +212,8 @@ fn against_the_list_and_the_files_on_hand() {
     let error = check_against_list(&newest, &SetList { files: vec![other_file], ..list() }).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::FileDiffers { .. }), "{error}");
 
-    let proved = VerifiedCustody { records: vec![newest.clone()], signers: Vec::new(), newest };
+    let proved =
+        VerifiedCustody { records: vec![newest.clone()], signers: Vec::new(), newest, newest_sha384: Sha384::of(b"") };
     let (right, wrong) = ((5, Sha384::of(b"v")), (5, Sha384::of(b"w")));
     let name = || "v1.lgv".to_owned();
     assert_eq!(proved.differences(&[(name(), right.0, right.1)]), []);
