@@ -219,3 +219,18 @@ fn the_high_sides_policy() {
     let error = verify(&trusted(), &Sha384::of(b"other"), &[]).unwrap_err();
     assert!(format(&error, |k| matches!(k, ErrorKind::BadValue { .. })), "{error}");
 }
+
+#[test]
+fn a_flipped_bit_or_a_cut_anywhere_is_refused() {
+    let good = sound(1);
+    prove(&good).unwrap();
+    // Every thirty-first byte, each time another bit: all parts of the line are met within seconds.
+    for at in (0..good.len()).step_by(31) {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        assert!(prove(&bad).is_err(), "byte {at}");
+        assert!(prove(&good[..at]).is_err(), "cut at {at}");
+    }
+    assert!(prove(&[&good[..], b"\n"].concat()).is_err(), "an empty line behind");
+    assert!(prove(&[&good[..], b"x"].concat()).is_err(), "bytes behind");
+}

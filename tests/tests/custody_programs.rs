@@ -359,3 +359,28 @@ fn a_receipt_is_confirmed_on_the_low_side() {
     let said = site.builder(&["confirm", &typo, "new.bundle.tar"]).expect(2);
     assert!(said.err.contains("a letter or digit is wrong"), "{}", said.err);
 }
+
+#[test]
+fn agents_come_and_go_with_versions_of_the_root() {
+    let site = site(47136);
+    let rotate = |root: &str, out: &str, more: &[&str]| {
+        site.builder(&[&["root", "rotate", root, "--out", out][..], more].concat())
+    };
+    let (tina, theo) = ("keys/tina.signer.json", "keys/theo.signer.json");
+    // Into a root that had none.
+    let said = rotate("root-1.json", "root-2.json", &["--transfer-signer", tina, "--transfer-signer", theo]).expect(0);
+    assert!(said.out.contains("threshold 2 of each algorithm for transfer agents"), "{}", said.out);
+    assert_eq!(said.out.matches("transfer agent\n").count(), 4, "{}", said.out);
+    // Threshold and agents stay, one goes, signers are untouched.
+    let said = rotate("root-t.json", "root-t2.json", &["--remove", "tess"]).expect(0);
+    assert_eq!(said.out.matches("transfer agent\n").count(), 4, "{}", said.out);
+    assert_eq!(said.out.matches("not signed").count(), 6, "{}", said.out);
+    let said = rotate("root-t2.json", "root-t3.json", &["--remove", "tina", "--remove", "theo"]).expect(0);
+    assert!(!said.out.contains("transfer"), "the last agent takes the role along: {}", said.out);
+    // One agent cannot meet a threshold of two; a signer is no agent; a threshold needs agents.
+    rotate("root-1.json", "x.json", &["--transfer-signer", tina]).expect(3);
+    rotate("root-1.json", "x.json", &["--transfer-signer", tina, "--transfer-signer", "keys/alice.signer.json"])
+        .expect(3);
+    rotate("root-1.json", "x.json", &["--transfer-threshold", "2"]).expect(2);
+    assert!(!site.path("x.json").exists());
+}
