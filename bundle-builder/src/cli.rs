@@ -10,6 +10,7 @@ use signing_keys::file::KeyFiles;
 use signing_keys::{PublicSigner, Signer};
 
 use crate::collect::{collect, read_lock};
+use crate::custody::CustodyCommand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::View;
 use crate::output::{Progress, open_banner, passphrase};
@@ -87,6 +88,28 @@ enum Command {
     },
     #[command(flatten)]
     Carry(crate::carry::CarryCommand),
+    /// The signed chain of hand-overs that travels with a set.
+    #[command(subcommand)]
+    Custody(CustodyCommand),
+    /// Writes the transfer record, media labels and the hash card of a set as PDF.
+    Papers {
+        /// Folder of the set.
+        folder: PathBuf,
+        /// The PDF to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Number of the custody record (default: the newest).
+        #[arg(long, value_name = "N")]
+        record: Option<u64>,
+    },
+    /// Reads a receipt code from the high side: which bundle arrived, which is installed.
+    Confirm {
+        /// The code, in quotes or without its spaces.
+        code: String,
+        /// Bundles that it may name.
+        #[arg(required = true)]
+        bundles: Vec<PathBuf>,
+    },
     /// Prints a completion script.
     #[command(hide = true)]
     Completions {
@@ -114,6 +137,8 @@ enum RootCommand {
         /// Expiry, YYYY-MM-DDTHH:MM:SSZ.
         #[arg(long, value_parser = parse_time)]
         expires: Timestamp,
+        #[command(flatten)]
+        agents: AgentArgs,
     },
     /// Adds signers to a root that nobody signed yet.
     Add {
@@ -142,6 +167,8 @@ enum RootCommand {
         /// New expiry.
         #[arg(long, value_parser = parse_time)]
         expires: Option<Timestamp>,
+        #[command(flatten)]
+        agents: AgentArgs,
     },
     /// Adds one signer's signatures to a root.
     Sign {
@@ -158,14 +185,31 @@ enum RootCommand {
 }
 
 #[derive(Debug, Args)]
+struct AgentArgs {
+    /// Public signer files of data transfer agents, who sign custody records and nothing else.
+    #[arg(long = "transfer-signer", value_name = "FILE")]
+    transfer_signers: Vec<PathBuf>,
+    /// How many agents must sign a custody record (default: 2, or as before).
+    #[arg(long, value_name = "N")]
+    transfer_threshold: Option<usize>,
+}
+
+impl AgentArgs {
+    fn read(&self) -> Result<roots::Agents> {
+        Ok(roots::Agents { signers: read_signers(&self.transfer_signers)?, threshold: self.transfer_threshold })
+    }
+}
+
+#[derive(Debug, Args)]
 struct PassphraseArgs {
     /// File whose first line is the passphrase (/dev/fd/N for a descriptor); default: ask.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 }
 
+/// Which signer signs.
 #[derive(Debug, Args)]
-struct KeyArgs {
+pub struct KeyArgs {
     /// The signer: FOLDER/NAME as given to keygen.
     #[arg(long, value_name = "FOLDER/NAME")]
     key: PathBuf,
@@ -186,7 +230,7 @@ struct SourceArgs {
     insecure_loopback: bool,
 }
 
-fn parse_time(text: &str) -> std::result::Result<Timestamp, String> {
+pub(crate) fn parse_time(text: &str) -> std::result::Result<Timestamp, String> {
     Timestamp::parse(text).map_err(|e| e.to_string())
 }
 
@@ -201,6 +245,12 @@ impl Cli {
             Command::Sign { bundle, key } => sign(bundle, key),
             Command::Inspect { bundle, view } => self.inspect(bundle, *view),
             Command::Carry(command) => command.run(self.json),
+            Command::Custody(command) => command.run(self.json),
+            Command::Papers { folder, out, record } => crate::papers::run(folder, out, *record, self.json),
+            Command::Confirm { code, bundles } => {
+                let confirmed = crate::confirm::confirm(code, bundles)?;
+                if self.json { print_json(&confirmed.to_json()) } else { print(&confirmed.lines()) }
+            }
             Command::Completions { shell } => {
                 clap_complete::generate(
                     *shell,
@@ -218,9 +268,10 @@ impl Cli {
 
     fn root(&self, command: &RootCommand) -> Result<()> {
         match command {
-            RootCommand::Init { out, threshold, signers, expires } => {
+            RootCommand::Init { out, threshold, signers, expires, agents } => {
                 refuse_existing(out)?;
-                let envelope = roots::init(&read_signers(signers)?, *threshold, now()?, expires.clone())?;
+                let (signers, agents) = (read_signers(signers)?, agents.read()?);
+                let envelope = roots::init(&signers, *threshold, &agents, now()?, expires.clone())?;
                 roots::write(out, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
@@ -229,13 +280,14 @@ impl Cli {
                 roots::write(root, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
-            RootCommand::Rotate { root, out, add, remove, threshold, expires } => {
+            RootCommand::Rotate { root, out, add, remove, threshold, expires, agents } => {
                 refuse_existing(out)?;
                 let changes = roots::Changes {
                     add: read_signers(add)?,
                     remove: remove.clone(),
                     threshold: *threshold,
                     expires: expires.clone(),
+                    agents: agents.read()?,
                 };
                 let envelope = roots::rotate(&roots::read(root)?, now()?, &changes)?;
                 roots::write(out, &envelope)?;
@@ -346,7 +398,7 @@ fn sign(bundle: &Path, key: &KeyArgs) -> Result<()> {
     )])
 }
 
-fn open_key(args: &KeyArgs) -> Result<Signer> {
+pub(crate) fn open_key(args: &KeyArgs) -> Result<Signer> {
     let usage = || ErrorKind::Usage("--key takes FOLDER/NAME, the folder and the name given to keygen".into());
     let name = args.key.file_name().and_then(|name| name.to_str()).ok_or_else(usage)?;
     let folder = args.key.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -366,7 +418,7 @@ fn refuse_existing(path: &Path) -> Result<()> {
 }
 
 /// The time for new documents: `SOURCE_DATE_EPOCH` where it is set, else the clock.
-fn now() -> Result<Timestamp> {
+pub(crate) fn now() -> Result<Timestamp> {
     let seconds = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => {
             text.parse().map_err(|_| ErrorKind::Usage(format!("SOURCE_DATE_EPOCH is {text:?}, expected seconds")))?
@@ -385,4 +437,14 @@ pub(crate) fn print(lines: &[String]) -> Result<()> {
 /// Writes one JSON document to standard output.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     print(&[value.to_string()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_all_commands_fit_together() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

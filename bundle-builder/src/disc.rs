@@ -4,11 +4,11 @@
 //! verifier; disc 1 the installer as well. Burning itself stays with the person at the drive.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bundle_format::digest::Sha384Hasher;
 use bundle_format::set::{FILE_NAME, SetFile, SetList};
 
+use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::split::SUMS;
 
@@ -76,34 +76,28 @@ pub fn make_images(folder: &Path, list: &SetList, installer: &Path, epoch: u64) 
     for file in &list.files {
         let readme = put("README.txt", &readme(list, file))?;
         let image = folder.join(image_name(file));
-        let mut command = Command::new("xorriso");
-        command.env("SOURCE_DATE_EPOCH", epoch.to_string());
-        command.args([
-            "-as",
-            "mkisofs",
-            "-quiet",
-            "--set_all_file_dates",
-            &format!("={epoch}"),
-            "-r",
-            "-J",
-            "-joliet-long",
-            "-iso-level",
-            "3",
-            "-V",
-        ]);
-        command.arg(disc_label(list, file)).arg("-o").arg(&image).arg("-graft-points");
-        command.arg(graft(&file.name, &folder.join(&file.name)));
-        command.arg(graft(FILE_NAME, &folder.join(FILE_NAME))).arg(graft(SUMS, &folder.join(SUMS)));
-        command.arg(graft("README.txt", &readme));
-        command.arg(graft("verify-by-hand.sh", &verify)).arg(graft("join-by-hand.sh", &join));
+        let mut members = vec![
+            graft(&file.name, &folder.join(&file.name)),
+            graft(FILE_NAME, &folder.join(FILE_NAME)),
+            graft(SUMS, &folder.join(SUMS)),
+            graft("README.txt", &readme),
+            graft("verify-by-hand.sh", &verify),
+            graft("join-by-hand.sh", &join),
+        ];
         let custody = folder.join("custody.jsonl");
         if custody.exists() {
-            command.arg(graft("custody.jsonl", &custody));
+            members.push(graft("custody.jsonl", &custody));
         }
         if file.number == 1 {
-            command.arg(graft("installer", installer));
+            members.push(graft("installer", installer));
         }
-        run(&mut command)?;
+        Command::new("xorriso")
+            .env("SOURCE_DATE_EPOCH", epoch.to_string())
+            .args(["-as", "mkisofs", "-quiet", "--set_all_file_dates", &format!("={epoch}")])
+            .args(["-r", "-J", "-joliet-long", "-iso-level", "3", "-V", &disc_label(list, file), "-o"])
+            .args([image.as_os_str(), "-graft-points".as_ref()])
+            .args(members)
+            .run()?;
         images.push(image);
     }
     Ok(images)
@@ -131,17 +125,6 @@ pub fn burn_plan(folder: &Path, list: &SetList, device: &str, progress: &mut dyn
         lines.push(format!("# expected: {sha384}"));
     }
     Ok(lines)
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|e| Error::io(format!("program {program}"), e))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let tail = bundle_format::text::escaped(stderr.lines().rev().take(3).collect::<Vec<_>>().join("; ").as_str());
-    Err(ErrorKind::Child { program, code: output.status.to_string(), stderr: tail }.into())
 }
 
 fn hash(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, String)> {

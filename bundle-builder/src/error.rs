@@ -194,6 +194,48 @@ pub enum ErrorKind {
         /// The end of what it said.
         stderr: String,
     },
+    /// A program is not there.
+    #[error("program {program}: not found")]
+    ProgramMissing {
+        /// Its name.
+        program: String,
+    },
+    /// A program took too long.
+    #[error("{program}: no end after {seconds} s")]
+    ChildTimeout {
+        /// The program.
+        program: String,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The scanner found something.
+    #[error("custody record {record}: scanner {scanner}: expected the set clean, found: {words}")]
+    Infected {
+        /// Number that the record would have had.
+        record: u64,
+        /// The scanner.
+        scanner: String,
+        /// What it said, escaped.
+        words: String,
+    },
+    /// The scanner gave no verdict.
+    #[error("scanner {scanner}: expected exit code 0 or 1, found {code}: {words}")]
+    ScanFailed {
+        /// The scanner.
+        scanner: String,
+        /// Its exit code.
+        code: i32,
+        /// What it said, escaped.
+        words: String,
+    },
+    /// A receipt names none of the bundles at hand.
+    #[error("receipt: names none of the bundles given: arrived {arrived}, installed {installed}")]
+    ReceiptOfOther {
+        /// Prefix of what arrived.
+        arrived: String,
+        /// Prefix of what is installed.
+        installed: String,
+    },
 }
 
 impl ErrorKind {
@@ -202,7 +244,12 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.class(),
             Self::Signing(error) => error.class(),
-            Self::Io { .. } | Self::Registry { .. } | Self::Child { .. } => Class::Unfit,
+            Self::Io { .. }
+            | Self::Registry { .. }
+            | Self::Child { .. }
+            | Self::ProgramMissing { .. }
+            | Self::ChildTimeout { .. }
+            | Self::ScanFailed { .. } => Class::Unfit,
             Self::Usage(_)
             | Self::LockStale { .. }
             | Self::LockMissing { .. }
@@ -219,7 +266,7 @@ impl ErrorKind {
             | Self::SourceChanged { .. }
             | Self::SourceMalformed { .. } => Class::Damaged,
             Self::Tls { .. } | Self::NotASigner { .. } => Class::Untrusted,
-            Self::TagMoved { .. } => Class::Policy,
+            Self::TagMoved { .. } | Self::Infected { .. } | Self::ReceiptOfOther { .. } => Class::Policy,
         }
     }
 
@@ -250,6 +297,14 @@ impl ErrorKind {
             Self::NotASigner { .. } => "use a signer of this bundle's trust root, or rotate the root first",
             Self::Child { .. } => "install or mend the program, then run the command again",
             Self::Workload { .. } => "mend the workload file and run the command again",
+            Self::ProgramMissing { .. } => "install the program, or name it with its path",
+            Self::ChildTimeout { .. } | Self::ScanFailed { .. } => {
+                "run the scanner by hand on the same files and mend what it names; no record was written"
+            }
+            Self::Infected { .. } => {
+                "do not carry this set; isolate the files and tell your ISSO; no record was written"
+            }
+            Self::ReceiptOfOther { .. } => "name the bundles of earlier releases too; if none fits, ask the site",
         }
     }
 }

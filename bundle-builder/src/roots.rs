@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bundle_format::root::{RootEnvelope, TrustRoot};
+use bundle_format::root::{Holder, Role, RootEnvelope, TrustRoot};
 use bundle_format::text::{escaped, groups_of_four};
 use bundle_format::timestamp::Timestamp;
 use signing_keys::{PublicSigner, Signer};
@@ -20,12 +20,44 @@ pub struct Changes {
     pub threshold: Option<usize>,
     /// New expiry.
     pub expires: Option<Timestamp>,
+    /// Data transfer agents that come.
+    pub agents: Agents,
 }
 
-/// Version 1, unsigned, in which every signer holds both roles.
-pub fn init(signers: &[PublicSigner], threshold: usize, issued: Timestamp, expires: Timestamp) -> Result<RootEnvelope> {
+/// Data transfer agents: they sign custody records and hold no other role.
+#[derive(Debug, Clone, Default)]
+pub struct Agents {
+    /// Their public files.
+    pub signers: Vec<PublicSigner>,
+    /// How many must sign a record; default: as before, else two.
+    pub threshold: Option<usize>,
+}
+
+/// Version 1, unsigned, in which every signer holds the roles `root` and `release`.
+pub fn init(
+    signers: &[PublicSigner],
+    threshold: usize,
+    agents: &Agents,
+    issued: Timestamp,
+    expires: Timestamp,
+) -> Result<RootEnvelope> {
     let holders: Vec<_> = signers.iter().map(PublicSigner::holder).collect();
-    Ok(RootEnvelope::unsigned(TrustRoot::new(1, issued, expires, threshold, &holders)?))
+    let root = TrustRoot::new(1, issued, expires, threshold, &holders)?;
+    Ok(RootEnvelope::unsigned(with_agents(root, &[], agents, None)?))
+}
+
+/// Two, because two-person integrity is what the role is for.
+const AGENTS_THRESHOLD: usize = 2;
+
+fn with_agents(root: TrustRoot, former: &[Holder], agents: &Agents, threshold: Option<usize>) -> Result<TrustRoot> {
+    let all: Vec<Holder> = former.iter().cloned().chain(agents.signers.iter().map(PublicSigner::holder)).collect();
+    if all.is_empty() {
+        if agents.threshold.is_some() {
+            return Err(ErrorKind::Usage("--transfer-threshold needs a --transfer-signer".into()).into());
+        }
+        return Ok(root);
+    }
+    Ok(root.with_transfer(agents.threshold.or(threshold).unwrap_or(AGENTS_THRESHOLD), &all)?)
 }
 
 /// The same version with more signers. Signatures over the former bytes would be worthless, so a
@@ -47,11 +79,12 @@ pub fn rotate(envelope: &RootEnvelope, issued: Timestamp, changes: &Changes) -> 
 }
 
 fn changed(root: &TrustRoot, version: u64, issued: Timestamp, changes: &Changes) -> Result<RootEnvelope> {
-    let mut holders = root.holders();
+    let (mut holders, mut agents) = (root.holders(Role::Root), root.holders(Role::Transfer));
     for name in &changes.remove {
-        let before = holders.len();
+        let before = holders.len() + agents.len();
         holders.retain(|holder| holder.name != *name);
-        if holders.len() == before {
+        agents.retain(|holder| holder.name != *name);
+        if holders.len() + agents.len() == before {
             return Err(ErrorKind::Usage(format!(
                 "no key holder {} in trust root version {}",
                 escaped(name),
@@ -61,9 +94,11 @@ fn changed(root: &TrustRoot, version: u64, issued: Timestamp, changes: &Changes)
         }
     }
     holders.extend(changes.add.iter().map(PublicSigner::holder));
-    let threshold = changes.threshold.unwrap_or_else(|| root.threshold(bundle_format::root::Role::Root));
+    // Every root has this role; a threshold of 0 would be refused.
+    let threshold = changes.threshold.or(root.threshold(Role::Root)).unwrap_or_default();
     let expires = changes.expires.clone().unwrap_or_else(|| root.expires().clone());
-    Ok(RootEnvelope::unsigned(TrustRoot::new(version, issued, expires, threshold, &holders)?))
+    let next = TrustRoot::new(version, issued, expires, threshold, &holders)?;
+    Ok(RootEnvelope::unsigned(with_agents(next, &agents, &changes.agents, root.threshold(Role::Transfer))?))
 }
 
 /// Adds one signer's signatures.
@@ -96,11 +131,16 @@ pub fn describe(envelope: &RootEnvelope) -> Result<Vec<String>> {
     let root = envelope.claimed();
     let mut lines = vec![
         format!("trust root version {}, issued {}, expires {}", root.version(), root.issued(), root.expires()),
-        format!("threshold {} of each algorithm", root.threshold(bundle_format::root::Role::Root)),
+        format!("threshold {} of each algorithm", root.threshold(Role::Root).unwrap_or_default()),
     ];
+    if let Some(threshold) = root.threshold(Role::Transfer) {
+        lines.push(format!("threshold {threshold} of each algorithm for transfer agents"));
+    }
     for (holder, scheme, id, _) in root.key_list() {
         let signed =
             if envelope.signatures().iter().any(|s| s.key == id) { "signed (not verified here)" } else { "not signed" };
+        // An agent never signs a root.
+        let signed = if root.role_holds(Role::Transfer, id) { "transfer agent" } else { signed };
         lines.push(format!("  {id}  {scheme:<10}  {holder:<20}  {signed}"));
     }
     lines.push("fingerprint (SHA-384), to be compared on another channel:".into());

@@ -16,7 +16,7 @@ pub fn open(marking: &Marking, no_color: bool) {
         return;
     }
     let colour = !no_color && std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
-    let text = line(marking, colour.then(|| colours(marking.level())));
+    let text = line(marking, colour.then(|| colours(marking.level())).as_deref());
     print(&text);
     *open = Some(text);
 }
@@ -38,14 +38,9 @@ fn line(marking: &Marking, colours: Option<&str>) -> String {
 }
 
 /// Foreground and background after the SF 700 series labels.
-const fn colours(level: Level) -> &'static str {
-    match level {
-        Level::Unclassified => "97;48;2;0;122;51",
-        Level::Cui => "97;48;2;80;43;133",
-        Level::Confidential => "97;48;2;0;51;160",
-        Level::Secret => "97;48;2;200;16;46",
-        Level::TopSecret => "30;48;2;255;140;0",
-    }
+fn colours(level: Level) -> String {
+    let [red, green, blue] = level.colour();
+    format!("{};48;2;{red};{green};{blue}", if level.dark_text() { 30 } else { 97 })
 }
 
 #[cfg(test)]
@@ -56,7 +51,7 @@ mod tests {
     fn the_text_is_there_with_and_without_colour() {
         let marking = Marking::parse("SECRET//NOFORN").unwrap();
         assert_eq!(line(&marking, None), "SECRET//NOFORN");
-        let coloured = line(&marking, Some(colours(marking.level())));
+        let coloured = line(&marking, Some(&colours(marking.level())));
         assert!(coloured.contains(" SECRET//NOFORN ") && coloured.ends_with("\u{1b}[0m"), "{coloured:?}");
     }
 }

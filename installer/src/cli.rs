@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bundle_format::marking::Marking;
 use bundle_format::pack::NoSink;
+use bundle_format::receipt::Health;
 use bundle_format::text::{escaped, groups_of_four};
 use clap::{Parser, Subcommand};
 
@@ -19,9 +20,10 @@ use crate::plan::Plan;
 use crate::preflight::{self, Finding, Question};
 use crate::progress::Progress;
 use crate::proof::{ProvedBundle, SitePolicy, clock};
+use crate::receipt::Paint;
 use crate::state::State;
 use crate::store::{Store, StoreSink};
-use crate::{status, trust};
+use crate::{receipt, status, trust};
 
 /// Proves, plans and installs Lockgate bundles on the isolated side.
 #[derive(Debug, Parser)]
@@ -93,6 +95,18 @@ enum Command {
         #[arg(long)]
         store: PathBuf,
     },
+    /// The chain of custody of a set that came.
+    #[command(subcommand)]
+    Custody(CustodyCommand),
+    /// Prints a short code and QR code to carry back by hand: what arrived, what is installed.
+    Receipt {
+        /// The product, where several are installed.
+        #[arg(long)]
+        product: Option<String>,
+        /// Only the text.
+        #[arg(long)]
+        no_qr: bool,
+    },
     /// Takes a product off this machine.
     Uninstall {
         /// The product.
@@ -130,6 +144,15 @@ enum TrustCommand {
     Show,
 }
 
+#[derive(Debug, Subcommand)]
+enum CustodyCommand {
+    /// Proves the chain by the trust root and compares every file in a folder with it.
+    Verify {
+        /// The folder: the chain, and the volumes that came.
+        folder: PathBuf,
+    },
+}
+
 fn parse_marking(text: &str) -> std::result::Result<Marking, String> {
     Marking::parse(text).map_err(|e| e.to_string())
 }
@@ -153,6 +176,8 @@ impl Cli {
             Command::Status => self.status(),
             Command::History { limit } => self.history(*limit),
             Command::Import { bundle, store } => self.import(bundle, store),
+            Command::Custody(CustodyCommand::Verify { folder }) => self.custody_verify(folder),
+            Command::Receipt { product, no_qr } => self.receipt(product.as_deref(), *no_qr),
             Command::Uninstall { product, with_data } => self.uninstall(product, *with_data),
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();
@@ -359,6 +384,48 @@ impl Cli {
         print(&entries.iter().map(line).collect::<Vec<_>>())
     }
 
+    fn custody_verify(&self, folder: &Path) -> Result<()> {
+        let state = State::open(&self.paths()?.database())?;
+        let trusted = trust::required(&state)?;
+        let mut progress = Progress::new("hash", crate::custody::size(folder)?, self.json);
+        let report = crate::custody::verify_folder(folder, &trusted, &mut |bytes| progress.add(bytes));
+        progress.finish();
+        let report = report?;
+        banner::open(&report.verified.newest().marking, self.no_color);
+        if self.json {
+            print_json(&report.to_json())?;
+        } else {
+            print(&report.lines())?;
+        }
+        report.refuse_differences()
+    }
+
+    fn receipt(&self, product: Option<&str>, no_qr: bool) -> Result<()> {
+        let paths = self.paths()?;
+        let mut state = State::open(&paths.database())?;
+        if let Some(generation) = receipt::active(&state, product)? {
+            banner::open(&Marking::parse(&generation.marking)?, self.no_color);
+        }
+        let receipt = receipt::read(&state, &paths, &HostFacts::read(Path::new("/"))?, product)?;
+        let code = receipt.to_code();
+        state.add_history(&clock(), "receipt", product.unwrap_or(""), "", "ok", &code)?;
+        if self.json {
+            return print_json(&serde_json::json!({
+                "code": code,
+                "arrived": receipt.arrived.map(|prefix| prefix.hex()),
+                "installed": receipt.installed.as_ref().map(|installed| installed.prefix.hex()),
+                "sequence": receipt.installed.as_ref().map(|installed| installed.sequence),
+                "healthy": receipt.installed.as_ref().map(|installed| installed.health == Health::Healthy),
+            }));
+        }
+        print(&receipt::lines(&receipt))?;
+        if no_qr {
+            return Ok(());
+        }
+        let colour = !self.no_color && std::env::var_os("NO_COLOR").is_none() && std::io::stdout().is_terminal();
+        print(&receipt::qr(&code, if colour { Paint::Colour } else { Paint::Plain })?)
+    }
+
     fn uninstall(&self, product: &str, with_data: bool) -> Result<()> {
         let paths = self.paths()?;
         let _lock = Lock::take(&paths.lock(), "uninstall")?;
@@ -454,4 +521,14 @@ pub(crate) fn print(lines: &[String]) -> Result<()> {
 /// Writes one JSON document to standard output.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     print(&[value.to_string()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_all_commands_fit_together() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

@@ -202,6 +202,12 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
+    /// The trust root demands a chain of custody, and there is none.
+    #[error("chain of custody: expected {expected}, found none; the trust root names transfer agents")]
+    CustodyMissing {
+        /// The file.
+        expected: String,
+    },
 }
 
 impl ErrorKind {
@@ -211,7 +217,10 @@ impl ErrorKind {
             Self::Format(error) => error.class(),
             Self::Usage { .. } | Self::NotInstalled { .. } => Class::Usage,
             Self::Incomplete { .. } | Self::BadVolume { .. } => Class::Damaged,
-            Self::NoTrustRoot | Self::TrustExists { .. } | Self::FingerprintDiffers { .. } => Class::Untrusted,
+            Self::NoTrustRoot
+            | Self::TrustExists { .. }
+            | Self::FingerprintDiffers { .. }
+            | Self::CustodyMissing { .. } => Class::Untrusted,
             Self::Io { .. }
             | Self::DiskFull { .. }
             | Self::Sqlite { .. }
@@ -264,6 +273,7 @@ impl ErrorKind {
             Self::StoreDamaged { .. } => "install the bundle again from its medium; check the disk",
             Self::NotInstalled { .. } => "installer status shows what is installed",
             Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
+            Self::CustodyMissing { .. } => "ask who brought the set for its signed chain; do not install without it",
             Self::NeedsOperator { .. } => "do not restart the machine; call your support with installer history",
         }
     }

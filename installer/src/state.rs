@@ -359,6 +359,14 @@ impl State {
         rows.map_err(&what)?.collect::<rusqlite::Result<_>>().map_err(&what)
     }
 
+    /// Detail of the newest line of the history with this act and the result `ok`.
+    pub fn newest_ok(&self, act: &str, product: Option<&str>) -> Result<Option<String>> {
+        let query = "SELECT detail FROM history WHERE act = ?1 AND result = 'ok' AND (?2 IS NULL OR product = ?2)
+                     ORDER BY id DESC LIMIT 1";
+        let found = self.db.query_row(query, params![act, product], |row| row.get(0));
+        found.optional().map_err(sql("read the history"))
+    }
+
     /// The newest time on record.
     pub fn time_floor(&self) -> Result<Option<Timestamp>> {
         let query =

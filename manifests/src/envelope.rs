@@ -136,7 +136,7 @@ impl UnverifiedEnvelope {
         let signers =
             verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), Role::Release, policy)?;
         let manifest = crate::manifest::parse(&self.manifest)?;
-        check_comments(&self.signatures, &manifest, &self.manifest)?;
+        check_comments(&self.signatures, &trusted_comment(&manifest, &self.manifest))?;
         Ok(VerifiedManifest { manifest, bytes: self.manifest, signers, root })
     }
 }
@@ -181,14 +181,14 @@ pub fn trusted_comment(manifest: &Manifest, bytes: &[u8]) -> String {
     )
 }
 
-fn check_comments(signatures: &[Signature], manifest: &Manifest, bytes: &[u8]) -> Result<()> {
-    let expected = trusted_comment(manifest, bytes);
+/// Every minisign signature must carry the comment that the document itself gives.
+pub(crate) fn check_comments(signatures: &[Signature], expected: &str) -> Result<()> {
     for signature in signatures {
         if let crate::signature::Value::Ed25519 { comment, .. } = &signature.value
             && *comment != expected
         {
             let what = format!("the trusted comment by key {}", signature.key);
-            return Err(ErrorKind::BadValue { what, expected, found: comment.clone() }.into());
+            return Err(ErrorKind::BadValue { what, expected: expected.into(), found: comment.clone() }.into());
         }
     }
     Ok(())

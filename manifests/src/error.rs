@@ -318,6 +318,86 @@ pub enum ErrorKind {
         /// The rule.
         why: String,
     },
+    /// The trust root has no such role, so nobody can meet its threshold.
+    #[error("{document}: trust root version {root} names no keys for role {role}")]
+    RoleMissing {
+        /// The signed document.
+        document: String,
+        /// The role.
+        role: &'static str,
+        /// Version of the root asked.
+        root: u64,
+    },
+    /// Custody records do not follow each other.
+    #[error("custody record {record}: the chain is broken: expected {expected}, found {found}")]
+    CustodyChain {
+        /// The record's place in the chain, from 1.
+        record: u64,
+        /// What must stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// Policy: a set was handed to or from a system that may not hold it.
+    #[error(
+        "custody record {record}: a set marked {found} may not be on system {system}, which is marked {accredited}"
+    )]
+    CustodyMarking {
+        /// The record's number.
+        record: u64,
+        /// The system.
+        system: String,
+        /// The system's marking.
+        accredited: String,
+        /// The set's marking.
+        found: String,
+    },
+    /// Policy: a scanner did not find the set clean.
+    #[error("custody record {record}: scanner {scanner}: expected the result clean, found {found}")]
+    ScanNotClean {
+        /// The record's number.
+        record: u64,
+        /// The scanner.
+        scanner: String,
+        /// Its result.
+        found: &'static str,
+    },
+    /// Policy: one person on both sides of a hand-over.
+    #[error("custody record {record}: giver and receiver are the same person: {who}")]
+    SamePerson {
+        /// The record's number.
+        record: u64,
+        /// The doubled identity.
+        who: String,
+    },
+    /// A person named with a key holder did not sign.
+    #[error("{document}: names key holder {holder} as its {person}, whose keys did not sign")]
+    NotSignedBy {
+        /// The signed document.
+        document: String,
+        /// `giver` or `receiver`.
+        person: &'static str,
+        /// The holder named.
+        holder: String,
+    },
+    /// A file of a set is not the one on record.
+    #[error("{file}: differs from {record}: expected {expected}, found {found}")]
+    FileDiffers {
+        /// The file.
+        file: String,
+        /// Where it is on record.
+        record: String,
+        /// Size and SHA-384 on record.
+        expected: String,
+        /// Size and SHA-384 found.
+        found: String,
+    },
+    /// A receipt code with a typing mistake, or none at all.
+    #[error("receipt code: {why}")]
+    BadReceipt {
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl ErrorKind {
@@ -340,18 +420,26 @@ impl ErrorKind {
             | Self::FrameDigest { .. }
             | Self::Codec { .. }
             | Self::BlobDigest { .. }
-            | Self::Marking { .. } => Class::Damaged,
+            | Self::Marking { .. }
+            | Self::FileDiffers { .. } => Class::Damaged,
             Self::BadSignature { .. }
             | Self::ImplementationsDisagree { .. }
             | Self::UnknownKey { .. }
             | Self::DuplicateSignature { .. }
             | Self::Threshold { .. }
             | Self::RootVersion { .. }
-            | Self::UnknownRoot { .. } => Class::Untrusted,
-            Self::Rollback { .. } | Self::Expired { .. } | Self::MarkingAboveSite { .. } | Self::Platform { .. } => {
-                Class::Policy
-            }
-            Self::Yaml { .. } => Class::Usage,
+            | Self::UnknownRoot { .. }
+            | Self::RoleMissing { .. }
+            | Self::CustodyChain { .. }
+            | Self::NotSignedBy { .. } => Class::Untrusted,
+            Self::Rollback { .. }
+            | Self::Expired { .. }
+            | Self::MarkingAboveSite { .. }
+            | Self::Platform { .. }
+            | Self::CustodyMarking { .. }
+            | Self::ScanNotClean { .. }
+            | Self::SamePerson { .. } => Class::Policy,
+            Self::Yaml { .. } | Self::BadReceipt { .. } => Class::Usage,
         }
     }
 
@@ -367,6 +455,14 @@ impl ErrorKind {
             Self::Expired { .. } => "ask the releasing office for a current bundle, and check this machine's clock",
             Self::MarkingAboveSite { .. } => "take the medium to a system that is accredited for this marking",
             Self::Platform { .. } => "ask the releasing office for the bundle of this platform",
+            Self::RoleMissing { .. } => "ask the releasing office for a trust root that names transfer agents",
+            Self::CustodyMarking { .. } => {
+                "stop: treat this as a possible spill and tell your ISSO before moving the media"
+            }
+            Self::ScanNotClean { .. } => "do not carry this set; isolate the media and tell your ISSO",
+            Self::SamePerson { .. } => "a second person must receive the set; two-person integrity has no exception",
+            Self::NotSignedBy { .. } => "let the person named sign the record with custody sign, or name who did",
+            Self::BadReceipt { .. } => "compare the code with the receipt group by group and type it again",
             _ => match self.class() {
                 Class::Untrusted => "do not install; report this bundle and its medium to your ISSO",
                 _ => "carry the bundle across again from a good copy; report it to your ISSO if it happens twice",

@@ -15,6 +15,7 @@
 )]
 
 pub mod archive;
+pub mod custody;
 pub mod datagram;
 pub mod digest;
 pub mod envelope;
@@ -29,11 +30,13 @@ pub mod marking;
 pub mod name;
 pub mod oci;
 pub mod pack;
+pub mod receipt;
 pub mod reference;
 pub mod release;
 pub mod root;
 pub mod set;
 pub mod signature;
+mod signed;
 pub mod text;
 pub mod timestamp;
 pub mod volume;

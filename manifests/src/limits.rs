@@ -50,3 +50,9 @@ pub const ARCHIVE_BYTES: u64 = 16 << 40;
 pub const BLOCK_SHARDS: u16 = 4096;
 /// Blocks of one transfer over the link (R-LIM-35).
 pub const BLOCKS: u64 = u32::MAX as u64;
+/// Bytes in a custody chain (R-LIM-19).
+pub const CUSTODY_BYTES: u64 = 16 << 20;
+/// Records in a custody chain (R-LIM-20).
+pub const CUSTODY_RECORDS: usize = 256;
+/// Media in one custody record (R-LIM-21).
+pub const CUSTODY_MEDIA: usize = 1000;

@@ -421,7 +421,7 @@ fn check_version(what: &str, text: &str) -> Result<()> {
 }
 
 /// Refuses text of more than one line, with control or hidden characters, or too long.
-fn check_line(what: &str, text: &str) -> Result<()> {
+pub(crate) fn check_line(what: &str, text: &str) -> Result<()> {
     if !text.is_empty() && text.len() <= limits::NAME_BYTES && crate::text::escaped(text) == text {
         return Ok(());
     }

@@ -120,6 +120,22 @@ impl Level {
         (Self::TopSecret, "TOP SECRET"),
     ];
 
+    /// Background colour of a banner or label after the SF 700 series: red, green, blue.
+    pub const fn colour(self) -> [u8; 3] {
+        match self {
+            Self::Unclassified => [0, 122, 51],
+            Self::Cui => [80, 43, 133],
+            Self::Confidential => [0, 51, 160],
+            Self::Secret => [200, 16, 46],
+            Self::TopSecret => [255, 140, 0],
+        }
+    }
+
+    /// Whether text on [`Self::colour`] is black; else it is white.
+    pub const fn dark_text(self) -> bool {
+        matches!(self, Self::TopSecret)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, name)| *name == text).map(|(level, _)| level)
     }

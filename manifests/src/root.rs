@@ -11,7 +11,7 @@ use crate::digest::Sha384;
 use crate::key::{KeyId, PublicKey, Scheme};
 use crate::signature::{AlgorithmPolicy, Signature, UnknownKeys, count, verify_each};
 use crate::timestamp::Timestamp;
-use crate::{ErrorKind, Result, limits};
+use crate::{ErrorKind, Result, limits, signed};
 
 /// The `format` value of this version.
 pub const FORMAT: &str = "lockgate-root/1";
@@ -23,6 +23,8 @@ pub enum Role {
     Root,
     /// Signs release manifests.
     Release,
+    /// Signs custody records: data transfer agents. A root may do without.
+    Transfer,
 }
 
 impl Role {
@@ -31,6 +33,7 @@ impl Role {
         match self {
             Self::Root => "root",
             Self::Release => "release",
+            Self::Transfer => "transfer",
         }
     }
 }
@@ -61,6 +64,9 @@ struct KeyEntry {
 struct Roles {
     root: RoleEntry,
     release: RoleEntry,
+    // Absent where there are no agents, so that roots from before this role keep their bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    transfer: Option<RoleEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +93,7 @@ pub struct TrustRoot {
 }
 
 impl TrustRoot {
-    /// Makes a root in which all `holders` have both roles.
+    /// Makes a root in which all `holders` have the roles `root` and `release`.
     pub fn new(
         version: u64,
         issued: Timestamp,
@@ -95,26 +101,25 @@ impl TrustRoot {
         threshold: usize,
         holders: &[Holder],
     ) -> Result<Self> {
-        let mut keys = Vec::new();
-        for holder in holders {
-            for key in &holder.keys {
-                keys.push(KeyEntry {
-                    id: key.id(),
-                    scheme: key.scheme(),
-                    holder: holder.name.clone(),
-                    public: key.to_text(),
-                });
-            }
-        }
-        let role = RoleEntry { threshold, keys: keys.iter().map(|entry| entry.id).collect() };
+        let (keys, role) = entries(threshold, holders);
         let payload = Payload {
             format: FORMAT.into(),
             version,
             issued,
             expires,
             keys,
-            roles: Roles { root: role.clone(), release: role },
+            roles: Roles { root: role.clone(), release: role, transfer: None },
         };
+        Self::from_payload(payload)
+    }
+
+    /// The same root with data transfer agents. They hold no other role: who carries a release does
+    /// not make one.
+    pub fn with_transfer(self, threshold: usize, agents: &[Holder]) -> Result<Self> {
+        let (keys, role) = entries(threshold, agents);
+        let mut payload = self.payload;
+        payload.keys.extend(keys);
+        payload.roles.transfer = Some(role);
         Self::from_payload(payload)
     }
 
@@ -154,7 +159,9 @@ impl TrustRoot {
             }
             keys.push(key);
         }
-        for (name, role) in [("root", &payload.roles.root), ("release", &payload.roles.release)] {
+        let fixed = [("root", &payload.roles.root), ("release", &payload.roles.release)];
+        let optional = payload.roles.transfer.iter().map(|role| ("transfer", role));
+        for (name, role) in fixed.into_iter().chain(optional) {
             let members: BTreeSet<KeyId> = role.keys.iter().copied().collect();
             if members.len() != role.keys.len() || !members.is_subset(&ids) {
                 return Err(inconsistent(format!("role {name} names a key twice or one that is not listed")).into());
@@ -170,6 +177,7 @@ impl TrustRoot {
                 }
             }
         }
+        check_agents(&payload)?;
         Ok(Self { payload, keys })
     }
 
@@ -193,14 +201,19 @@ impl TrustRoot {
         self.keys.iter().find(|key| key.id() == id)
     }
 
-    /// Threshold of a role; it holds for each scheme on its own.
-    pub const fn threshold(&self, role: Role) -> usize {
-        self.role(role).threshold
+    /// Threshold of a role, for each scheme on its own; `None` for a role that this root lacks.
+    pub fn threshold(&self, role: Role) -> Option<usize> {
+        self.role(role).map(|entry| entry.threshold)
     }
 
     /// Whether a role holds a key.
     pub fn role_holds(&self, role: Role, id: KeyId) -> bool {
-        self.role(role).keys.contains(&id)
+        self.role(role).is_some_and(|entry| entry.keys.contains(&id))
+    }
+
+    /// Name of a key's holder.
+    pub fn holder_of(&self, id: KeyId) -> Option<&str> {
+        self.payload.keys.iter().find(|entry| entry.id == id).map(|entry| entry.holder.as_str())
     }
 
     /// Holder's name, scheme, id and text form of each key.
@@ -208,10 +221,11 @@ impl TrustRoot {
         self.payload.keys.iter().map(|entry| (entry.holder.as_str(), entry.scheme, entry.id, entry.public.as_str()))
     }
 
-    /// The holders with their keys, in the order of the document.
-    pub fn holders(&self) -> Vec<Holder> {
+    /// The holders of a role with their keys, in the order of the document.
+    pub fn holders(&self, role: Role) -> Vec<Holder> {
         let mut holders: Vec<Holder> = Vec::new();
-        for (entry, key) in self.payload.keys.iter().zip(&self.keys) {
+        let of_role = self.payload.keys.iter().zip(&self.keys).filter(|(entry, _)| self.role_holds(role, entry.id));
+        for (entry, key) in of_role {
             match holders.iter_mut().find(|holder| holder.name == entry.holder) {
                 Some(holder) => holder.keys.push(key.clone()),
                 None => holders.push(Holder { name: entry.holder.clone(), keys: vec![key.clone()] }),
@@ -230,11 +244,52 @@ impl TrustRoot {
         Ok(Sha384::of(&self.to_bytes()?))
     }
 
-    const fn role(&self, role: Role) -> &RoleEntry {
+    const fn role(&self, role: Role) -> Option<&RoleEntry> {
         match role {
-            Role::Root => &self.payload.roles.root,
-            Role::Release => &self.payload.roles.release,
+            Role::Root => Some(&self.payload.roles.root),
+            Role::Release => Some(&self.payload.roles.release),
+            Role::Transfer => self.payload.roles.transfer.as_ref(),
         }
+    }
+}
+
+fn entries(threshold: usize, holders: &[Holder]) -> (Vec<KeyEntry>, RoleEntry) {
+    let mut keys = Vec::new();
+    for holder in holders {
+        for key in &holder.keys {
+            keys.push(KeyEntry {
+                id: key.id(),
+                scheme: key.scheme(),
+                holder: holder.name.clone(),
+                public: key.to_text(),
+            });
+        }
+    }
+    let role = RoleEntry { threshold, keys: keys.iter().map(|entry| entry.id).collect() };
+    (keys, role)
+}
+
+/// Agents hold no other role and one key of each scheme, so that counting keys counts persons
+/// (two-person integrity). A holder's name may not stand for an agent and a signer at once.
+fn check_agents(payload: &Payload) -> Result<()> {
+    let Some(transfer) = &payload.roles.transfer else { return Ok(()) };
+    let inconsistent = |why: String| ErrorKind::Inconsistent { what: "trust root".into(), why };
+    let mut seen = BTreeSet::new();
+    for entry in payload.keys.iter().filter(|entry| transfer.keys.contains(&entry.id)) {
+        if [&payload.roles.root, &payload.roles.release].iter().any(|role| role.keys.contains(&entry.id)) {
+            return Err(inconsistent(format!("transfer key {} holds another role", entry.id)).into());
+        }
+        if !seen.insert((entry.holder.as_str(), entry.scheme)) {
+            return Err(inconsistent(format!("agent {} has two {} keys", entry.holder, entry.scheme)).into());
+        }
+    }
+    let shared = payload
+        .keys
+        .iter()
+        .find(|entry| !transfer.keys.contains(&entry.id) && seen.iter().any(|(holder, _)| *holder == entry.holder));
+    match shared {
+        Some(entry) => Err(inconsistent(format!("{} is a signer and a transfer agent", entry.holder)).into()),
+        None => Ok(()),
     }
 }
 
@@ -243,22 +298,6 @@ impl TrustRoot {
 pub struct RootEnvelope {
     root: TrustRoot,
     signatures: Vec<Signature>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EnvelopeFile {
-    format: String,
-    payload: String,
-    signatures: Vec<SignatureEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignatureEntry {
-    key: KeyId,
-    scheme: Scheme,
-    file: String,
 }
 
 const ENVELOPE_FORMAT: &str = "lockgate-root-envelope/1";
@@ -271,9 +310,7 @@ impl RootEnvelope {
 
     /// Adds a signature; a former one by the same key is replaced. Sorted by key id.
     pub fn add(&mut self, signature: Signature) {
-        self.signatures.retain(|other| other.key != signature.key);
-        self.signatures.push(signature);
-        self.signatures.sort_by_key(|other| other.key);
+        signed::add(&mut self.signatures, signature);
     }
 
     /// The claimed root.
@@ -288,41 +325,13 @@ impl RootEnvelope {
 
     /// The file form.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let entry =
-            |s: &Signature| SignatureEntry { key: s.key, scheme: s.scheme(), file: crate::text::base64(&s.to_file()) };
-        let file = EnvelopeFile {
-            format: ENVELOPE_FORMAT.into(),
-            payload: crate::text::base64(&self.root.to_bytes()?),
-            signatures: self.signatures.iter().map(entry).collect(),
-        };
-        crate::json::to_bytes("trust root envelope", &file)
+        signed::to_bytes(ENVELOPE_FORMAT, "trust root envelope", &self.root.to_bytes()?, &self.signatures)
     }
 
     /// Parses the file form; any other text for the same content is refused.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let what = "trust root envelope";
-        let file: EnvelopeFile = crate::json::parse_canonical(what, bytes, limits::ROOT_BYTES)?;
-        if file.format != ENVELOPE_FORMAT {
-            return Err(ErrorKind::UnknownFormat {
-                what: what.into(),
-                expected: ENVELOPE_FORMAT.into(),
-                found: file.format,
-            }
-            .into());
-        }
-        let unbase64 = |text: &str| {
-            crate::text::unbase64(text)
-                .ok_or_else(|| ErrorKind::Json { what: what.into(), why: "not canonical base64".into() })
-        };
-        let root = TrustRoot::parse(&unbase64(&file.payload)?)?;
-        let signatures = file
-            .signatures
-            .iter()
-            .map(|entry| Signature::parse_file(what, entry.key, entry.scheme, &unbase64(&entry.file)?))
-            .collect::<Result<Vec<_>>>()?;
-        if !signatures.iter().zip(signatures.iter().skip(1)).all(|(a, b)| a.key < b.key) {
-            return Err(ErrorKind::NotCanonical { what: what.into() }.into());
-        }
+        let (payload, signatures) = signed::parse(ENVELOPE_FORMAT, "trust root envelope", bytes, limits::ROOT_BYTES)?;
+        let root = TrustRoot::parse(&payload)?;
         Ok(Self { root, signatures })
     }
 }

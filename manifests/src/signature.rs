@@ -250,10 +250,14 @@ pub(crate) fn count(
     role: Role,
     policy: AlgorithmPolicy,
 ) -> Result<Vec<KeyId>> {
+    let needed = root.threshold(role).ok_or_else(|| ErrorKind::RoleMissing {
+        document: what.into(),
+        role: role.name(),
+        root: root.version(),
+    })?;
     let of_role: BTreeSet<KeyId> = signatures.iter().map(|s| s.key).filter(|id| root.role_holds(role, *id)).collect();
     for scheme in policy.required() {
         let found = of_role.iter().filter_map(|id| root.key(*id)).filter(|key| key.scheme() == *scheme).count();
-        let needed = root.threshold(role);
         if found < needed {
             return Err(ErrorKind::Threshold {
                 document: what.into(),

@@ -1,5 +1,6 @@
 //! A signer: one Ed25519 and one ML-DSA-87 key of one holder.
 
+use bundle_format::custody::UnverifiedCustody;
 use bundle_format::envelope::{UnverifiedEnvelope, trusted_comment};
 use bundle_format::key::{PublicKey, Scheme};
 use bundle_format::root::{Holder, RootEnvelope};
@@ -96,6 +97,19 @@ impl Signer {
         let comment = format!("lockgate root version={}", envelope.claimed().version());
         for signature in self.sign(&document, &comment)? {
             envelope.add(signature);
+        }
+        Ok(())
+    }
+
+    /// Adds this signer's signatures to the newest record of a chain of custody. The chain must be
+    /// consistent: nobody signs what no installer would accept.
+    pub fn sign_custody(&self, chain: &mut UnverifiedCustody) -> Result<()> {
+        chain.check()?;
+        let Some((document, comment)) = chain.newest().map(|(bytes, comment)| (bytes.to_vec(), comment)) else {
+            return Ok(());
+        };
+        for signature in self.sign(&document, &comment)? {
+            chain.add(signature);
         }
         Ok(())
     }

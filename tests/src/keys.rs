@@ -59,6 +59,27 @@ pub fn signed_root(version: u64, threshold: usize, holders: &[&Signer], signers:
     envelope
 }
 
+/// The first TEST transfer agent.
+pub fn tina() -> Signer {
+    signer("test-tina", 21)
+}
+
+/// The second.
+pub fn theo() -> Signer {
+    signer("test-theo", 22)
+}
+
+/// The usual root with the transfer agents `agents`, of whom `threshold` must sign.
+pub fn root_with_agents(threshold: usize, agents: &[&Signer]) -> RootEnvelope {
+    let agents: Vec<Holder> = agents.iter().map(|signer| signer.public().holder()).collect();
+    let root = root(1, 2, &[&alice(), &bob(), &carol()]).with_transfer(threshold, &agents).unwrap();
+    let mut envelope = RootEnvelope::unsigned(root);
+    for signer in [alice(), bob()] {
+        signer.sign_root(&mut envelope).unwrap();
+    }
+    envelope
+}
+
 /// The usual root: version 1, two of three.
 pub fn two_of_three() -> RootEnvelope {
     signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice(), &bob()])
@@ -82,14 +103,19 @@ pub fn root_file(payload: &str, signers: &[&Signer]) -> Vec<u8> {
 }
 
 /// A root file around any payload text and signatures.
-pub fn root_file_of(payload: &str, mut signatures: Vec<Signature>) -> Vec<u8> {
+pub fn root_file_of(payload: &str, signatures: Vec<Signature>) -> Vec<u8> {
+    envelope_file("lockgate-root-envelope/1", payload, signatures)
+}
+
+/// The file form of any payload text with any signatures.
+pub fn envelope_file(format: &str, payload: &str, mut signatures: Vec<Signature>) -> Vec<u8> {
     signatures.sort_by_key(|signature| signature.key);
     let entries: Vec<String> = signatures
         .iter()
         .map(|s| format!(r#"{{"key":"{}","scheme":"{}","file":"{}"}}"#, s.key, s.scheme(), base64(&s.to_file())))
         .collect();
     format!(
-        "{{\"format\":\"lockgate-root-envelope/1\",\"payload\":\"{}\",\"signatures\":[{}]}}\n",
+        "{{\"format\":\"{format}\",\"payload\":\"{}\",\"signatures\":[{}]}}\n",
         base64(payload.as_bytes()),
         entries.join(",")
     )

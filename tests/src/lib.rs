@@ -14,6 +14,7 @@
 
 pub mod bundle;
 pub mod carry;
+pub mod custody;
 pub mod keys;
 pub mod law;
 pub mod site;

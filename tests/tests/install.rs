@@ -230,3 +230,29 @@ fn verifying_and_installing_connect_to_nothing_but_this_machine() {
     );
     site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
 }
+
+#[test]
+fn a_receipt_names_the_installed_release_and_its_health() {
+    let _machine = machine();
+    let site = Site::new(18110);
+    site.release(3, Site::GOOD, same);
+    site.bundle("three.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "three.tar"]).expect(0);
+    let code = || {
+        let said = site.installer(&["--json", "receipt"]).expect(0);
+        let parsed: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(parsed["sequence"], 3);
+        parsed["code"].as_str().unwrap().to_owned()
+    };
+    let said = site.builder(&["confirm", &code(), "three.tar"]).expect(0);
+    let installed = format!("installed  {} 3.0 (sequence 3), three.tar, healthy", site.name());
+    assert!(said.out.contains(&installed), "{}", said.out);
+    assert!(said.out.contains("arrived    nothing was received yet"), "{}", said.out);
+    site.podman(&["stop", "-t", "1", &format!("{}-web", site.name())]).expect(0);
+    let said = site.builder(&["--json", "confirm", &code(), "three.tar"]).expect(0);
+    let parsed: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(parsed["installed"]["healthy"], false);
+    assert!(site.installer(&["history"]).expect(0).out.contains(&code()), "what left is on record");
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+}

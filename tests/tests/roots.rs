@@ -259,3 +259,74 @@ fn more_keys_than_the_limit() {
     let error = TrustRoot::parse(many.as_bytes()).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 256, found: 257, .. }), "{error}");
 }
+
+#[test]
+fn transfer_agents_sign_neither_releases_nor_roots() {
+    let (tina, theo) = (keys::tina(), keys::theo());
+    let with_agents = keys::root_with_agents(2, &[&tina, &theo]);
+    let bundle = |signers| Draft { roots: vec![with_agents.clone()], signers, ..Draft::small() }.archive();
+    let trusted = anchor(&with_agents);
+    prove(&bundle(vec![alice(), bob()]), &trusted).unwrap();
+    for signers in [vec![keys::tina(), keys::theo()], vec![keys::tina(), keys::theo(), alice()]] {
+        let found = signers.len() - 2;
+        let error = prove(&bundle(signers), &trusted).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Threshold { role: "release", needed: 2, found: f, .. } if *f == found),
+            "{error}"
+        );
+    }
+    let mut next = RootEnvelope::unsigned(root(2, 2, &[&alice(), &bob(), &carol()]));
+    for signer in [&tina, &theo] {
+        signer.sign_root(&mut next).unwrap();
+    }
+    let error = trusted.advance(&next).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Threshold { role: "root", found: 0, .. }), "{error}");
+    // Signed by its agents alone it is no anchor either.
+    let mut own = RootEnvelope::unsigned(with_agents.claimed().clone());
+    for signer in [&tina, &theo] {
+        signer.sign_root(&mut own).unwrap();
+    }
+    let error = TrustedRoot::anchor(&own, &own.claimed().fingerprint().unwrap()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Threshold { role: "root", found: 0, .. }), "{error}");
+}
+
+#[test]
+fn a_root_without_agents_keeps_its_bytes() {
+    let text = payload(&root(1, 2, &[&alice(), &bob()]));
+    assert!(!text.contains("transfer"));
+    bad_payload("null for the role", "}}\n", ",\"transfer\":null}}\n", |k| matches!(k, ErrorKind::NotCanonical { .. }));
+    let with = keys::root_with_agents(2, &[&keys::tina(), &keys::theo()]);
+    let text = payload(with.claimed());
+    assert_eq!(TrustRoot::parse(text.as_bytes()).unwrap(), *with.claimed());
+    assert_eq!(with.claimed().holders(bundle_format::root::Role::Transfer).len(), 2);
+    assert_eq!(with.claimed().holders(bundle_format::root::Role::Root).len(), 3);
+}
+
+#[test]
+fn agents_are_persons_of_their_own() {
+    let plain = || root(1, 2, &[&alice(), &bob(), &carol()]);
+    let holder = |signer: &Signer| signer.public().holder();
+    let renamed = |signer: &Signer, name: &str| {
+        let mut holder = holder(signer);
+        holder.name = name.into();
+        holder
+    };
+    let (tina, theo) = (keys::tina(), keys::theo());
+    for (defect, threshold, agents) in [
+        ("one agent for a threshold of two", 2, vec![holder(&tina)]),
+        ("threshold 0", 0, vec![holder(&tina), holder(&theo)]),
+        ("a release signer", 2, vec![holder(&tina), holder(&alice())]),
+        ("a signer's name for other keys", 2, vec![holder(&tina), renamed(&theo, "test-alice")]),
+        ("one name for two agents", 2, vec![holder(&tina), renamed(&theo, "test-tina")]),
+    ] {
+        let error = plain().with_transfer(threshold, &agents).expect_err(defect);
+        assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "{defect}: {error}");
+    }
+    // The release key listed among the agents' by hand.
+    let text = payload(keys::root_with_agents(2, &[&tina, &theo]).claimed());
+    let (own, foreign) = (keys::key_id(&tina, Scheme::Ed25519), keys::key_id(&alice(), Scheme::Ed25519));
+    let (head, roles) = text.split_once("\"transfer\":").unwrap();
+    let forged = format!("{head}\"transfer\":{}", roles.replace(&own.to_string(), &foreign.to_string()));
+    let error = RootEnvelope::parse(&root_file(&forged, &[&alice(), &bob()])).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "{error}");
+}
