@@ -247,7 +247,7 @@ fn drop_into(bundle: &WholeBundle, to: &Path, size: u64, parity: u16, names: Nam
 fn tagger(file: Option<&Path>) -> Result<Tagger> {
     let Some(path) = file else { return Ok(Tagger::plain()) };
     let text = std::fs::read(path).map_err(|e| Error::io(path.display().to_string(), e))?;
-    Ok(Tagger::keyed(text.trim_ascii())?)
+    Tagger::keyed(text.trim_ascii()).map_err(|e| ErrorKind::Usage(format!("{}: {e}", path.display())).into())
 }
 
 /// Checks the bundle and splits it, with progress.

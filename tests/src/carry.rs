@@ -15,7 +15,7 @@ pub struct Carry {
     pub archive: Vec<u8>,
 }
 
-/// Bytes that nothing makes smaller, the same for the same seed (SplitMix64).
+/// Bytes that nothing makes smaller, the same for the same seed (`SplitMix64`).
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -89,16 +89,11 @@ impl Carry {
         self.run(Path::new(program), &[before, &[installer.as_str(), "--state-dir", "high"], args].concat())
     }
 
-    /// Starts `installer` and lets it run.
-    pub fn start_installer(&self, args: &[&str]) -> Child {
-        let args = [&["--state-dir", "high"], args].concat();
-        let mut command = self.command(&programs().join("installer"), &args);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-
-    /// Starts `bundle-builder` and lets it run.
-    pub fn start_builder(&self, args: &[&str]) -> Child {
-        let mut command = self.command(&programs().join("bundle-builder"), args);
+    /// Starts a program under others (`ip netns exec …`) and lets it run.
+    pub fn start(&self, before: &[&str], program: &str, args: &[&str]) -> Child {
+        let program = programs().join(program).display().to_string();
+        let all = [before, &[program.as_str()], args].concat();
+        let mut command = self.command(Path::new(all[0]), &all[1..]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 

@@ -17,6 +17,7 @@ pub mod carry;
 pub mod custody;
 pub mod keys;
 pub mod law;
+pub mod netns;
 pub mod site;
 pub mod ustar;
 

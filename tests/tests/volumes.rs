@@ -284,7 +284,7 @@ fn random_patterns_of_loss() {
     proptest!(config, |(pattern in pattern)| {
         let bad: Vec<(usize, u64)> = pattern.into_iter().collect();
         // Cells behind the archive's end count as there: nobody needs them.
-        let counts = |volume: usize, cell| volume >= 4 || bench.shape.place(volume as u16, cell).1 > 0;
+        let counts = |volume: usize, cell| volume >= 4 || bench.shape.place(u16::try_from(volume).unwrap(), cell).1 > 0;
         let worst = (0..cells).filter_map(|cell| {
             let lost: Vec<usize> = bad.iter().filter(|(v, c)| *c == cell && counts(*v, cell)).map(|(v, _)| *v).collect();
             // A stripe that lost only parity has all it needs.

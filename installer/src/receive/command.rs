@@ -239,7 +239,7 @@ fn volume_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 fn tagger(file: Option<&Path>) -> Result<Tagger> {
     let Some(path) = file else { return Ok(Tagger::plain()) };
     let text = std::fs::read(path).map_err(|e| Error::io(path.display().to_string(), e))?;
-    Ok(Tagger::keyed(text.trim_ascii())?)
+    Tagger::keyed(text.trim_ascii()).map_err(|e| ErrorKind::Usage { why: format!("{}: {e}", path.display()) }.into())
 }
 
 fn udp(site: &Site<'_>, options: &link::Options, inbox: Option<&Path>) -> Result<()> {

@@ -160,7 +160,11 @@ fn look(
     if length < volume.head.shape.volume_size() && young {
         return Ok(Look::Wait);
     }
-    intake.admit(&volume)?;
+    match intake.admit(&volume) {
+        // The chain of custody may come later than the first volume.
+        Err(error) if young && matches!(error.kind(), ErrorKind::CustodyMissing { .. }) => return Ok(Look::Wait),
+        other => other?,
+    }
     if let Some(arrival) = intake.arrival() {
         admitted(arrival);
     }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use bundle_format::root::Role;
 use bundle_format::text::escaped;
 use bundle_format::volume::SetId;
 
 use super::volumes::{Collection, Outcome, Volume, belongs};
 use super::{Arrival, prove_whole};
+use crate::custody::{self, OnHand};
 use crate::error::{ErrorKind, Result};
 use crate::progress::Progress;
 use crate::state::State;
@@ -21,6 +23,12 @@ pub struct Intake<'a> {
     json: bool,
     set: Option<(SetId, Arrival, Collection)>,
     read: BTreeMap<u16, PathBuf>,
+}
+
+/// Judges the chain of custody that lies beside a volume, for these files of it.
+fn check_custody(arrival: &Arrival, volume: &Volume, files: &[OnHand]) -> Result<()> {
+    let folder = crate::atomic::parent(volume.path());
+    custody::verify(folder, arrival.verified().root(), &arrival.verified().sha384(), files).map(drop)
 }
 
 /// What became of an offered file.
@@ -70,6 +78,8 @@ impl<'a> Intake<'a> {
                 let why = format!("{why}, but the signed manifest describes {}", arrival.size());
                 return Err(ErrorKind::BadVolume { path: shown, why }.into());
             }
+            // Where the trust root names transfer agents, nothing is taken in without their chain.
+            check_custody(&arrival, volume, &[])?;
             let collection = Collection::open(self.inbox, volume.set, volume.head.shape)?;
             self.set = Some((volume.set, arrival, collection));
         }
@@ -100,6 +110,20 @@ impl<'a> Intake<'a> {
             collection.take(volume, &|bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).add(bytes))?,
         );
         progress.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        if !collection.is_sound(number) {
+            lines.push(format!("volume {number}: not compared with its custody record, because blocks of it are bad"));
+        } else if arrival.verified().root().root().threshold(Role::Transfer).is_some() {
+            let mut progress = Progress::new("custody", volume.head.shape.volume_size(), self.json);
+            let name = volume.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let (size, sha384) = volume.whole(&mut |bytes| progress.add(bytes))?;
+            progress.finish();
+            check_custody(arrival, volume, &[(name, size, sha384)])?;
+            lines.push(format!("volume {number}: as its custody record says"));
+        } else if let Some(line) =
+            volume.path().parent().and_then(|folder| custody::unverifiable(folder, arrival.verified().root()))
+        {
+            lines.push(line.to_owned());
+        }
         Ok(Taken::Yes(lines))
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use bundle_format::digest::Sha384;
+use bundle_format::digest::{Sha384, Sha384Hasher};
 use bundle_format::erasure::Decoder;
 use bundle_format::text::escaped;
 use bundle_format::volume::{HEAD_BYTES, Head, SetId, Shape, Table, claimed_number};
@@ -97,6 +97,24 @@ impl Volume {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Bytes and SHA-384 of the whole file, as a custody record names it.
+    pub fn whole(&self, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha384)> {
+        let mut hasher = Sha384Hasher::default();
+        let mut buffer = vec![0; usize::try_from(RUN_BYTES).unwrap_or(0)];
+        let mut size = 0;
+        loop {
+            let io = |e| Error::io(self.path.display().to_string(), e);
+            let count = self.file.read_at(&mut buffer, size).map_err(io)?;
+            if count == 0 {
+                return Ok((size, hasher.finish()));
+            }
+            hasher.update(buffer.get(..count).unwrap_or(&[]));
+            let count = u64::try_from(count).unwrap_or(0);
+            size += count;
+            progress(count);
+        }
+    }
 }
 
 /// Reads a region that is there twice: the copy that `proves`, or what both give together.
@@ -175,6 +193,8 @@ pub struct Collection {
     seen: Bitmap,
     /// Kept cells of parity volumes.
     parity: BTreeMap<u16, File>,
+    /// Volumes read in this run, and whether blocks of them were bad.
+    bad: BTreeMap<u16, bool>,
 }
 
 /// What happened to the lost cells.
@@ -202,7 +222,7 @@ impl Collection {
             });
         }
         let maps = maps.into_iter().map(Mutex::new).collect();
-        let mut collection = Self { session, key, shape, maps, seen, parity: BTreeMap::new() };
+        let mut collection = Self { session, key, shape, maps, seen, parity: BTreeMap::new(), bad: BTreeMap::new() };
         for volume in shape.data..shape.volumes() {
             let path = collection.parity_path(volume);
             if path.exists() {
@@ -216,6 +236,11 @@ impl Collection {
     /// Whether a volume was read to its end before.
     pub fn has_seen(&self, number: u16) -> bool {
         self.seen.get(u64::from(number) - 1)
+    }
+
+    /// Whether the last reading of a volume found no bad block.
+    pub fn is_sound(&self, number: u16) -> bool {
+        self.bad.get(&number).is_none_or(|bad| !bad)
     }
 
     /// Whether as many volumes were read as the bundle needs at least.
@@ -254,6 +279,7 @@ impl Collection {
         }
         self.save()?;
         let bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.bad.insert(volume.head.number, !bad.is_empty());
         Ok(self.lines(volume.head.number, &bad))
     }
 
