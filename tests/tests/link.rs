@@ -72,10 +72,10 @@ fn sender(carry: &Carry, diode: &Diode, to: &str, more: &[&str]) -> Child {
 fn cross(carry: &Carry, diode: &Diode, plan: &[&str], send: &[&str], receive: &[&str]) -> (Said, Value, Value) {
     let receiver = receiver(carry, diode, receive);
     let relay = relay(carry, diode, plan);
-    let sent = Said::of(&sender(carry, diode, "127.0.0.1:7001", send).wait_with_output().unwrap());
+    let low = Said::of(&sender(carry, diode, "127.0.0.1:7001", send).wait_with_output().unwrap());
     let said = receiver.end();
     relay.end();
-    assert_eq!(sent.code, 0, "{}", sent.err);
+    assert_eq!(low.code, 0, "{}", low.err);
     let counts = serde_json::from_slice(&std::fs::read(carry.path("counts.json")).unwrap()).unwrap();
     let receipt = serde_json::from_str(&said.out).unwrap_or(Value::Null);
     (said, receipt, counts)

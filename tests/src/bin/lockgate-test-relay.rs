@@ -87,14 +87,16 @@ fn main() {
             late += 1;
             held.entry(seen + 1 + dice.next() % 64).or_default().push(datagram);
         } else {
-            if dice.falls(number("--corrupt")) {
-                corrupted += 1;
+            let spoilt = dice.falls(number("--corrupt"));
+            if spoilt {
                 let bit = usize::try_from(dice.next()).unwrap() % (length * 8);
                 datagram[bit / 8] ^= 1 << (bit % 8);
             }
             send(&datagram);
+            corrupted += u64::from(spoilt);
             if dice.falls(number("--double")) {
                 doubled += 1;
+                corrupted += u64::from(spoilt);
                 send(&datagram);
             }
         }

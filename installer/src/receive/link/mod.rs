@@ -98,7 +98,8 @@ pub fn receive(
             "warning: the kernel granted {granted} bytes of receive buffer, {wanted} are wanted: sysctl -w net.core.rmem_max={wanted}"
         ));
     }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+    // Twice the cores: direct writes and reads wait for the disk, and others hash meanwhile.
+    let workers = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8) + 1;
     let (jobs, queue) = sync_channel::<Job>(BLOCKS_MEMORY / (64 << 10));
     let (back, free) = sync_channel::<Aligned>(BLOCKS_MEMORY / (64 << 10));
     let queue = Mutex::new(queue);
@@ -106,7 +107,7 @@ pub fn receive(
     let stop = Stop::default();
     let journalled = Mutex::new(Vec::<Arc<Target>>::new());
     std::thread::scope(|scope| {
-        for _ in 0..cores {
+        for _ in 0..workers {
             scope.spawn(|| work(&queue, &back, &failed));
         }
         scope.spawn(|| write_journals(&journalled, &stop, &failed));
