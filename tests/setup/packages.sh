@@ -7,7 +7,7 @@ set -euo pipefail
 # installer's own runtime closure brings on a host without it. peers: stock tools that check us;
 # clamav for clamscan with signatures of our own; the fetcher that it depends on is not started.
 build=(gcc libc6-dev make pkg-config git ca-certificates curl)
-images=(mmdebstrap jq gzip tar attr util-linux debian-archive-keyring xz-utils busybox-static)
+images=(xorriso mmdebstrap jq gzip tar attr util-linux debian-archive-keyring xz-utils busybox-static)
 engine=(podman runc crun netavark aardvark-dns catatonit iptables nftables iproute2)
 peers=(minisign strace faketime bc time e2fsprogs zstd docker-registry skopeo openssl apache2-utils shellcheck python3 psmisc
     clamav poppler-utils qpdf)

@@ -8,7 +8,7 @@ use bundle_format::root::Role;
 use bundle_format::text::escaped;
 use bundle_format::volume::SetId;
 
-use super::volumes::{Collection, Outcome, Volume, belongs};
+use super::volumes::{Collection, Outcome, Reading, Volume, belongs};
 use super::{Arrival, prove_whole};
 use crate::custody::{self, OnHand};
 use crate::error::{ErrorKind, Result};
@@ -103,6 +103,7 @@ impl<'a> Intake<'a> {
         } else if collection.has_seen(number) {
             lines.push(format!("volume {number} was read before; only what is still missing is taken"));
         }
+        let before = collection.cells_of(number);
         let label = format!("volume {number} of {}", volume.head.shape.volumes());
         let progress = Mutex::new(Progress::new("read", volume.head.shape.payload_size(), self.json));
         progress.lock().unwrap_or_else(PoisonError::into_inner).note(&format!("{label}: {shown}"));
@@ -110,19 +111,29 @@ impl<'a> Intake<'a> {
             collection.take(volume, &|bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).add(bytes))?,
         );
         progress.lock().unwrap_or_else(PoisonError::into_inner).finish();
-        if !collection.is_sound(number) {
-            lines.push(format!("volume {number}: not compared with its custody record, because blocks of it are bad"));
-        } else if arrival.verified().root().root().threshold(Role::Transfer).is_some() {
-            let mut progress = Progress::new("custody", volume.head.shape.volume_size(), self.json);
-            let name = volume.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let (size, sha384) = volume.whole(&mut |bytes| progress.add(bytes))?;
-            progress.finish();
-            check_custody(arrival, volume, &[(name, size, sha384)])?;
-            lines.push(format!("volume {number}: as its custody record says"));
-        } else if let Some(line) =
-            volume.path().parent().and_then(|folder| custody::unverifiable(folder, arrival.verified().root()))
-        {
-            lines.push(line.to_owned());
+        let demanded = arrival.verified().root().root().threshold(Role::Transfer).is_some();
+        match collection.reading(number) {
+            Reading::Damaged if demanded => {
+                lines.push(format!("volume {number}: not compared with its custody record, blocks of it are bad"));
+            }
+            Reading::Sound if demanded => {
+                let mut progress = Progress::new("custody", volume.head.shape.volume_size(), self.json);
+                let name = volume.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let judged = volume
+                    .whole(&mut |bytes| progress.add(bytes))
+                    .and_then(|(size, sha384)| check_custody(arrival, volume, &[(name, size, sha384)]));
+                progress.finish();
+                if let Err(error) = judged {
+                    // Nothing stays in of a file that is not on record.
+                    collection.forget(number, before)?;
+                    return Err(error);
+                }
+                lines.push(format!("volume {number}: as its custody record says"));
+            }
+            _ => {
+                let folder = crate::atomic::parent(volume.path());
+                lines.extend(custody::unverifiable(folder, arrival.verified().root()).map(str::to_owned));
+            }
         }
         Ok(Taken::Yes(lines))
     }

@@ -180,6 +180,17 @@ impl Bad {
     }
 }
 
+/// What a reading of a volume found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing of it was wanted.
+    Nothing,
+    /// Cells were taken, and none of the wanted ones was bad.
+    Sound,
+    /// Some wanted cells were bad.
+    Damaged,
+}
+
 /// A set on its way into the inbox.
 #[derive(Debug)]
 pub struct Collection {
@@ -193,8 +204,8 @@ pub struct Collection {
     seen: Bitmap,
     /// Kept cells of parity volumes.
     parity: BTreeMap<u16, File>,
-    /// Volumes read in this run, and whether blocks of them were bad.
-    bad: BTreeMap<u16, bool>,
+    /// Volumes read in this run.
+    readings: BTreeMap<u16, Reading>,
 }
 
 /// What happened to the lost cells.
@@ -222,7 +233,8 @@ impl Collection {
             });
         }
         let maps = maps.into_iter().map(Mutex::new).collect();
-        let mut collection = Self { session, key, shape, maps, seen, parity: BTreeMap::new(), bad: BTreeMap::new() };
+        let mut collection =
+            Self { session, key, shape, maps, seen, parity: BTreeMap::new(), readings: BTreeMap::new() };
         for volume in shape.data..shape.volumes() {
             let path = collection.parity_path(volume);
             if path.exists() {
@@ -238,9 +250,20 @@ impl Collection {
         self.seen.get(u64::from(number) - 1)
     }
 
-    /// Whether the last reading of a volume found no bad block.
-    pub fn is_sound(&self, number: u16) -> bool {
-        self.bad.get(&number).is_none_or(|bad| !bad)
+    /// What the last reading of a volume found.
+    pub fn reading(&self, number: u16) -> Reading {
+        self.readings.get(&number).copied().unwrap_or(Reading::Nothing)
+    }
+
+    /// Which cells of a volume are in.
+    pub fn cells_of(&self, number: u16) -> Bitmap {
+        self.map(number - 1).clone()
+    }
+
+    /// Forgets what was taken of a volume since `before`.
+    pub fn forget(&mut self, number: u16, before: Bitmap) -> Result<()> {
+        *self.map(number - 1) = before;
+        self.save()
     }
 
     /// Whether as many volumes were read as the bundle needs at least.
@@ -251,6 +274,7 @@ impl Collection {
     /// Takes every good cell that is still missing from a volume; the lines say what was bad.
     pub fn take(&mut self, volume: &Volume, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<String>> {
         let index = volume.head.number - 1;
+        let before = self.map(index).count();
         let target = if volume.head.is_data() {
             self.session.part().try_clone().map_err(|e| Error::io(self.session.part_path().display().to_string(), e))?
         } else {
@@ -279,7 +303,12 @@ impl Collection {
         }
         self.save()?;
         let bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.bad.insert(volume.head.number, !bad.is_empty());
+        let reading = match (bad.is_empty(), self.map(index).count() > before) {
+            (false, _) => Reading::Damaged,
+            (true, true) => Reading::Sound,
+            (true, false) => Reading::Nothing,
+        };
+        self.readings.insert(volume.head.number, reading);
         Ok(self.lines(volume.head.number, &bad))
     }
 
