@@ -35,8 +35,9 @@ impl Diode {
         ] {
             run(Command::new("ip").args(line.split(' ')));
         }
-        // IPv6 tells neighbours by itself that it is there; only what a program sends is counted.
-        let rules = "table inet diode {\n counter back {\n }\n chain out {\n type filter hook output priority 0; policy drop;\n meta nfproto ipv4 counter name back\n }\n}\n";
+        // Everything is dropped; only what a program sends is counted. By itself the kernel tells IPv6
+        // neighbours that it is there, and says `port unreachable` once a receiver has left.
+        let rules = "table inet diode {\n counter back {\n }\n chain out {\n type filter hook output priority 0; policy drop;\n ip protocol != icmp counter name back\n }\n}\n";
         run(Command::new("ip").args(["netns", "exec", high, "nft", rules]));
         diode
     }
