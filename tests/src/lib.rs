@@ -15,9 +15,11 @@
 pub mod bundle;
 pub mod carry;
 pub mod custody;
+pub mod eio;
 pub mod keys;
 pub mod law;
 pub mod netns;
+pub mod relay;
 pub mod site;
 pub mod ustar;
 

@@ -1,116 +1,85 @@
-//! A bad link: takes datagrams on one address and hands them on to another, by a seeded plan of
-//! drops, doubles, delays, flipped bits and outages. Counts exactly what it did.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test's own program"
-)]
+//! The bad link of [`system_tests::relay`] in a process of its own.
+//!
+//! Says `ready` with its address when it listens; writes its counts as JSON and ends when it gets
+//! SIGTERM or after `--idle-ms` of silence.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test's own program")]
 
-use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
-use std::net::UdpSocket;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use system_tests::relay::{Plan, Relay};
 
-/// `SplitMix64`: the same seed, the same plan.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// True in `per_mille` of a thousand.
-    fn falls(&mut self, per_mille: u64) -> bool {
-        self.next() % 1000 < per_mille
-    }
+/// A bad link between two UDP addresses; chances are parts of a thousand.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where datagrams come in.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Where they go.
+    #[arg(long)]
+    to: SocketAddr,
+    /// File for the counts.
+    #[arg(long)]
+    counts: PathBuf,
+    /// Milliseconds of silence after the first datagram that end it.
+    #[arg(long)]
+    idle_ms: Option<u64>,
+    /// Same seed, same fate of each datagram.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Chance to be dropped.
+    #[arg(long, default_value_t = 0)]
+    drop: u64,
+    /// Chance to be sent on twice.
+    #[arg(long, default_value_t = 0)]
+    double: u64,
+    /// Chance to be held back for 1 to 64 later ones.
+    #[arg(long, default_value_t = 0)]
+    reorder: u64,
+    /// Chance that 1 to 4 bits flip.
+    #[arg(long, default_value_t = 0)]
+    corrupt: u64,
+    /// Of each so many datagrams …
+    #[arg(long, default_value_t = 0, requires = "burst_length")]
+    burst_every: u64,
+    /// … so many are dropped in a run.
+    #[arg(long, default_value_t = 0)]
+    burst_length: u64,
+    /// Of each so many milliseconds …
+    #[arg(long, default_value_t = 0, requires = "outage_ms")]
+    outage_every_ms: u64,
+    /// … so many drop everything.
+    #[arg(long, default_value_t = 0)]
+    outage_ms: u64,
 }
 
 fn main() {
-    let mut args: HashMap<String, String> = HashMap::new();
-    let mut rest = std::env::args().skip(1);
-    while let (Some(name), Some(value)) = (rest.next(), rest.next()) {
-        args.insert(name, value);
-    }
-    let number = |name: &str| args.get(name).map_or(0, |text| text.parse::<u64>().unwrap());
-    let socket = UdpSocket::bind(&args["--listen"]).unwrap();
-    setsockopt(&socket, sockopt::RcvBufForce, &(128 << 20)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let out = UdpSocket::bind("0.0.0.0:0").unwrap();
-    out.connect(&args["--to"]).unwrap();
-    let mut dice = Dice(number("--seed"));
-    let (mut seen, mut dropped, mut doubled, mut late, mut corrupted, mut forwarded) =
-        (0u64, 0u64, 0u64, 0u64, 0u64, 0u64);
-    let mut held: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
-    let mut buffer = vec![0; 65_536];
-    let (mut first, mut last) = (None::<Instant>, None::<Instant>);
-    let idle = Duration::from_millis(number("--idle-ms").max(1));
-    println!("ready");
+    let args = Args::parse();
+    let mut ends = SigSet::empty();
+    ends.add(Signal::SIGTERM);
+    ends.add(Signal::SIGINT);
+    ends.thread_block().unwrap();
+    let signals = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK).unwrap();
+    let plan = Plan {
+        seed: args.seed,
+        drop: args.drop,
+        double: args.double,
+        reorder: args.reorder,
+        corrupt: args.corrupt,
+        burst_every: args.burst_every,
+        burst_length: args.burst_length,
+        outage_every: args.outage_every_ms,
+        outage: args.outage_ms,
+    };
+    let mut relay = Relay::open(args.listen, args.to, plan).unwrap();
+    println!("ready {}", relay.address().unwrap());
     std::io::stdout().flush().unwrap();
-    loop {
-        let length = match socket.recv(&mut buffer) {
-            Ok(length) => length,
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                if last.is_some_and(|last| last.elapsed() > idle) {
-                    break;
-                }
-                continue;
-            }
-            Err(error) => panic!("{error}"),
-        };
-        let now = Instant::now();
-        let began = *first.get_or_insert(now);
-        last = Some(now);
-        seen += 1;
-        let mut datagram = buffer[..length].to_vec();
-        // Whoever is not there loses nothing: a receiver that left answers with a refusal.
-        let mut send = |datagram: &[u8]| {
-            let _ = out.send(datagram).or_else(|_| out.send(datagram));
-            forwarded += 1;
-        };
-        let burst = number("--burst-every");
-        let outage = number("--outage-every-ms");
-        let in_burst = burst > 0 && seen % burst >= burst - number("--burst-length");
-        let since = u64::try_from(now.duration_since(began).as_millis()).unwrap();
-        let in_outage = outage > 0 && since % outage >= outage - number("--outage-ms");
-        if in_burst || in_outage || dice.falls(number("--drop")) {
-            dropped += 1;
-        } else if dice.falls(number("--reorder")) {
-            late += 1;
-            held.entry(seen + 1 + dice.next() % 64).or_default().push(datagram);
-        } else {
-            let spoilt = dice.falls(number("--corrupt"));
-            if spoilt {
-                let bit = usize::try_from(dice.next()).unwrap() % (length * 8);
-                datagram[bit / 8] ^= 1 << (bit % 8);
-            }
-            send(&datagram);
-            corrupted += u64::from(spoilt);
-            if dice.falls(number("--double")) {
-                doubled += 1;
-                corrupted += u64::from(spoilt);
-                send(&datagram);
-            }
-        }
-        let due = held.split_off(&(seen + 1));
-        for datagram in std::mem::replace(&mut held, due).into_values().flatten() {
-            send(&datagram);
-        }
-    }
-    for datagram in held.into_values().flatten() {
-        let _ = out.send(&datagram);
-        forwarded += 1;
-    }
-    let counts = serde_json::json!({
-        "seen": seen, "dropped": dropped, "doubled": doubled, "late": late, "corrupted": corrupted, "forwarded": forwarded,
-    });
-    std::fs::write(&args["--counts"], counts.to_string()).unwrap();
+    let mut stop = || signals.read_signal().unwrap().is_some();
+    let counts = relay.run(args.idle_ms.map(Duration::from_millis), &mut stop).unwrap();
+    std::fs::write(&args.counts, counts.to_json() + "\n").unwrap();
 }
