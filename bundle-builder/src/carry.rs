@@ -38,6 +38,11 @@ pub enum CarryCommand {
         #[arg(long, value_name = "FILE")]
         installer: Option<PathBuf>,
     },
+    /// Makes the disc images of a set again, with the chain of custody as it is now.
+    DiscImages {
+        /// The folder that `split --iso` wrote.
+        set: PathBuf,
+    },
     /// Prints the commands that burn and check the discs of a set.
     BurnPlan {
         /// The folder that `split --iso` wrote.
@@ -137,8 +142,8 @@ impl CarryCommand {
                         Some(path) => path.clone(),
                         None => beside_this_program()?,
                     };
-                    let epoch = whole.claim.manifest.created.to_unix();
-                    images = disc::make_images(out, &list, &installer, epoch)?;
+                    disc::add_companions(out, &list, &installer)?;
+                    images = disc::make_images(out, &list)?;
                     lines.push(format!(
                         "{} disc images; next: bundle-builder burn-plan {}",
                         images.len(),
@@ -151,6 +156,12 @@ impl CarryCommand {
                 print(&lines)
             }
             Self::Send(command) => command.run(json),
+            Self::DiscImages { set } => {
+                let list = read_list(set)?;
+                open_banner(&list.marking);
+                let images = disc::make_images(set, &list)?;
+                print(&[format!("{} disc images; next: bundle-builder burn-plan {}", images.len(), set.display())])
+            }
             Self::BurnPlan { set, device } => {
                 let list = read_list(set)?;
                 open_banner(&list.marking);

@@ -6,9 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use bundle_format::digest::Sha384Hasher;
+use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::set::{FILE_NAME, SetFile, SetList};
+use bundle_format::timestamp::Timestamp;
+use bundle_format::volume::{HEAD_BYTES, Head};
 
 use crate::command::Command;
+use crate::custody::folder::write_file;
 use crate::error::{Error, ErrorKind, Result};
 use crate::split::SUMS;
 
@@ -58,38 +62,46 @@ pub fn image_name(file: &SetFile) -> String {
     format!("{}.iso", file.name.trim_end_matches(".lgv"))
 }
 
-/// Makes the image of every volume in `folder`; `installer` goes on disc 1. The same set gives the
-/// same bytes: times inside are `epoch`, seconds since 1970.
-pub fn make_images(folder: &Path, list: &SetList, installer: &Path, epoch: u64) -> Result<Vec<PathBuf>> {
+/// What lies on the discs beside the volumes: it goes on the custody record too, because a person
+/// will run some of it.
+pub const COMPANIONS: [&str; 5] = [SUMS, "README.txt", "verify-by-hand.sh", "join-by-hand.sh", INSTALLER];
+const INSTALLER: &str = "installer";
+
+/// Puts the [`COMPANIONS`] into the folder of a set.
+pub fn add_companions(folder: &Path, list: &SetList, installer: &Path) -> Result<()> {
     if !installer.is_file() {
         let why = format!("no installer at {} to put on disc 1; give --installer FILE", installer.display());
         return Err(ErrorKind::Usage(why).into());
     }
-    let extra = tempfile::tempdir_in(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
-    let put = |name: &str, text: &str| -> Result<PathBuf> {
-        let path = extra.path().join(name);
-        std::fs::write(&path, text).map_err(|e| Error::io(path.display().to_string(), e))?;
-        Ok(path)
-    };
-    let (verify, join) = (put("verify-by-hand.sh", VERIFY)?, put("join-by-hand.sh", JOIN)?);
+    let readme = readme(list);
+    for (name, text) in [("README.txt", readme.as_str()), ("verify-by-hand.sh", VERIFY), ("join-by-hand.sh", JOIN)] {
+        write_file(&folder.join(name), text.as_bytes())?;
+    }
+    let to = folder.join(INSTALLER);
+    std::fs::copy(installer, &to).map_err(|e| Error::io(to.display().to_string(), e))?;
+    Ok(())
+}
+
+/// Makes the image of every volume in `folder`, with the companions and the chain of custody as they
+/// are now; the installer goes on disc 1. The same files give the same bytes: times inside are those
+/// of the release.
+pub fn make_images(folder: &Path, list: &SetList) -> Result<Vec<PathBuf>> {
+    let epoch = created(folder, list)?.to_unix();
     let mut images = Vec::new();
     for file in &list.files {
-        let readme = put("README.txt", &readme(list, file))?;
         let image = folder.join(image_name(file));
-        let mut members = vec![
-            graft(&file.name, &folder.join(&file.name)),
-            graft(FILE_NAME, &folder.join(FILE_NAME)),
-            graft(SUMS, &folder.join(SUMS)),
-            graft("README.txt", &readme),
-            graft("verify-by-hand.sh", &verify),
-            graft("join-by-hand.sh", &join),
-        ];
-        let custody = folder.join("custody.jsonl");
-        if custody.exists() {
-            members.push(graft("custody.jsonl", &custody));
-        }
-        if file.number == 1 {
-            members.push(graft("installer", installer));
+        let beside = [FILE_NAME, "custody.jsonl"].into_iter().chain(COMPANIONS);
+        let reports = (1..=bundle_format::limits::CUSTODY_RECORDS).map(|number| format!("scan-{number}.txt"));
+        let names = beside
+            .map(str::to_owned)
+            .chain(reports)
+            .filter(|name| (name != INSTALLER || file.number == 1) && folder.join(name).exists());
+        let members = std::iter::once(file.name.clone()).chain(names).map(|name| graft(&name, &folder.join(&name)));
+        match std::fs::remove_file(&image) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(image.display().to_string(), e));
+            }
+            _ => {}
         }
         Command::new("xorriso")
             .env("SOURCE_DATE_EPOCH", epoch.to_string())
@@ -101,6 +113,22 @@ pub fn make_images(folder: &Path, list: &SetList, installer: &Path, epoch: u64) 
         images.push(image);
     }
     Ok(images)
+}
+
+/// When the release of a set was made, from the manifest that its first volume carries.
+fn created(folder: &Path, list: &SetList) -> Result<Timestamp> {
+    use std::os::unix::fs::FileExt as _;
+    let name = list.files.first().map_or("", |file| file.name.as_str());
+    let path = folder.join(name);
+    let io = |e| Error::io(path.display().to_string(), e);
+    let file = std::fs::File::open(&path).map_err(io)?;
+    let mut block = vec![0; HEAD_BYTES];
+    file.read_exact_at(&mut block, 0).map_err(io)?;
+    let shape = Head::parse(&block)?.shape;
+    let mut prologue = vec![0; usize::try_from(shape.prologue_size).unwrap_or(0)];
+    file.read_exact_at(&mut prologue, shape.prologue_at()).map_err(io)?;
+    let envelope = UnverifiedEnvelope::read_prologue(&prologue)?;
+    Ok(bundle_format::manifest::parse(envelope.manifest_bytes())?.created)
 }
 
 /// The commands that burn and check each disc of a set.
@@ -156,14 +184,13 @@ fn graft(name: &str, path: &Path) -> String {
     format!("{name}={path}")
 }
 
-fn readme(list: &SetList, file: &SetFile) -> String {
-    let kind = if file.number <= list.data_volumes { "data" } else { "parity" };
-    let (number, total, parity) = (file.number, list.files.len(), list.parity_volumes);
+fn readme(list: &SetList) -> String {
+    let (total, parity) = (list.files.len(), list.parity_volumes);
     format!(
         "{marking}\n\n\
          Lockgate volume set {set}\n\
          {product} {release} (sequence {sequence})\n\
-         This is volume {number} of {total} ({kind}). Any {parity} of the {total} may be missing or unreadable.\n\n\
+         {total} volumes, one on each disc; its file name says which. Any {parity} of them may be missing.\n\n\
          On the isolated machine, with any of the discs first, mounted at /mnt:\n\
          \x20   installer receive volumes /mnt\n\
          It proves whose set this is, takes what it can read, and says which disc it wants next.\n\

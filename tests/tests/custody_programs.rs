@@ -384,3 +384,41 @@ fn agents_come_and_go_with_versions_of_the_root() {
     rotate("root-1.json", "x.json", &["--transfer-threshold", "2"]).expect(2);
     assert!(!site.path("x.json").exists());
 }
+
+#[test]
+fn burnt_discs_prove_on_the_other_side() {
+    let site = site(47137);
+    site.release(1, Site::GOOD, |text| text);
+    site.builder(&["pin", "release/r.yaml"]).expect(0);
+    site.builder(&["build", "release/r.yaml", "--root", "root-t.json", "--out", "b.tar"]).expect(0);
+    for name in ["alice", "bob"] {
+        key(&site, &["sign", "b.tar"], name).expect(0);
+    }
+    trust(&site);
+    let size = std::fs::metadata(site.path("b.tar")).unwrap().len();
+    let volume = (size / 2 + 200_000).to_string();
+    site.builder(&["split", "b.tar", "--volume-size", &volume, "--parity", "1", "--out", "set", "--iso"]).expect(0);
+    hand_over(&site, "set", ("TEST build", "UNCLASSIFIED"), ("TEST enclave", "UNCLASSIFIED"), &[]).expect(0);
+    sign(&site, "set", &["tina", "theo"]);
+    site.builder(&["disc-images", "set"]).expect(0);
+    let mut discs: Vec<_> = std::fs::read_dir(site.path("set")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    discs.retain(|path| path.extension().is_some_and(|end| end == "iso"));
+    discs.sort();
+    assert_eq!(discs.len(), 3);
+    for (number, image) in discs.iter().enumerate() {
+        let (image, to) = (image.display().to_string(), format!("disc{number}"));
+        site.tool("xorriso", &["-osirrox", "on", "-indev", &image, "-extract", "/", &to]).expect(0);
+        let said = site.installer(&["custody", "verify", &to]).expect(0);
+        assert_eq!(said.out.contains("matches        installer"), number == 0, "{}", said.out);
+        assert!(said.out.contains("matches        README.txt"), "{}", said.out);
+    }
+    // Disc 2 is lost; the others are as they were handed over.
+    let said = site.installer(&["receive", "volumes", "disc0", "disc2"]).expect(0);
+    assert!(said.out.contains("volume 3: as its custody record says"), "{}", said.out);
+    assert!(said.out.contains("volume 2 of 3: restored whole from parity"), "{}", said.out);
+    // An installer that somebody put on the disc instead is found before anybody runs it.
+    std::fs::remove_file(site.path("disc0/installer")).unwrap();
+    std::fs::write(site.path("disc0/installer"), "#!/bin/sh\n").unwrap();
+    let said = site.installer(&["custody", "verify", "disc0"]).expect(3);
+    assert!(said.out.contains("DIFFERS        installer"), "{}", said.out);
+}

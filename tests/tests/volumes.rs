@@ -61,6 +61,11 @@ fn a_set_comes_back_in_any_order_over_several_calls() {
     carry.installer(&["verify", &carry.arrived()[0].display().to_string()]).expect(0);
     let history = carry.installer(&["history"]).expect(0).out;
     assert!(history.contains("receive"), "{history}");
+    // What a person carries back says that it arrived.
+    let receipt = carry.installer(&["--json", "receipt"]).expect(0).out;
+    let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
+    let confirmed = carry.builder(&["confirm", receipt["code"].as_str().unwrap(), "b.tar"]).expect(0).out;
+    assert!(confirmed.contains("arrived"), "{confirmed}");
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn disc_images_hold_what_their_readme_says() {
         carry.tool("xorriso", &["-osirrox", "on", "-indev", &image, "-extract", "/", &to]).expect(0);
     }
     let readme = std::fs::read_to_string(carry.path("discs/0/README.txt")).unwrap();
-    assert!(readme.starts_with("UNCLASSIFIED\n") && readme.contains("This is volume 1 of 6 (data)"), "{readme}");
+    assert!(readme.starts_with("UNCLASSIFIED\n") && readme.contains("6 volumes, one on each disc"), "{readme}");
     assert!(carry.path("discs/0/installer").exists() && !carry.path("discs/2/installer").exists());
     let discs: Vec<String> = [0, 2, 3, 5].iter().map(|at| format!("discs/{at}")).collect();
     let mut args = vec!["receive", "volumes"];

@@ -9,6 +9,7 @@ use bundle_format::digest::{Sha384, Sha384Hasher};
 use bundle_format::limits;
 use bundle_format::set::{self, SetList};
 
+use crate::disc::COMPANIONS;
 use crate::error::{Error, Result};
 
 /// A folder with a set list that parses; its files are not looked at yet.
@@ -42,19 +43,24 @@ impl SetFolder {
         self.list.files.iter().map(|file| file.size).sum()
     }
 
-    /// The set's files as the list has them, the list itself last.
-    pub fn recorded(&self) -> Vec<RecordedFile> {
+    /// What goes on record: the set's files as the list has them, the list itself, and what travels
+    /// on the media beside them ([`COMPANIONS`]), the installer above all.
+    pub fn recorded(&self) -> Result<Vec<RecordedFile>> {
         let volume =
             |file: &set::SetFile| RecordedFile { name: file.name.clone(), size: file.size, sha384: file.sha384 };
         let mut files: Vec<RecordedFile> = self.list.files.iter().map(volume).collect();
         let size = u64::try_from(self.list_bytes.len()).unwrap_or(u64::MAX);
         files.push(RecordedFile { name: set::FILE_NAME.into(), size, sha384: Sha384::of(&self.list_bytes) });
-        files
+        for name in COMPANIONS.into_iter().filter(|name| self.path.join(name).exists()) {
+            let (size, sha384) = hash_file(&self.path.join(name), &mut |_| ())?;
+            files.push(RecordedFile { name: name.into(), size, sha384 });
+        }
+        Ok(files)
     }
 
     /// Hashes every file and refuses the first that is not as listed. What is on record was read.
     pub fn hash(&self, progress: &mut dyn FnMut(u64)) -> Result<()> {
-        for file in self.recorded() {
+        for file in self.recorded()? {
             let path = self.path.join(&file.name);
             let (size, sha384) = hash_file(&path, progress)?;
             if (size, sha384) != (file.size, file.sha384) {

@@ -56,7 +56,7 @@ pub fn hand_over(
     let replaced = chain.withdraw_draft().is_some();
     chain.check()?;
     let (number, previous) = chain.next_link()?;
-    let mut record = draft(folder, given, number, previous);
+    let mut record = draft(folder, given, number, previous)?;
     // Before the long work: what is refused anyway is refused now.
     bundle_format::custody::check_against_list(&record, folder.list())?;
     chain.clone().push(record.clone())?;
@@ -74,9 +74,14 @@ pub fn hand_over(
     Ok(Written { number, replaced })
 }
 
-fn draft(folder: &SetFolder, given: HandOver, number: u64, previous: Option<bundle_format::digest::Sha384>) -> Record {
+fn draft(
+    folder: &SetFolder,
+    given: HandOver,
+    number: u64,
+    previous: Option<bundle_format::digest::Sha384>,
+) -> Result<Record> {
     let list = folder.list();
-    Record {
+    Ok(Record {
         format: FORMAT.into(),
         number,
         previous,
@@ -95,11 +100,11 @@ fn draft(folder: &SetFolder, given: HandOver, number: u64, previous: Option<bund
         justification: given.justification,
         appointment: given.appointment,
         media: given.media,
-        files: folder.recorded(),
+        files: folder.recorded()?,
         scans: Vec::new(),
         people: given.people,
         disposition: given.disposition,
-    }
+    })
 }
 
 /// The chain of a folder that must have one.
