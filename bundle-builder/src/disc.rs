@@ -5,14 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use bundle_format::digest::Sha384Hasher;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::set::{FILE_NAME, SetFile, SetList};
 use bundle_format::timestamp::Timestamp;
 use bundle_format::volume::{HEAD_BYTES, Head};
 
 use crate::command::Command;
-use crate::custody::folder::write_file;
+use crate::custody::folder::{hash_file, write_file};
 use crate::error::{Error, ErrorKind, Result};
 use crate::split::SUMS;
 
@@ -142,7 +141,7 @@ pub fn burn_plan(folder: &Path, list: &SetList, device: &str, progress: &mut dyn
     )];
     for file in &list.files {
         let image = folder.join(image_name(file));
-        let (size, sha384) = hash(&image, progress)?;
+        let (size, sha384) = hash_file(&image, progress)?;
         let total = list.files.len();
         let marking = &list.marking;
         lines.push(String::new());
@@ -153,23 +152,6 @@ pub fn burn_plan(folder: &Path, list: &SetList, device: &str, progress: &mut dyn
         lines.push(format!("# expected: {sha384}"));
     }
     Ok(lines)
-}
-
-fn hash(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, String)> {
-    use std::io::Read as _;
-    let io = |e| Error::io(path.display().to_string(), e);
-    let mut file = std::fs::File::open(path).map_err(io)?;
-    let (mut hasher, mut size, mut buffer) = (Sha384Hasher::default(), 0, vec![0; 1 << 20]);
-    loop {
-        let count = file.read(&mut buffer).map_err(io)?;
-        if count == 0 {
-            return Ok((size, hasher.finish().to_string()));
-        }
-        hasher.update(buffer.get(..count).unwrap_or(&[]));
-        let count = u64::try_from(count).unwrap_or(0);
-        size += count;
-        progress(count);
-    }
 }
 
 /// ISO 9660 volume id: at most 32 characters of `A-Z 0-9 _`.

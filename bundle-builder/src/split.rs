@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use bundle_format::ErrorKind as Format;
 use bundle_format::digest::{Sha256, Sha384, Sha384Hasher};
 use bundle_format::erasure::Encoder;
+use bundle_format::parallel::on_all_cores;
 use bundle_format::set::{FILE_NAME, FORMAT, SetFile, SetList};
 use bundle_format::volume::{Head, SetId, Shape, Table, file_name};
 
@@ -66,7 +67,7 @@ impl WholeBundle {
 pub fn check_whole(bundle: &WholeBundle, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
     let (places, _) = bundle.claim.manifest.frame_places(u64::try_from(bundle.prologue.len()).unwrap_or(0));
     let next = AtomicU64::new(0);
-    on_all_cores(|| {
+    on_all_cores(|| -> Result<()> {
         loop {
             let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
             let Some((at, frame)) = places.get(index) else { return Ok(()) };
@@ -220,7 +221,7 @@ impl Volumes {
     fn sums(&self, shape: &Shape, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Sha384>> {
         let next = AtomicU64::new(0);
         let sums = Mutex::new(vec![None; self.files.len()]);
-        on_all_cores(|| {
+        on_all_cores(|| -> Result<()> {
             let mut buffer = vec![0; usize::try_from(RUN_BYTES).unwrap_or(0)];
             loop {
                 let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
@@ -268,7 +269,7 @@ fn fill(bundle: &WholeBundle, shape: &Shape, volumes: &Volumes, progress: &(dyn 
     let batch = (BATCH_BYTES / stripe).clamp(1, (RUN_BYTES / cell).max(1));
     let next = AtomicU64::new(0);
     let cell_len = usize::try_from(cell).unwrap_or(0);
-    on_all_cores(|| {
+    on_all_cores(|| -> Result<()> {
         let (data, parity) = (usize::from(shape.data), usize::from(shape.parity));
         let mut encoder = if parity > 0 { Some(Encoder::new(data, parity, cell_len)?) } else { None };
         let run_len = usize::try_from(batch * cell).unwrap_or(0);
@@ -339,20 +340,6 @@ fn list(bundle: &WholeBundle, shape: &Shape, id: SetId, names: &[String], sums: 
     };
     list.to_bytes()?;
     Ok(list)
-}
-
-/// Runs `work` once on each core; the first error is the result.
-fn on_all_cores(work: impl Fn() -> Result<()> + Sync) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..cores).map(|_| scope.spawn(&work)).collect();
-        let mut result = work();
-        for other in others {
-            let joined = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            result = result.and(joined);
-        }
-        result
-    })
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {

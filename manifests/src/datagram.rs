@@ -121,15 +121,13 @@ impl Tagger {
     pub fn seal(&self, header: &Header, datagram: &mut [u8; DATAGRAM_BYTES]) {
         let (head, body) = datagram.split_at_mut(HEADER_BYTES);
         let mut fields = [0; TAGGED];
-        let bytes = MAGIC
-            .into_iter()
-            .chain([header.kind.code()])
-            .chain(header.session)
-            .chain(header.ordinal.to_be_bytes())
-            .chain(header.block.to_be_bytes())
-            .chain(header.shard.to_be_bytes())
-            .chain(header.run.to_be_bytes());
-        fields.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        fields[..3].copy_from_slice(&MAGIC);
+        fields[3] = header.kind.code();
+        fields[4..12].copy_from_slice(&header.session);
+        fields[12..16].copy_from_slice(&header.ordinal.to_be_bytes());
+        fields[16..20].copy_from_slice(&header.block.to_be_bytes());
+        fields[20..22].copy_from_slice(&header.shard.to_be_bytes());
+        fields[22..].copy_from_slice(&header.run.to_be_bytes());
         let tag = self.tag(&fields, body);
         let (front, back) = head.split_at_mut(TAGGED);
         front.copy_from_slice(&fields);

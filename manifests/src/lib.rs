@@ -30,6 +30,7 @@ pub mod marking;
 pub mod name;
 pub mod oci;
 pub mod pack;
+pub mod parallel;
 pub mod receipt;
 pub mod reference;
 pub mod release;

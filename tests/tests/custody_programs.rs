@@ -395,8 +395,8 @@ fn burnt_discs_prove_on_the_other_side() {
         key(&site, &["sign", "b.tar"], name).expect(0);
     }
     trust(&site);
-    let size = std::fs::metadata(site.path("b.tar")).unwrap().len();
-    let volume = (size / 2 + 200_000).to_string();
+    let bytes = std::fs::metadata(site.path("b.tar")).unwrap().len();
+    let volume = (bytes / 2 + 200_000).to_string();
     site.builder(&["split", "b.tar", "--volume-size", &volume, "--parity", "1", "--out", "set", "--iso"]).expect(0);
     hand_over(&site, "set", ("TEST build", "UNCLASSIFIED"), ("TEST enclave", "UNCLASSIFIED"), &[]).expect(0);
     sign(&site, "set", &["tina", "theo"]);

@@ -114,7 +114,8 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     crate::build::persist(temporary, path)
 }
 
-fn hash_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha384)> {
+/// Bytes and SHA-384 of a file.
+pub(crate) fn hash_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha384)> {
     let io = |e| Error::io(path.display().to_string(), e);
     let mut file = File::open(path).map_err(io)?;
     let (mut hasher, mut size, mut buffer) = (Sha384Hasher::default(), 0u64, vec![0; 1 << 20]);

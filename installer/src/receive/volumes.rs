@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bundle_format::digest::{Sha384, Sha384Hasher};
 use bundle_format::erasure::Decoder;
+use bundle_format::parallel::on_all_cores;
 use bundle_format::text::escaped;
 use bundle_format::volume::{HEAD_BYTES, Head, SetId, Shape, Table, claimed_number};
 
@@ -285,7 +286,7 @@ impl Collection {
         let length = volume.file.metadata().map_err(|e| Error::io(volume.path.display().to_string(), e))?.len();
         let bad = Mutex::new(BTreeMap::new());
         let next = AtomicU64::new(0);
-        on_all_cores(|| {
+        on_all_cores(|| -> Result<()> {
             let mut buffer = vec![0; usize::try_from(per_run * cell).unwrap_or(0)];
             loop {
                 let first = next.fetch_add(per_run, Ordering::Relaxed);
@@ -388,7 +389,7 @@ impl Collection {
         };
         let failing = Mutex::new(Vec::new());
         let next = AtomicU64::new(0);
-        on_all_cores(|| {
+        on_all_cores(|| -> Result<()> {
             let mut workshop = Workshop::new(&self.shape)?;
             loop {
                 let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
@@ -593,18 +594,4 @@ fn parse_journal(shape: &Shape, body: &[u8]) -> Option<(Vec<Bitmap>, Bitmap)> {
 /// What of an arrival the volumes must agree with: their prologue is proved once, then compared.
 pub fn belongs(arrival: &Arrival, volume: &Volume) -> bool {
     volume.prologue == arrival.prologue() && volume.head.shape.archive_size == arrival.size()
-}
-
-/// Runs `work` once on each core; the first error is the result.
-fn on_all_cores(work: impl Fn() -> Result<()> + Sync) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..cores).map(|_| scope.spawn(&work)).collect();
-        let mut result = work();
-        for other in others {
-            let joined = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            result = result.and(joined);
-        }
-        result
-    })
 }
