@@ -31,14 +31,14 @@ fn main() {
     sizes.reverse();
     let zeros = vec![0; usize::try_from(FRAME).unwrap()];
     let frame = Frame::of(&zeros);
-    let (mut hasher, mut hashed) = (Sha256Hasher::default(), 0);
+    let (mut running, mut hashed) = (Sha256Hasher::default(), 0);
     let mut draft = Draft::empty();
     for (index, size) in sizes.into_iter().enumerate() {
         while hashed < size {
-            hasher.update(&zeros);
+            running.update(&zeros);
             hashed += FRAME;
         }
-        let digest = hasher.clone().finish();
+        let digest = running.clone().finish();
         let frames = vec![frame; usize::try_from(size / FRAME).unwrap()];
         let blobs = vec![Blob { digest, size }];
         draft.manifest.packs.push(Pack { name: pack_name(index), codec: "raw".into(), frames, blobs });
