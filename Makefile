@@ -44,7 +44,10 @@ test-vm: build
 	tests/vm/isolated.sh
 
 bench: build
+	tests/setup/packages.sh bench
 	benches/bench.sh
+	benches/link.sh
+	benches/parity.sh
 
 clean:
 	$(CARGO) clean

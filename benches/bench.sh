@@ -9,8 +9,7 @@
 #
 # LOCKGATE_BENCH_MB="200 3000" sizes, LOCKGATE_BENCH_ROUNDS=5.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-bin=${CARGO_TARGET_DIR:-$root/target}/release
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
 rounds=${LOCKGATE_BENCH_ROUNDS:-5}
 work=$(mktemp -d -p /var/tmp lockgate-bench.XXXXXX)
 mounted=''
@@ -18,8 +17,6 @@ trap '[ -z "$mounted" ] || umount "$mounted"; rm -rf --one-file-system "$work"' 
 cores=$(nproc)
 
 seconds() { local start end; start=$(date +%s.%N); "$@" >/dev/null 2>&1; end=$(date +%s.%N); echo "$end - $start" | bc; }
-median() { sort -n | awk '{v[NR]=$1} END {print v[int((NR+1)/2)]}'; }
-ratio() { echo "scale=2; $1 / $2" | bc; }
 
 # An image of one gzip layer of random bytes: nothing can be made smaller, every byte counts.
 image() { # MB DIR

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that building, testing and the demo need, and says so. Can be run
 # again: what is there is left alone. Changes no configuration of this machine.
+# packages.sh bench: also what only the benchmarks compare with.
 set -euo pipefail
 
 # build: C compiler for SQLite and zstd. images: recipes under appliance/images. engine: what the
@@ -10,10 +11,12 @@ build=(gcc libc6-dev make pkg-config git ca-certificates curl)
 images=(xorriso mmdebstrap jq gzip tar attr util-linux debian-archive-keyring xz-utils busybox-static)
 engine=(podman runc crun netavark aardvark-dns catatonit iptables nftables iproute2)
 peers=(minisign strace faketime bc time e2fsprogs zstd docker-registry skopeo openssl apache2-utils shellcheck python3 psmisc
-    clamav poppler-utils qpdf)
+    clamav poppler-utils qpdf xorriso)
+bench=(udpcast uftp par2)
+[ "${1:-}" = bench ] || bench=()
 
 missing=()
-for package in "${build[@]}" "${images[@]}" "${engine[@]}" "${peers[@]}"; do
+for package in "${build[@]}" "${images[@]}" "${engine[@]}" "${peers[@]}" "${bench[@]}"; do
     status=$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true)
     [ "${status:0:2}" = ii ] || missing+=("$package")
 done

@@ -16,7 +16,7 @@ PATH="$PATH:/usr/sbin:/sbin"
 readonly DISK_SIZE=6G
 # nftables, iptables, conntrack, fuse, ca-certificates… are left out on purpose:
 # whatever the engine needs has to come with the bundle.
-readonly PACKAGES=systemd,systemd-sysv,dbus,udev,kmod,iproute2,login,passwd,e2fsprogs,linux-image-cloud-amd64,busybox-static
+readonly PACKAGES=systemd,systemd-sysv,dbus,udev,kmod,iproute2,login,passwd,e2fsprogs,linux-image-cloud-amd64,busybox-static,dmsetup
 # Nothing here is needed by the test, and each costs seconds under emulation.
 readonly MASKED=(apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
     e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer
