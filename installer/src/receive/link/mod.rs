@@ -39,7 +39,7 @@ const TRANSFERS: usize = 4;
 /// Silence after the sender's end that makes it the end.
 const AFTER_END: Duration = Duration::from_millis(1500);
 /// Time between two journals.
-const JOURNAL: Duration = Duration::from_secs(10);
+const JOURNAL: Duration = Duration::from_secs(3);
 /// Runs of missing blocks that a line names.
 const RUNS_SHOWN: usize = 8;
 
