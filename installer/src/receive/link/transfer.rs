@@ -244,6 +244,11 @@ impl Transfer {
 }
 
 impl Target {
+    /// Number of blocks on disk.
+    pub fn blocks_written(&self) -> u64 {
+        lock(&self.maps).blocks.count()
+    }
+
     /// The transfer's plan.
     pub const fn plan(&self) -> Plan {
         self.plan
