@@ -18,7 +18,10 @@ work_folder() { # MB NAME
     free=$(df --output=avail -BM /dev/shm | tail -n 1 | tr -dc 0-9)
     local have
     have=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
-    if [ "$free" -gt $(($1 * 2)) ] && [ "$have" -gt $(($1 * 2)) ]; then
+    # LOCKGATE_BENCH_DIR puts the files on a disk instead of into memory.
+    if [ -n "${LOCKGATE_BENCH_DIR:-}" ]; then
+        mktemp -d -p "$LOCKGATE_BENCH_DIR" "$2.XXXXXX"
+    elif [ "$free" -gt $(($1 * 2)) ] && [ "$have" -gt $(($1 * 2)) ]; then
         mktemp -d -p /dev/shm "$2.XXXXXX"
     else
         mktemp -d -p /var/tmp "$2.XXXXXX"

@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bundle_format::custody::{self, Difference, UnverifiedCustody, VerifiedCustody};
-use bundle_format::digest::{Sha384, Sha384Hasher};
+use bundle_format::digest::Sha384;
 use bundle_format::limits;
 use bundle_format::root::{Role, TrustedRoot};
 use bundle_format::set::{self, SetList};
@@ -217,17 +217,8 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 fn hash(name: &str, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<OnHand> {
     let io = |e| Error::io(path.display().to_string(), e);
     let mut file = File::open(path).map_err(io)?;
-    let (mut hasher, mut size, mut buffer) = (Sha384Hasher::default(), 0u64, vec![0; 1 << 20]);
-    loop {
-        let count = file.read(&mut buffer).map_err(io)?;
-        if count == 0 {
-            return Ok((name.to_owned(), size, hasher.finish()));
-        }
-        hasher.update(buffer.get(..count).unwrap_or(&[]));
-        let count = u64::try_from(count).unwrap_or(0);
-        size = size.saturating_add(count);
-        progress(count);
-    }
+    let (size, sha384) = Sha384::of_reader(&mut file, progress).map_err(io)?;
+    Ok((name.to_owned(), size, sha384))
 }
 
 /// One byte more than the limit is read, so that the parser sees what is too large.

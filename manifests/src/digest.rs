@@ -22,6 +22,24 @@ macro_rules! digest_type {
                 Self(<$algorithm>::digest(bytes).into())
             }
 
+            /// Bytes and digest of all that `input` gives; `progress` is told of each part.
+            pub fn of_reader(input: &mut dyn std::io::Read, progress: &mut dyn FnMut(u64)) -> std::io::Result<(u64, Self)> {
+                let (mut hasher, mut size, mut buffer) = ($hasher::default(), 0, vec![0; 1 << 20]);
+                loop {
+                    let count = match input.read(&mut buffer) {
+                        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                        other => other?,
+                    };
+                    if count == 0 {
+                        return Ok((size, hasher.finish()));
+                    }
+                    hasher.update(buffer.get(..count).unwrap_or(&[]));
+                    let count = u64::try_from(count).unwrap_or(0);
+                    size += count;
+                    progress(count);
+                }
+            }
+
             /// A digest that was read as bytes.
             pub const fn from_bytes(bytes: [u8; $len]) -> Self {
                 Self(bytes)
@@ -146,5 +164,8 @@ mod tests {
         hasher.update(b"a");
         hasher.update(b"bc");
         assert_eq!(hasher.finish(), Sha384::of(b"abc"));
+        let (long, mut told) = (vec![7; 3_000_000], 0);
+        let (size, digest) = Sha384::of_reader(&mut long.as_slice(), &mut |bytes| told += bytes).unwrap();
+        assert_eq!((size, told, digest), (3_000_000, 3_000_000, Sha384::of(&long)));
     }
 }

@@ -64,7 +64,8 @@ fn relay(carry: &Carry, diode: &Diode, plan: &[&str]) -> Running {
 }
 
 fn sender(carry: &Carry, diode: &Diode, to: &str, more: &[&str]) -> Child {
-    let args = [&["send", "udp", "b.tar", "--to", to, "--rate", "60MB"], more].concat();
+    let rate = if more.contains(&"--rate") { &[][..] } else { &["--rate", "60MB"] };
+    let args = [&["send", "udp", "b.tar", "--to", to], rate, more].concat();
     carry.start(&diode.low(), "bundle-builder", &args)
 }
 
@@ -177,7 +178,22 @@ fn late_receiver_and_restarts_of_either_end() {
     receiving.end().expect(0);
     drop(second.wait_with_output());
     arrived_and_away(&carry);
-    // The receiver is stopped in the middle (its journal is written when the sender ends) and goes on.
+    // The receiver is killed in the middle, after its first journal, and started again.
+    let mut receiving = receiver(&carry, &diode, &[]);
+    let slow = sender(&carry, &diode, &to, &["--rate", "9MB"]);
+    let session = || carry.files("high/inbox", "").into_iter().find(|path| path.is_dir());
+    while !session().is_some_and(|folder| folder.join("journal").exists()) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    receiving.child.kill().unwrap();
+    receiving.child.wait().unwrap();
+    drop(slow.wait_with_output());
+    let receiving = receiver(&carry, &diode, &[]);
+    drop(sender(&carry, &diode, &to, &[]).wait_with_output());
+    let said = receiving.end().expect(0);
+    assert!(said.err.contains("bytes are here from before"), "{}", said.err);
+    arrived_and_away(&carry);
+    // It ends by itself with something missing, and goes on later.
     let receiving = receiver(&carry, &diode, &[]);
     let relay = relay(&carry, &diode, &["--seed", "11", "--drop", "300"]);
     drop(sender(&carry, &diode, "127.0.0.1:7001", &[]).wait_with_output());

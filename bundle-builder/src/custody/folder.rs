@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::custody::{self, RecordedFile, UnverifiedCustody};
-use bundle_format::digest::{Sha384, Sha384Hasher};
+use bundle_format::digest::Sha384;
 use bundle_format::limits;
 use bundle_format::set::{self, SetList};
 
@@ -118,17 +118,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 pub(crate) fn hash_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha384)> {
     let io = |e| Error::io(path.display().to_string(), e);
     let mut file = File::open(path).map_err(io)?;
-    let (mut hasher, mut size, mut buffer) = (Sha384Hasher::default(), 0u64, vec![0; 1 << 20]);
-    loop {
-        let count = file.read(&mut buffer).map_err(io)?;
-        if count == 0 {
-            return Ok((size, hasher.finish()));
-        }
-        hasher.update(buffer.get(..count).unwrap_or(&[]));
-        let count = u64::try_from(count).unwrap_or(0);
-        size = size.saturating_add(count);
-        progress(count);
-    }
+    Sha384::of_reader(&mut file, progress).map_err(io)
 }
 
 /// One byte more than the limit is read, so that the parser sees what is too large.

@@ -315,7 +315,7 @@ impl Watcher for Live<'_> {
         }
     }
 
-    fn progress(&mut self, written: u64, _: u64, counts: &Counts) {
+    fn progress(&mut self, written: u64, (blocks, all): (u64, u64), counts: &Counts) {
         if let Some(progress) = &mut self.progress {
             progress.add(written.saturating_sub(self.done));
             self.done = written;
@@ -324,7 +324,7 @@ impl Watcher for Live<'_> {
                 let sent = counts.received + counts.lost;
                 let percent = counts.lost.saturating_mul(10_000) / sent.max(1);
                 progress.note(&format!(
-                    "  lost {} of {sent} datagrams ({}.{:02}%), {} by this machine's kernel",
+                    "  {blocks} of {all} blocks; lost {} of {sent} datagrams ({}.{:02}%), {} by this machine's kernel",
                     counts.lost,
                     percent / 100,
                     percent % 100,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use bundle_format::digest::{Sha384, Sha384Hasher};
+use bundle_format::digest::Sha384;
 use bundle_format::erasure::Decoder;
 use bundle_format::parallel::on_all_cores;
 use bundle_format::text::escaped;
@@ -101,20 +101,9 @@ impl Volume {
 
     /// Bytes and SHA-384 of the whole file, as a custody record names it.
     pub fn whole(&self, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha384)> {
-        let mut hasher = Sha384Hasher::default();
-        let mut buffer = vec![0; usize::try_from(RUN_BYTES).unwrap_or(0)];
-        let mut size = 0;
-        loop {
-            let io = |e| Error::io(self.path.display().to_string(), e);
-            let count = self.file.read_at(&mut buffer, size).map_err(io)?;
-            if count == 0 {
-                return Ok((size, hasher.finish()));
-            }
-            hasher.update(buffer.get(..count).unwrap_or(&[]));
-            let count = u64::try_from(count).unwrap_or(0);
-            size += count;
-            progress(count);
-        }
+        let io = |e| Error::io(self.path.display().to_string(), e);
+        let mut file = File::open(&self.path).map_err(io)?;
+        Sha384::of_reader(&mut file, progress).map_err(io)
     }
 }
 

@@ -39,7 +39,7 @@ const TRANSFERS: usize = 4;
 /// Silence after the sender's end that makes it the end.
 const AFTER_END: Duration = Duration::from_millis(1500);
 /// Time between two journals.
-const JOURNAL: Duration = Duration::from_secs(10);
+const JOURNAL: Duration = Duration::from_secs(3);
 /// Runs of missing blocks that a line names.
 const RUNS_SHOWN: usize = 8;
 
@@ -78,8 +78,8 @@ pub trait Watcher {
     fn line(&mut self, text: &str);
     /// A bundle is on its way.
     fn begun(&mut self, arrival: &Arrival);
-    /// How far it is: bytes written of all, and the loss so far in datagrams of all.
-    fn progress(&mut self, written: u64, total: u64, counts: &Counts);
+    /// How far it is: bytes written, blocks written of all, and what was lost so far.
+    fn progress(&mut self, written: u64, blocks: (u64, u64), counts: &Counts);
 }
 
 /// Receives until one bundle is whole and proved.
@@ -279,7 +279,8 @@ impl Link<'_> {
     fn tell(&self, watcher: &mut dyn Watcher, incoming: &Incoming) {
         if let Some(transfer) = self.transfers.values().next() {
             let written = transfer.target.written.load(Ordering::Relaxed);
-            watcher.progress(written, transfer.arrival.size(), &self.tally.counts(incoming.dropped()));
+            let blocks = (transfer.target.blocks_written(), transfer.target.plan().blocks());
+            watcher.progress(written, blocks, &self.tally.counts(incoming.dropped()));
         }
     }
 

@@ -108,8 +108,6 @@ impl Transfer {
         let maps = session.read_journal(&key).and_then(|body| parse_journal(&fresh(), &body)).unwrap_or_else(fresh);
         let part = session.part().try_clone().map_err(|e| Error::io(session.part_path().display().to_string(), e))?;
         let written = (0..plan.blocks()).filter(|block| maps.blocks.get(*block)).map(|block| plan.place(block).1).sum();
-        let closed = maps.blocks.clone();
-        let complete = maps.blocks.is_full() && maps.frames.is_full();
         let target = Target {
             plan,
             part: DirectFile::new(part, session.part_path()),
@@ -120,11 +118,14 @@ impl Transfer {
             maps: Mutex::new(maps),
             again: Mutex::new(Vec::new()),
             has_again: AtomicBool::new(false),
-            complete: AtomicBool::new(complete),
+            complete: AtomicBool::new(false),
             written: AtomicU64::new(written),
             repaired: AtomicU64::new(0),
             bad_frames: AtomicU64::new(0),
         };
+        // Frames whose last block was written just before the journal, and not proved any more.
+        target.prove(0..target.frames.len(), &mut Aligned::default())?;
+        let closed = lock(&target.maps).blocks.clone();
         Ok(Self { arrival, session, target: Arc::new(target), open: BTreeMap::new(), order: Vec::new(), closed })
     }
 
@@ -243,6 +244,11 @@ impl Transfer {
 }
 
 impl Target {
+    /// Number of blocks on disk.
+    pub fn blocks_written(&self) -> u64 {
+        lock(&self.maps).blocks.count()
+    }
+
     /// The transfer's plan.
     pub const fn plan(&self) -> Plan {
         self.plan
@@ -306,6 +312,36 @@ impl Target {
         at / each..=(at + bytes.max(1) - 1) / each
     }
 
+    /// Proves those of `frames` that are not proved and whose blocks are all written.
+    fn prove(&self, frames: std::ops::Range<usize>, memory: &mut Aligned) -> Result<()> {
+        let ready: Vec<usize> = {
+            let maps = lock(&self.maps);
+            let is_ready = |frame: &usize| {
+                !maps.frames.get(u64::try_from(*frame).unwrap_or(0))
+                    && self.frames.get(*frame).is_some_and(|(place, frame)| {
+                        self.blocks_at(*place, frame.size).all(|block| maps.blocks.get(block))
+                    })
+            };
+            frames.filter(is_ready).collect()
+        };
+        for index in ready {
+            let Some((place, frame)) = self.frames.get(index) else { continue };
+            let length = usize::try_from(frame.size).unwrap_or(0);
+            let found = self.part.read(memory, *place, length, Sha256::of).map_err(|e| self.io(e))?;
+            if found == frame.sha256 {
+                lock(&self.maps).frames.set(u64::try_from(index).unwrap_or(u64::MAX));
+            } else {
+                self.bad_frames.fetch_add(1, Ordering::Relaxed);
+                self.throw_away(*place, frame.size);
+            }
+        }
+        let maps = lock(&self.maps);
+        if maps.blocks.is_full() && maps.frames.is_full() {
+            self.complete.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     fn throw_away(&self, at: u64, bytes: u64) {
         let mut maps = lock(&self.maps);
         let mut again = lock(&self.again);
@@ -354,35 +390,14 @@ impl Job {
         let length = usize::try_from(bytes).unwrap_or(0);
         target.part.write(&self.block.buffer, length, at).map_err(|e| target.io(e))?;
         target.written.fetch_add(bytes, Ordering::Relaxed);
-        let ready: Vec<usize> = {
+        let frames = target.frames_at(at, bytes);
+        {
             let mut maps = lock(&target.maps);
             maps.blocks.set(number);
-            let frames = target.frames_at(at, bytes);
             // What was proved on bytes that were just written over is proved again.
             frames.clone().for_each(|frame| maps.frames.clear(u64::try_from(frame).unwrap_or(0)));
-            let is_there = |frame: &usize| {
-                target.frames.get(*frame).is_some_and(|(place, frame)| {
-                    target.blocks_at(*place, frame.size).all(|block| maps.blocks.get(block))
-                })
-            };
-            frames.filter(is_there).collect()
-        };
-        for index in ready {
-            let Some((place, frame)) = target.frames.get(index) else { continue };
-            let length = usize::try_from(frame.size).unwrap_or(0);
-            let found = target.part.read(&mut workshop.frame, *place, length, Sha256::of).map_err(|e| target.io(e))?;
-            if found == frame.sha256 {
-                lock(&target.maps).frames.set(u64::try_from(index).unwrap_or(u64::MAX));
-            } else {
-                target.bad_frames.fetch_add(1, Ordering::Relaxed);
-                target.throw_away(*place, frame.size);
-            }
         }
-        let maps = lock(&target.maps);
-        if maps.blocks.is_full() && maps.frames.is_full() {
-            target.complete.store(true, Ordering::Release);
-        }
-        drop(maps);
+        target.prove(frames, &mut workshop.frame)?;
         Ok(self.block.buffer)
     }
 }
