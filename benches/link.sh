@@ -27,6 +27,7 @@ cleanup() {
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
+trap 'exit 130' INT TERM
 
 ip netns add $low
 ip netns add $high

@@ -13,6 +13,7 @@ mb=${LOCKGATE_BENCH_PARITY_MB:-256}
 rounds=${LOCKGATE_BENCH_ROUNDS:-5}
 work=$(work_folder $((mb * 6)) lockgate-parity)
 trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'exit 130' INT TERM
 
 file_bundle "$mb" "$work"
 size=$(stat -c %s "$work/b.tar")

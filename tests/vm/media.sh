@@ -105,6 +105,7 @@ prepare() { # MEDIUM
     local media=$1/media
     work=$(mktemp -d -p /var/tmp lockgate-media.XXXXXX)
     trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT TERM
     mkdir -p "$media"
     make_bundle "$work"
     make_discs "$work" "$media"
@@ -234,6 +235,7 @@ check) check "${2:?LOG}" ;;
     "$here/setup.sh"
     all=$(mktemp -d -p /var/tmp lockgate-media-vm.XXXXXX)
     trap 'rm -rf --one-file-system "$all"' EXIT
+    trap 'exit 130' INT TERM
     mkdir "$all/medium"
     "${BASH_SOURCE[0]}" prepare "$all/medium"
     # shellcheck disable=SC2016 # the machine's own variable
