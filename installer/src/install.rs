@@ -20,7 +20,7 @@ use crate::registry::Registry;
 use crate::release::{Release, WorkloadFile};
 use crate::state::{GenerationState, State};
 use crate::store::{Store, StoreSink};
-use crate::{health, network, runtime, secrets, trust};
+use crate::{audit, health, network, runtime, secrets, trust};
 
 /// How long the platform has to become healthy.
 pub const HEALTH_DEADLINE: Duration = Duration::from_secs(900);
@@ -95,7 +95,7 @@ impl Installation<'_> {
         match self.steps(generation, bundle, &mut made) {
             Ok(()) => {
                 self.state.commit_generation(generation, &self.now)?;
-                self.history("install", &manifest, "ok", "");
+                self.record_end("install", &manifest, audit::Outcome::Ok, "");
                 Ok(Outcome::Installed { generation })
             }
             Err(error) => Err(self.take_back(generation, &manifest, made, error)),
@@ -251,7 +251,7 @@ impl Installation<'_> {
         if let Err(undo) = self.state.set_generation_state(generation, GenerationState::Failed, &self.now) {
             trouble.push(undo.to_string());
         }
-        self.history("install", manifest, "failed", &error.to_string());
+        self.record_end("install", manifest, audit::Outcome::Failed, &error.to_string());
         if !trouble.is_empty() {
             return ErrorKind::NeedsOperator { source: Box::new(error), trouble: trouble.join("; ") }.into();
         }
@@ -303,10 +303,8 @@ impl Installation<'_> {
     }
 
     /// The record of what people did; a failure to write it must not hide the outcome itself.
-    fn history(&mut self, act: &str, manifest: &Manifest, result: &str, detail: &str) {
-        if let Err(error) = self.state.add_history(&self.now, act, &manifest.product, &manifest.release, result, detail)
-        {
-            self.report.note(&format!("the history could not be written: {error}"));
-        }
+    fn record_end(&self, act: &str, manifest: &Manifest, result: audit::Outcome, detail: &str) {
+        let record = audit::Record::new(&self.now, act, result).of(&manifest.product, &manifest.release).detail(detail);
+        audit::append_or_warn(self.paths, &record);
     }
 }

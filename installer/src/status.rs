@@ -3,6 +3,7 @@
 use bundle_format::marking::Marking;
 use serde_json::{Value, json};
 
+use crate::audit::standing::Standing;
 use crate::engine::Podman;
 use crate::error::{ErrorKind, Result};
 use crate::health;
@@ -17,6 +18,7 @@ use crate::store::Store;
 pub struct Status {
     root: Option<(u64, String)>,
     products: Vec<Product>,
+    audit: Standing,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +61,7 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
             problems,
         });
     }
-    Ok(Status { root, products })
+    Ok(Status { root, products, audit: Standing::read(paths) })
 }
 
 /// Host ports that a product's active release holds.
@@ -78,7 +80,7 @@ impl Status {
     /// An error if anything is not as it should be; exit 8.
     pub fn refuse_unhealthy(&self) -> Result<()> {
         let problems: Vec<&str> =
-            self.products.iter().flat_map(|product| &product.problems).map(String::as_str).collect();
+            self.products.iter().flat_map(|p| &p.problems).map(String::as_str).chain(self.audit.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(ErrorKind::NotHealthy { problems: problems.join("; ") }.into()) }
     }
 
@@ -107,6 +109,7 @@ impl Status {
             ));
             lines.extend(product.problems.iter().map(|problem| format!("  PROBLEM   {problem}")));
         }
+        lines.extend(self.audit.lines());
         lines
     }
 
@@ -122,6 +125,7 @@ impl Status {
         json!({
             "trust_root": self.root.as_ref().map(|(version, sha384)| json!({"version": version, "sha384": sha384})),
             "products": self.products.iter().map(product).collect::<Vec<_>>(),
+            "audit": self.audit.to_json(),
         })
     }
 }

@@ -1,13 +1,15 @@
 //! Takes a product off the machine. Packages of the engine stay: others may use them by now.
 
+use bundle_format::digest::Sha384;
 use bundle_format::timestamp::Timestamp;
 
+use crate::audit::{Outcome, Record, append_or_warn};
 use crate::engine::{Podman, Supervisor};
 use crate::error::{ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::release::Release;
-use crate::state::{GenerationState, State};
+use crate::state::{Generation, GenerationState, State};
 use crate::store::Store;
 use crate::{network, secrets};
 
@@ -35,14 +37,38 @@ pub fn uninstall(
     let store = Store::open(&paths.store())?;
     let release = Release::load(&manifest, &store)?;
     let podman = Podman::detect(paths, host)?.ok_or_else(|| ErrorKind::NoEngine { os: host.os.clone() })?;
-    let supervisor = Supervisor::choose(host, &podman);
+    let record = |result| Record::new(now, "uninstall", result).of(product, &manifest.release);
+    state.audit()?.begin(&record(Outcome::Begun).subject(&Sha384::parse(&generation.manifest_sha384)?))?;
+    let removed = take_off(state, paths, host, &podman, (&generation, &release), data, now);
+    let ended = match &removed {
+        Ok(_) => record(Outcome::Ok).detail(if data == Data::Remove { "with data" } else { "data kept" }),
+        Err(error) => record(Outcome::Failed).detail(&error.to_string()),
+    };
+    append_or_warn(paths, &ended);
+    removed
+}
+
+/// Stops and removes everything, in an order in which a cut leaves nothing that runs unknown.
+fn take_off(
+    state: &mut State,
+    paths: &Paths,
+    host: &HostFacts,
+    podman: &Podman,
+    (generation, release): (&Generation, &Release),
+    data: Data,
+    now: &Timestamp,
+) -> Result<Vec<String>> {
+    let product = generation.product.as_str();
+    let manifest = generation.parse()?;
+    let store = Store::open(&paths.store())?;
+    let supervisor = Supervisor::choose(host, podman);
     let mut lines = Vec::new();
     for workload in release.files(&paths.generation(product, generation.id)).iter().rev() {
-        supervisor.remove(&podman, product, workload)?;
+        supervisor.remove(podman, product, workload)?;
         lines.push(format!("stopped {}", workload.name));
     }
     state.set_generation_state(generation.id, GenerationState::Removed, now)?;
-    network::remove(&podman, host, paths, &manifest.network)?;
+    network::remove(podman, host, paths, &manifest.network)?;
     let kept = state.kept_manifests()?;
     let used: std::collections::BTreeSet<_> =
         kept.iter().flat_map(|manifest| manifest.blob_sizes().into_keys()).collect();
@@ -59,17 +85,9 @@ pub fn uninstall(
     if data == Data::Remove {
         release.volumes().iter().try_for_each(|volume| podman.remove_volume(volume))?;
         let names: Vec<String> = manifest.secrets.iter().map(|secret| secret.name().to_owned()).collect();
-        secrets::remove(&podman, &names, paths)?;
+        secrets::remove(podman, &names, paths)?;
         lines.push("removed its volumes and secrets".into());
     }
-    state.add_history(
-        now,
-        "uninstall",
-        product,
-        &manifest.release,
-        "ok",
-        if data == Data::Remove { "with data" } else { "data kept" },
-    )?;
     lines.push(format!("{product} {} is off this machine", manifest.release));
     Ok(lines)
 }
