@@ -11,7 +11,10 @@
 )]
 
 pub mod atomic;
+pub mod backup;
 pub mod banner;
+pub mod change;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod custody;
@@ -19,7 +22,6 @@ pub mod engine;
 pub mod error;
 pub mod health;
 pub mod host;
-pub mod install;
 pub mod lock;
 pub mod network;
 pub mod paths;
@@ -36,7 +38,7 @@ pub mod secrets;
 pub mod state;
 pub mod status;
 pub mod store;
+pub mod tree;
 pub mod trust;
-pub mod uninstall;
 
 pub use error::{Error, ErrorKind, Result};
