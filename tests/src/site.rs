@@ -46,6 +46,11 @@ pub(crate) fn programs() -> PathBuf {
     exe.parent().unwrap().parent().unwrap().to_owned()
 }
 
+/// A program under test.
+pub fn program(name: &str) -> PathBuf {
+    programs().join(name)
+}
+
 /// The folder with the reference images.
 fn fixtures() -> PathBuf {
     let cache = || std::env::var_os("LOCKGATE_CACHE").map(PathBuf::from);
