@@ -276,6 +276,16 @@ impl State {
         self.generations_where("state = 'active' ORDER BY product", [])
     }
 
+    /// Whether an active release declares data to back up.
+    pub fn has_data(&self) -> Result<bool> {
+        for generation in self.active_generations()? {
+            if !generation.parse()?.lifecycle.data.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// A generation by its number.
     pub fn generation(&self, id: i64) -> Result<Generation> {
         let missing = || ErrorKind::NoGeneration { id };

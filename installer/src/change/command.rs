@@ -223,14 +223,15 @@ impl Desk<'_> {
     }
 
     fn back_up(&self, product: Option<&str>, scheduled: bool) -> Result<()> {
+        let mut state = State::open(&self.paths.database())?;
+        // Not even for a moment in the way of a person, where there is nothing to do.
+        if scheduled && (state.open_run()?.is_some() || !state.has_data()?) {
+            return Ok(());
+        }
         let _lock = match Lock::take(&self.paths.lock(), "backup") {
             Err(error) if scheduled && matches!(error.kind(), ErrorKind::Locked { .. }) => return Ok(()),
             other => other?,
         };
-        let mut state = State::open(&self.paths.database())?;
-        if scheduled && (state.open_run()?.is_some() || state.active_generations()?.is_empty()) {
-            return Ok(());
-        }
         refuse_unfinished(&state)?;
         let generation = chosen(&state, product)?;
         banner::open(&Marking::parse(&generation.marking)?, self.no_color);

@@ -186,38 +186,62 @@ impl Supervisor {
         if changed {
             systemctl(&["daemon-reload"])?;
         }
-        WATCH.iter().try_for_each(|name| systemctl(&["enable", name]))
+        WATCH.iter().try_for_each(|name| systemctl(&["enable", name]))?;
+        // Timers count from when they are started; the other two belong to the next boot.
+        systemctl(&["start", BACKUP_TIMER, CHECK_TIMER])
     }
 
     /// Takes the installer's own units away.
     pub fn remove_watch(self) -> Result<()> {
+        if self == Self::Direct {
+            return Ok(());
+        }
         for name in WATCH {
-            let path = Path::new(UNITS).join(name);
-            if self != Self::Direct && path.exists() {
+            if Path::new(UNITS).join(name).exists() {
                 systemctl(&["disable", name])?;
-                std::fs::remove_file(&path).map_err(|e| Error::io(path.display().to_string(), e))?;
             }
         }
-        if self == Self::Direct { Ok(()) } else { systemctl(&["daemon-reload"]) }
+        for name in [BACKUP_TIMER, CHECK_TIMER] {
+            if Path::new(UNITS).join(name).exists() {
+                systemctl(&["stop", name])?;
+            }
+        }
+        for (name, _) in watch_units(Path::new("/"), Path::new("/")) {
+            atomic::remove_file(&Path::new(UNITS).join(name))?;
+        }
+        systemctl(&["daemon-reload"])
     }
 }
 
-/// The installer's own units: the guard, the one that finishes.
-const WATCH: [&str; 2] = ["lockgate-guard.service", "lockgate-resume.service"];
+const BACKUP_TIMER: &str = "lockgate-backup.timer";
+const CHECK_TIMER: &str = "lockgate-check.timer";
+/// The installer's own units that are enabled.
+const WATCH: [&str; 4] = [GUARD, "lockgate-resume.service", BACKUP_TIMER, CHECK_TIMER];
 
-fn watch_units(program: &Path, state_dir: &Path) -> [(&'static str, String); 2] {
-    let call = format!("{} --state-dir {} --no-color --yes resume", program.display(), state_dir.display());
-    let guard = format!(
-        "[Unit]\nDescription=Lockgate: decides which release starts\nRequiresMountsFor={}\nAfter=local-fs.target\n\n\
-         [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={call} --guard\n\n[Install]\nWantedBy=multi-user.target\n",
-        state_dir.display()
-    );
-    let resume = format!(
-        "[Unit]\nDescription=Lockgate: finishes a change that was cut off\nAfter={GUARD} network.target\n\n\
-         [Service]\nType=exec\nExecStart={call} --boot\n\n[Install]\nWantedBy=multi-user.target\n"
-    );
-    let [first, second] = WATCH;
-    [(first, guard), (second, resume)]
+/// The installer's own units: the guard, the one that finishes, scheduled backups and looks for drift.
+fn watch_units(program: &Path, state_dir: &Path) -> [(&'static str, String); 6] {
+    let call = format!("{} --state-dir {} --no-color --yes", program.display(), state_dir.display());
+    let service = |what: &str, order: &str, kind: &str, command: &str| {
+        format!(
+            "[Unit]\nDescription={DESCRIPTION}{what}\n{order}\n\n[Service]\nType={kind}\nExecStart={call} {command}\n"
+        )
+    };
+    let at_boot = "\n[Install]\nWantedBy=multi-user.target\n";
+    let timer = |what: &str, when: &str| {
+        format!("[Unit]\nDescription={DESCRIPTION}{what}\n\n[Timer]\n{when}\n\n[Install]\nWantedBy=timers.target\n")
+    };
+    let mounted = format!("RequiresMountsFor={}\nAfter=local-fs.target", state_dir.display());
+    let after = format!("After={GUARD} network.target");
+    let guard = service("decides which release starts", &mounted, "oneshot\nRemainAfterExit=yes", "resume --guard");
+    let resume = service("finishes a change that was cut off", &after, "exec", "resume --boot");
+    [
+        (GUARD, guard + at_boot),
+        ("lockgate-resume.service", resume + at_boot),
+        ("lockgate-backup.service", service("backs up data", &after, "oneshot", "backup make --scheduled")),
+        (BACKUP_TIMER, timer("backs up data", "OnActiveSec=5min\nOnUnitActiveSec=5min\nAccuracySec=10s")),
+        ("lockgate-check.service", service("looks for drift", &after, "oneshot", "check")),
+        (CHECK_TIMER, timer("looks for drift", "OnCalendar=daily\nRandomizedDelaySec=1h\nPersistent=true")),
+    ]
 }
 
 /// Loads the network's rules now and at boot.
@@ -323,11 +347,15 @@ mod tests {
             }
         }
         assert!(quadlet("p", "net", &workload).contains("Network=net\n"));
-        let [(_, guard), (_, resume)] = watch_units(Path::new("/s/bin/installer"), Path::new("/s"));
-        assert!(
-            guard.contains("ExecStart=/s/bin/installer --state-dir /s --no-color --yes resume --guard\n"),
-            "{guard}"
-        );
-        assert!(resume.contains("resume --boot\n") && resume.contains("After=lockgate-guard.service"), "{resume}");
+        let units = watch_units(Path::new("/s/bin/installer"), Path::new("/s"));
+        for (name, part) in [
+            (GUARD, "ExecStart=/s/bin/installer --state-dir /s --no-color --yes resume --guard\n"),
+            ("lockgate-resume.service", "After=lockgate-guard.service"),
+            (BACKUP_TIMER, "OnUnitActiveSec=5min"),
+            ("lockgate-check.service", "--yes check\n"),
+        ] {
+            let text = &units.iter().find(|(unit, _)| *unit == name).unwrap().1;
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }
