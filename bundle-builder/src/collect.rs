@@ -110,6 +110,7 @@ pub fn collect(file: &ReleaseFile, lock: &Lock, options: &RegistryOptions) -> Re
         created: lock.created.clone(),
         expires: release.expires.clone(),
         requires: release.requires,
+        lifecycle: release.lifecycle.clone(),
         network: release.network.clone(),
         images,
         secrets: release.secrets.clone(),

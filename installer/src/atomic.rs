@@ -14,6 +14,8 @@ pub enum Access {
     Private,
     /// Mode 0644.
     Public,
+    /// Mode 0755.
+    Program,
 }
 
 /// Writes `bytes` to `path`: temporary file beside it, synced, renamed, folder synced. The folder
@@ -26,12 +28,44 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
     let mode = match access {
         Access::Private => 0o600,
         Access::Public => 0o644,
+        Access::Program => 0o755,
     };
     temporary.write_all(bytes).map_err(io)?;
     temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(io)?;
     temporary.as_file().sync_all().map_err(io)?;
     temporary.persist(path).map_err(|e| io(e.error))?;
     sync_folder(folder)
+}
+
+/// Makes `link` name `target`, replacing what it named before in one step.
+pub fn symlink(link: &Path, target: &Path) -> Result<()> {
+    let io = |e| Error::io(link.display().to_string(), e);
+    let folder = parent(link);
+    make_folder(folder)?;
+    let mut name = std::ffi::OsString::from(".");
+    name.push(link.file_name().unwrap_or_default());
+    name.push(".next");
+    let next = folder.join(name);
+    remove_file(&next)?;
+    std::os::unix::fs::symlink(target, &next).map_err(io)?;
+    std::fs::rename(&next, link).map_err(io)?;
+    sync_folder(folder)
+}
+
+/// Removes a file or link; one that is not there is no error.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path.display().to_string(), e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all that it holds; one that is not there is no error.
+pub fn remove_folder(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path.display().to_string(), e)),
+        _ => Ok(()),
+    }
 }
 
 /// The folder of a file, also of one named without a folder.
@@ -65,5 +99,13 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        let link = folder.path().join("a/current");
+        for target in ["1", "2"] {
+            symlink(&link, Path::new(target)).unwrap();
+            assert_eq!(std::fs::read_link(&link).unwrap(), Path::new(target));
+        }
+        remove_folder(&folder.path().join("a")).unwrap();
+        remove_folder(&folder.path().join("a")).unwrap();
+        remove_file(&link).unwrap();
     }
 }

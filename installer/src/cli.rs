@@ -2,9 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use bundle_format::digest::Sha384;
 use bundle_format::marking::Marking;
 use bundle_format::pack::NoSink;
 use bundle_format::receipt::Health;
@@ -14,9 +12,9 @@ use clap::{Parser, Subcommand};
 use crate::audit::command::AuditCommand;
 use crate::audit::refusal::{Act, Kind};
 use crate::banner;
+use crate::change::command::{ChangeCommand, Desk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
-use crate::install::{Installation, Outcome, Reporter};
 use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -76,14 +74,8 @@ enum Command {
         /// The bundle.
         bundle: PathBuf,
     },
-    /// Installs a bundle, or updates to it.
-    Install {
-        /// The bundle.
-        bundle: PathBuf,
-        /// Seconds that the platform has to become healthy.
-        #[arg(long, default_value_t = 900)]
-        health_timeout: u64,
-    },
+    #[command(flatten)]
+    Change(ChangeCommand),
     /// What is installed and how it is.
     Status,
     /// What was done here.
@@ -169,7 +161,7 @@ impl Command {
     const fn act(&self) -> Option<(&'static str, Kind)> {
         Some(match self {
             Self::Trust(TrustCommand::Init { .. }) => ("trust init", Kind::Change),
-            Self::Install { .. } => ("install", Kind::Change),
+            Self::Change(command) => (command.act(), Kind::Change),
             Self::Uninstall { .. } => ("uninstall", Kind::Change),
             Self::Receive(_) => ("receive", Kind::Change),
             Self::Verify { .. } => ("verify", Kind::Look),
@@ -209,7 +201,7 @@ impl Cli {
             }
             Command::Preflight { bundle } => self.preflight(bundle),
             Command::Plan { bundle } => self.plan(bundle),
-            Command::Install { bundle, health_timeout } => self.install(bundle, Duration::from_secs(*health_timeout)),
+            Command::Change(command) => command.run(&self.desk(&self.paths()?)),
             Command::Status => self.status(),
             Command::History { limit } => self.history(*limit),
             Command::Import { bundle, store } => self.import(bundle, store),
@@ -220,7 +212,7 @@ impl Cli {
                 paths: &self.paths()?,
                 json: self.json,
                 no_color: self.no_color,
-                confirm: &|question| self.confirm(question),
+                confirm: &|question| self.desk(&self.paths()?).confirm(question),
             }),
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();
@@ -241,6 +233,10 @@ impl Cli {
             Some(folder) => paths.with_scratch(&absolute(folder)?),
             None => paths,
         })
+    }
+
+    fn desk<'a>(&'a self, paths: &'a Paths) -> Desk<'a> {
+        Desk { paths, json: self.json, no_color: self.no_color, yes: self.yes, act: &self.act }
     }
 
     fn trust_init(
@@ -265,7 +261,6 @@ impl Cli {
         let now = clock();
         let record = |result| audit::Record::new(&now, "trust init", result).detail(&shown);
         state.audit()?.begin(&record(audit::Outcome::Begun))?;
-        self.act.begun();
         let trusted = trust::init(&mut state, &envelope, &given, &now)
             .and_then(|trusted| state.set_setting("accreditation", &accreditation.to_string()).map(|()| trusted));
         let result = if trusted.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
@@ -379,52 +374,6 @@ impl Cli {
         if self.json { print_json(&plan.to_json()) } else { print(&plan.lines()) }
     }
 
-    fn install(&self, bundle: &Path, deadline: Duration) -> Result<()> {
-        let paths = self.paths()?;
-        let _lock = Lock::take(&paths.lock(), "install")?;
-        let mut state = State::open(&paths.database())?;
-        let proved = self.open(bundle, &state)?;
-        let host = HostFacts::read(Path::new("/"))?;
-        let plan = Plan::make(&proved, &state, &paths, &host)?;
-        if !plan.is_noop() {
-            let findings = findings(&proved, &state, &paths)?;
-            if !self.json {
-                print(&preflight::lines(&findings))?;
-            }
-            preflight::refuse_unfit(&findings)?;
-        }
-        if !self.json {
-            print(&plan.lines())?;
-        }
-        self.confirm("Install this?")?;
-        if !plan.is_noop() {
-            self.begin_install(&state, &proved, &plan)?;
-        }
-        let mut report = Told { progress: Progress::new("install", proved.manifest().stored_size(), self.json) };
-        let now = clock();
-        let outcome =
-            Installation { paths: &paths, state: &mut state, host: &host, now, deadline, report: &mut report }
-                .install(proved)?;
-        report.progress.finish();
-        let text = match outcome {
-            Outcome::Installed { generation } => format!("installed and healthy: generation {generation}"),
-            Outcome::AlreadyActive => "this very bundle is active and healthy; nothing was changed".into(),
-        };
-        if self.json { print_json(&serde_json::json!({"outcome": text})) } else { print(&[text]) }
-    }
-
-    /// Puts on record that an installation begins; without that, nothing is changed.
-    fn begin_install(&self, state: &State, proved: &ProvedBundle, plan: &Plan) -> Result<()> {
-        let (manifest, plan) = (proved.manifest(), Sha384::of(plan.to_json().to_string().as_bytes()));
-        let record = audit::Record::new(&clock(), "install", audit::Outcome::Begun)
-            .of(&manifest.product, &manifest.release)
-            .subject(&proved.verified().sha384())
-            .detail(&format!("plan SHA-384 {plan}"));
-        state.audit()?.begin(&record)?;
-        self.act.begun();
-        Ok(())
-    }
-
     fn status(&self) -> Result<()> {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
@@ -504,34 +453,11 @@ impl Cli {
         let paths = self.paths()?;
         let _lock = Lock::take(&paths.lock(), "uninstall")?;
         let mut state = State::open(&paths.database())?;
-        self.confirm(if with_data { "Remove the platform and its data?" } else { "Remove the platform?" })?;
-        let data = if with_data { crate::uninstall::Data::Remove } else { crate::uninstall::Data::Keep };
-        let host = HostFacts::read(Path::new("/"))?;
-        print(&crate::uninstall::uninstall(&mut state, &paths, &host, product, data, &clock())?)
-    }
-
-    /// Asks on a terminal; off it `--yes` must have answered already.
-    fn confirm(&self, question: &str) -> Result<()> {
-        if self.yes {
-            return Ok(());
-        }
-        if !std::io::stdin().is_terminal() {
-            return Err(
-                ErrorKind::Usage { why: format!("{question} There is no terminal to ask on; give --yes") }.into()
-            );
-        }
-        print(&[format!("{question} Type yes:")])?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).map_err(|e| Error::io("terminal", e))?;
-        if answer.trim() == "yes" {
-            Ok(())
-        } else {
-            Err(ErrorKind::Usage { why: "not confirmed; nothing was changed".into() }.into())
-        }
+        self.desk(&paths).uninstall(&mut state, product, with_data)
     }
 }
 
-fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
+pub(crate) fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
     let host = HostFacts::read(Path::new("/"))?;
     let held = status::ports_held(state, paths, &proved.manifest().product)?;
     let floor = state.time_floor()?;
@@ -544,25 +470,6 @@ fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<F
         clock: &clock(),
         floor: floor.as_ref(),
     })
-}
-
-/// Shows an installation's steps on standard error.
-struct Told {
-    progress: Progress,
-}
-
-impl Reporter for Told {
-    fn step(&mut self, name: &str) {
-        self.progress.note(&format!("step: {name}"));
-    }
-
-    fn bytes(&mut self, count: u64) {
-        self.progress.add(count);
-    }
-
-    fn note(&mut self, text: &str) {
-        self.progress.note(&format!("  {text}"));
-    }
 }
 
 fn accreditation(state: &State) -> Result<Marking> {

@@ -4,6 +4,7 @@
 //! not handed on: nothing here may reach a network.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub struct Command {
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
     stdin: Zeroizing<Vec<u8>>,
+    stdin_file: Option<File>,
+    stdout_file: Option<File>,
     deadline: Duration,
 }
 
@@ -43,6 +46,8 @@ impl Command {
             args: Vec::new(),
             env: Vec::new(),
             stdin: Zeroizing::default(),
+            stdin_file: None,
+            stdout_file: None,
             deadline: Duration::from_secs(600),
         }
     }
@@ -75,6 +80,20 @@ impl Command {
         self
     }
 
+    /// Gives a file as standard input.
+    #[must_use]
+    pub fn stdin_from(mut self, file: File) -> Self {
+        self.stdin_file = Some(file);
+        self
+    }
+
+    /// Sends standard output into a file; the output text stays empty.
+    #[must_use]
+    pub fn stdout_to(mut self, file: File) -> Self {
+        self.stdout_file = Some(file);
+        self
+    }
+
     /// Sets the time to end in.
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
@@ -85,7 +104,9 @@ impl Command {
     /// Runs to the end and gives whatever exit code came.
     pub fn output(mut self) -> Result<Output> {
         let mut command = std::process::Command::new(&self.program);
-        command.args(&self.args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = self.stdin_file.take().map_or_else(Stdio::piped, Stdio::from);
+        let stdout = self.stdout_file.take().map_or_else(Stdio::piped, Stdio::from);
+        command.args(&self.args).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
         command.env("LC_ALL", "C.UTF-8");
         for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(name);
@@ -182,6 +203,16 @@ mod tests {
         let error = Command::new("sh").args(["-c", "echo no space left on device >&2; exit 1"]).run().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::DiskFull { .. }));
         assert!(matches!(Command::new("/no/such").run().unwrap_err().kind(), ErrorKind::ProgramMissing { .. }));
+    }
+
+    #[test]
+    fn files_as_input_and_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        std::fs::write(&from, [0, 255, 1]).unwrap();
+        let (input, output) = (File::open(&from).unwrap(), File::create(&to).unwrap());
+        let said = Command::new("cat").stdin_from(input).stdout_to(output).run().unwrap();
+        assert_eq!((said.stdout.as_str(), std::fs::read(&to).unwrap()), ("", vec![0, 255, 1]));
     }
 
     #[test]

@@ -205,6 +205,113 @@ pub enum ErrorKind {
     /// The audit log cannot be written, or does not prove.
     #[error(transparent)]
     Audit(crate::audit::fault::Fault),
+    /// A run was cut off and is not over.
+    #[error("an earlier {act} of {product} is not over: it is {phase}")]
+    Unfinished {
+        /// What it does.
+        act: String,
+        /// To which product.
+        product: String,
+        /// How far it is.
+        phase: &'static str,
+    },
+    /// No such generation, or it is not kept any more.
+    #[error("generation {id}: not kept on this machine")]
+    NoGeneration {
+        /// Its number.
+        id: i64,
+    },
+    /// Going back would bring a danger back.
+    #[error("{product}: generation {generation} has security epoch {found}, this machine's floor is {floor}")]
+    EpochForbids {
+        /// The product.
+        product: String,
+        /// The generation.
+        generation: i64,
+        /// The floor.
+        floor: u64,
+        /// The generation's.
+        found: u64,
+    },
+    /// The release may not be applied over what runs.
+    #[error("{product}: this release is applied over sequences {min} to {max}; sequence {found} runs")]
+    NotApplicable {
+        /// The product.
+        product: String,
+        /// First that it may be applied over.
+        min: u64,
+        /// Last.
+        max: u64,
+        /// What runs; 0 is nothing.
+        found: u64,
+    },
+    /// Newer data has no way back to an older release.
+    #[error("{product}: migration {migration} has no way back; the newest data cannot go to the older release")]
+    NoWayBack {
+        /// The product.
+        product: String,
+        /// The migration.
+        migration: String,
+    },
+    /// A check of the release failed.
+    #[error("check {check}: {why}")]
+    CheckFailed {
+        /// Its name.
+        check: String,
+        /// Why.
+        why: String,
+    },
+    /// A container keeps restarting.
+    #[error("container {container}: not stable for {seconds} s: {why}")]
+    Unstable {
+        /// The container.
+        container: String,
+        /// The window.
+        seconds: u64,
+        /// What happened.
+        why: String,
+    },
+    /// The machine was started anew too often inside a trial.
+    #[error("the machine restarted {boots} times before the new release was committed")]
+    TrialOver {
+        /// Boots that were counted.
+        boots: i64,
+    },
+    /// A person asked to go back.
+    #[error("taken back on request")]
+    Requested,
+    /// A copy or a backup is not what was written.
+    #[error("{what}: read back, it is not what was written: expected {expected}, found {found}")]
+    ReadBack {
+        /// The file.
+        what: String,
+        /// As written.
+        expected: String,
+        /// As read.
+        found: String,
+    },
+    /// A backup that cannot be used.
+    #[error("backup {path}: {why}")]
+    BadBackup {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// Something in a volume that a copy cannot carry.
+    #[error("{path}: {what} cannot be copied")]
+    NotCopied {
+        /// Where it lies.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// What is installed differs from the signed manifest.
+    #[error("what is installed differs from the signed manifest: {differences}")]
+    Drift {
+        /// Each difference.
+        differences: String,
+    },
     /// The trust root demands a chain of custody, and there is none.
     #[error("chain of custody: expected {expected}, found none; the trust root names transfer agents")]
     CustodyMissing {
@@ -219,8 +326,9 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.class(),
             Self::Audit(fault) => fault.class(),
-            Self::Usage { .. } | Self::NotInstalled { .. } => Class::Usage,
-            Self::Incomplete { .. } | Self::BadVolume { .. } => Class::Damaged,
+            Self::Usage { .. } | Self::NotInstalled { .. } | Self::NoGeneration { .. } => Class::Usage,
+            Self::EpochForbids { .. } | Self::NotApplicable { .. } | Self::NoWayBack { .. } => Class::Policy,
+            Self::Incomplete { .. } | Self::BadVolume { .. } | Self::BadBackup { .. } => Class::Damaged,
             Self::NoTrustRoot
             | Self::TrustExists { .. }
             | Self::FingerprintDiffers { .. }
@@ -236,12 +344,20 @@ impl ErrorKind {
             | Self::Child { .. }
             | Self::ChildTimeout { .. }
             | Self::Unexpected { .. }
+            | Self::ReadBack { .. }
+            | Self::NotCopied { .. }
             | Self::Workload { .. } => Class::Unfit,
             Self::RolledBack { .. } => Class::RolledBack,
             Self::Unhealthy { .. }
             | Self::WrongImage { .. }
             | Self::NotHealthy { .. }
             | Self::StoreDamaged { .. }
+            | Self::Unfinished { .. }
+            | Self::CheckFailed { .. }
+            | Self::Unstable { .. }
+            | Self::TrialOver { .. }
+            | Self::Requested
+            | Self::Drift { .. }
             | Self::NeedsOperator { .. } => Class::Operator,
         }
     }
@@ -279,6 +395,21 @@ impl ErrorKind {
             Self::NotInstalled { .. } => "installer status shows what is installed",
             Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
             Self::CustodyMissing { .. } => "ask who brought the set for its signed chain; do not install without it",
+            Self::Unfinished { .. } => "run: installer resume to go on, or: installer rollback to go back",
+            Self::NoGeneration { .. } => "installer status lists the generations that are kept",
+            Self::EpochForbids { .. } => "ask the release office for a newer release; going back there is a danger",
+            Self::NotApplicable { .. } => "install a release in between first; ask the release office which",
+            Self::NoWayBack { .. } => {
+                "run: installer rollback without --keep-data; it brings back the data of that time"
+            }
+            Self::CheckFailed { .. } | Self::Unstable { .. } | Self::TrialOver { .. } => {
+                "read the logs that were kept, and call your support"
+            }
+            Self::Requested => "nothing is to be done",
+            Self::ReadBack { .. } => "the disk or the memory is failing: look at the kernel's log before anything else",
+            Self::BadBackup { .. } => "take another backup; installer backup list shows them",
+            Self::NotCopied { .. } => "take it out of the volume, then run the command again",
+            Self::Drift { .. } => "run: installer repair",
             Self::NeedsOperator { .. } => "do not restart the machine; call your support with installer history",
         }
     }

@@ -1,20 +1,27 @@
-//! The health gate: every container runs the signed image, and every probe says healthy.
+//! The health gate: every container runs the signed image, every probe says healthy, every check of
+//! the release passes, and nothing restarts for a while.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bundle_format::lifecycle::{Check, Lifecycle};
+
 use crate::atomic::{self, Access};
-use crate::engine::Podman;
+use crate::engine::{self, Podman};
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Paths;
 use crate::release::{Container, Release};
 
 /// Pause between two looks, while failures of a probe do not count yet (its start period).
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(500);
 /// After this long a probe is asked no faster than its own period, because answers count.
 const EAGER: Duration = Duration::from_secs(50);
 /// A container without a probe must have run for this long.
 const SETTLED: Duration = Duration::from_secs(3);
+/// A plain HTTP answer comes within this.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A container that passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +32,112 @@ pub struct Healthy {
     pub image_digest: String,
     /// How often it was restarted.
     pub restarts: i64,
+    /// This very container and start of it.
+    pub incarnation: String,
+}
+
+/// The gate that a release passes before it is committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Gate<'a> {
+    /// The engine.
+    pub podman: &'a Podman,
+    /// What has to be healthy.
+    pub release: &'a Release,
+    /// Where logs are kept.
+    pub paths: &'a Paths,
+    /// Time for all of it.
+    pub deadline: Duration,
+}
+
+impl Gate<'_> {
+    /// Waits for health, then for a window without restarts, then runs the checks.
+    pub fn pass(&self, lifecycle: &Lifecycle, tell: &mut dyn FnMut(&str)) -> Result<()> {
+        let started = Instant::now();
+        let left = || self.deadline.saturating_sub(started.elapsed());
+        let window = Duration::from_secs(lifecycle.stable_seconds);
+        loop {
+            let healthy = wait_healthy(self.podman, self.release, self.paths, left(), tell)?;
+            let Some((container, why)) = self.restarted(&healthy, window)? else { break };
+            if left().is_zero() {
+                keep_log(self.podman, self.paths, &container);
+                return Err(ErrorKind::Unstable { container, seconds: lifecycle.stable_seconds, why }.into());
+            }
+            tell(&format!("{container}: {why}; the window begins again"));
+        }
+        for check in &lifecycle.checks {
+            loop {
+                match self.check(check) {
+                    Ok(()) => break,
+                    Err(error) if left().is_zero() => {
+                        self.release.containers().for_each(|c| keep_log(self.podman, self.paths, &c.name));
+                        return Err(error);
+                    }
+                    Err(_) => std::thread::sleep(PAUSE),
+                }
+            }
+            tell(&format!("check {} passes", check.name()));
+        }
+        Ok(())
+    }
+
+    /// Looks for as long as the window lasts; what restarted or stopped, if anything did.
+    fn restarted(&self, healthy: &[Healthy], window: Duration) -> Result<Option<(String, String)>> {
+        let started = Instant::now();
+        while started.elapsed() < window {
+            std::thread::sleep(PAUSE.min(window));
+            let now = self.podman.containers(healthy.iter().map(|container| container.name.as_str()))?;
+            for before in healthy {
+                let why = match now.get(&before.name) {
+                    Some(now) if now.running && now.incarnation == before.incarnation => continue,
+                    Some(now) if now.running => format!("it was started anew ({} restarts)", now.restarts),
+                    _ => "it stopped".into(),
+                };
+                return Ok(Some((before.name.clone(), why)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn check(&self, check: &Check) -> Result<()> {
+        let failed = |why: String| Error::from(ErrorKind::CheckFailed { check: check.name().to_owned(), why });
+        match check {
+            Check::Exec { container, command, expect, .. } => {
+                let said = self.podman.exec(container, command).deadline(ANSWER * 6).output()?;
+                if said.code != 0 {
+                    let end = bundle_format::text::escaped(said.stderr.trim());
+                    return Err(failed(format!("{} ended with {}: {end}", command.join(" "), said.code)));
+                }
+                match expect.as_ref().filter(|text| !said.stdout.contains(text.as_str())) {
+                    Some(text) => {
+                        let found = bundle_format::text::escaped(said.stdout.trim());
+                        Err(failed(format!("expected {text:?} in its output, found {found:?}")))
+                    }
+                    None => Ok(()),
+                }
+            }
+            Check::Http { port, path, status, .. } => {
+                let found = http_status(*port, path).map_err(|e| failed(format!("port {port}: {e}")))?;
+                if found == *status {
+                    return Ok(());
+                }
+                Err(failed(format!("port {port}{path}: expected status {status}, found {found}")))
+            }
+        }
+    }
+}
+
+/// Status of a plain HTTP/1.0 request to this machine.
+fn http_status(port: u16, path: &str) -> std::io::Result<u16> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut head = Vec::new();
+    stream.take(64).read_to_end(&mut head)?;
+    let text = String::from_utf8_lossy(&head);
+    let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|code| code.parse().ok());
+    status.ok_or_else(|| std::io::Error::other("no HTTP answer"))
 }
 
 /// Waits until every container of the release is healthy and runs its signed image. `tell` hears of
@@ -36,15 +149,39 @@ pub fn wait_healthy(
     deadline: Duration,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Vec<Healthy>> {
+    let all: Vec<&Container> = release.containers().collect();
+    wait(podman, release, &all, paths, deadline, tell)
+}
+
+/// Waits for one container.
+pub fn wait_healthy_one(
+    podman: &Podman,
+    release: &Release,
+    paths: &Paths,
+    name: &str,
+    deadline: Duration,
+) -> Result<()> {
+    let one: Vec<&Container> = release.containers().filter(|container| container.name == name).collect();
+    wait(podman, release, &one, paths, deadline, &mut |_| ()).map(drop)
+}
+
+fn wait(
+    podman: &Podman,
+    release: &Release,
+    containers: &[&Container],
+    paths: &Paths,
+    deadline: Duration,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Vec<Healthy>> {
     let started = Instant::now();
     let mut healthy: Vec<Healthy> = Vec::new();
     loop {
         let mut waiting = None;
-        for container in release.containers() {
-            if healthy.iter().any(|done| done.name == container.name) {
-                continue;
-            }
-            match look(podman, release, container, started.elapsed())? {
+        let open = containers.iter().filter(|container| !healthy.iter().any(|done| done.name == container.name));
+        let open: Vec<&&Container> = open.collect();
+        let now = podman.containers(open.iter().map(|container| container.name.as_str()))?;
+        for container in open {
+            match look(podman, release, container, now.get(&container.name), started.elapsed())? {
                 Look::Healthy(done) => {
                     tell(&format!("{} is healthy", done.name));
                     healthy.push(done);
@@ -65,8 +202,9 @@ pub fn wait_healthy(
 /// One look at every container: what is not as signed, or nothing.
 pub fn problems(podman: &Podman, release: &Release) -> Result<Vec<String>> {
     let mut found = Vec::new();
+    let now = podman.containers(release.containers().map(|container| container.name.as_str()))?;
     for container in release.containers() {
-        if let Look::NotYet(why) = look(podman, release, container, SETTLED)? {
+        if let Look::NotYet(why) = look(podman, release, container, now.get(&container.name), SETTLED)? {
             found.push(format!("{}: {why}", container.name));
         }
     }
@@ -78,29 +216,37 @@ enum Look {
     NotYet(String),
 }
 
-fn look(podman: &Podman, release: &Release, container: &Container, waited: Duration) -> Result<Look> {
-    let Some(mut now) = podman.container(&container.name)? else { return Ok(Look::NotYet("it does not exist".into())) };
+fn look(
+    podman: &Podman,
+    release: &Release,
+    container: &Container,
+    now: Option<&engine::Container>,
+    waited: Duration,
+) -> Result<Look> {
+    let Some(now) = now else { return Ok(Look::NotYet("it does not exist".into())) };
     if !now.running {
         return Ok(Look::NotYet(format!("it does not run (restarted {} times)", now.restarts)));
     }
     check_image(release, container, &now.image_digest)?;
-    if container.probe_seconds.is_some() && now.health.as_deref() != Some("healthy") {
-        // Without systemd nobody else asks the probe.
-        podman.probe(&container.name)?;
-        now = match podman.container(&container.name)? {
-            Some(now) => now,
-            None => return Ok(Look::NotYet("it went away".into())),
-        };
+    let mut health = now.health.clone();
+    if container.probe_seconds.is_some() && health.as_deref() != Some("healthy") {
+        // Without systemd nobody else asks the probe; its exit code is its answer.
+        health = Some(if podman.probe(&container.name)? { "healthy".into() } else { "unhealthy".into() });
     }
-    let passed = match (container.probe_seconds, now.health.as_deref()) {
+    let passed = match (container.probe_seconds, health.as_deref()) {
         (Some(_), health) => health == Some("healthy"),
         (None, _) => waited >= SETTLED,
     };
-    if passed && now.running {
-        let done = Healthy { name: container.name.clone(), image_digest: now.image_digest, restarts: now.restarts };
+    if passed {
+        let done = Healthy {
+            name: container.name.clone(),
+            image_digest: now.image_digest.clone(),
+            restarts: now.restarts,
+            incarnation: now.incarnation.clone(),
+        };
         return Ok(Look::Healthy(done));
     }
-    Ok(Look::NotYet(format!("its probe says {}", now.health.as_deref().unwrap_or("nothing"))))
+    Ok(Look::NotYet(format!("its probe says {}", health.as_deref().unwrap_or("nothing"))))
 }
 
 fn check_image(release: &Release, container: &Container, found: &str) -> Result<()> {
@@ -118,13 +264,47 @@ fn check_image(release: &Release, container: &Container, found: &str) -> Result<
     .into())
 }
 
+fn log_path(paths: &Paths, container: &str) -> PathBuf {
+    paths.logs().join(format!("{container}.log"))
+}
+
+/// Keeps a container's log; one that cannot be had is no reason to fail, the cause is told anyway.
+fn keep_log(podman: &Podman, paths: &Paths, container: &str) {
+    let text = podman.logs(container);
+    drop(text.and_then(|text| atomic::write(&log_path(paths, container), text.as_bytes(), Access::Private)));
+}
+
 /// Keeps the container's log for a person and says where.
 fn unhealthy(podman: &Podman, paths: &Paths, container: &Container, why: String) -> Error {
-    let log: PathBuf = paths.logs().join(format!("{}.log", container.name));
+    let log = log_path(paths, &container.name);
     let kept = podman.logs(&container.name).and_then(|text| atomic::write(&log, text.as_bytes(), Access::Private));
     let why = match kept {
         Ok(()) => why,
         Err(error) => format!("{why} (and its log could not be kept: {error})"),
     };
     ErrorKind::Unhealthy { container: container.name.clone(), why, log }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_http_status_is_read_and_silence_is_not_one() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            for answer in ["HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.0 503 x\r\n\r\n", "hello\r\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 256];
+                let count = stream.read(&mut request).unwrap();
+                assert!(request[..count].starts_with(b"GET /x HTTP/1.0\r\n"));
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        assert_eq!(http_status(port, "/x").unwrap(), 204);
+        assert_eq!(http_status(port, "/x").unwrap(), 503);
+        assert!(http_status(port, "/x").is_err());
+        server.join().unwrap();
+    }
 }

@@ -12,7 +12,10 @@
 
 pub mod atomic;
 pub mod audit;
+pub mod backup;
 pub mod banner;
+pub mod change;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod custody;
@@ -20,7 +23,6 @@ pub mod engine;
 pub mod error;
 pub mod health;
 pub mod host;
-pub mod install;
 pub mod lock;
 pub mod network;
 pub mod paths;
@@ -37,7 +39,7 @@ pub mod secrets;
 pub mod state;
 pub mod status;
 pub mod store;
+pub mod tree;
 pub mod trust;
-pub mod uninstall;
 
 pub use error::{Error, ErrorKind, Result};

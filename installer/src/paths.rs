@@ -72,6 +72,21 @@ impl Paths {
         self.state.join("generations").join(product).join(generation.to_string())
     }
 
+    /// The link that names the generation of a product that runs: the one atomic switch.
+    pub fn current(&self, product: &str) -> PathBuf {
+        self.state.join("generations").join(product).join("current")
+    }
+
+    /// This program's own copy, for units that run without the medium.
+    pub fn program(&self) -> PathBuf {
+        self.state.join("bin/installer")
+    }
+
+    /// Backups of a product.
+    pub fn backups(&self, product: &str) -> PathBuf {
+        self.state.join("backups").join(product)
+    }
+
     /// Logs kept for a person.
     pub fn logs(&self) -> PathBuf {
         self.state.join("logs")

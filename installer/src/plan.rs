@@ -1,24 +1,54 @@
-//! What an installation would do, before it does it.
+//! What a change would do, before it does it. The walk takes exactly these steps.
 
+use bundle_format::digest::Sha384;
+use bundle_format::manifest::Manifest;
+
+use crate::change::Data;
+use crate::change::step::{Origin, Recipe, Step};
 use crate::engine::{Podman, Supervisor};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::proof::ProvedBundle;
-use crate::state::State;
+use crate::release::Release;
+use crate::state::{Generation, State};
 use crate::store::Store;
+use crate::tree;
 
-/// The steps of an installation and what they cost.
+/// Bytes a second that proving and storing takes on hardware that we have not seen yet.
+const STORE_RATE: u64 = 100 << 20;
+/// Milliseconds for a step of another kind that never ran here.
+const GUESS: u64 = 2000;
+
+/// The steps of a change and what they cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
+    act: String,
     product: String,
     from: Option<String>,
     to: String,
     manifest_sha384: String,
     noop: bool,
-    new_bytes: u64,
-    held_bytes: u64,
-    steps: Vec<String>,
+    steps: Vec<Step>,
+    estimates: Vec<Estimate>,
+    disk: Disk,
+    changes: Vec<String>,
+    needs: Vec<String>,
+    way: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Estimate {
+    millis: u64,
+    /// Whether this machine did the step before.
+    measured: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Disk {
+    new: u64,
+    held: u64,
+    data: u64,
 }
 
 impl Plan {
@@ -27,54 +57,101 @@ impl Plan {
         let manifest = bundle.manifest();
         let sha384 = bundle.verified().sha384().to_string();
         let active = state.active_generation(&manifest.product)?;
-        let held = Store::peek(&paths.store());
-        let (mut new_bytes, mut held_bytes) = (0u64, 0u64);
-        for (digest, size) in manifest.blob_sizes() {
-            let sum = if held.holds(&digest, size) { &mut held_bytes } else { &mut new_bytes };
-            *sum = sum.saturating_add(size);
-        }
-        let podman = Podman::detect(paths, host)?;
+        let over = active.as_ref().map(|active| active.sequence);
+        check_applicable(manifest, over)?;
         let noop = active.as_ref().is_some_and(|active| active.manifest_sha384 == sha384);
-        let mut steps = Vec::new();
-        if !noop {
-            steps.push(format!("prove every byte and store {new_bytes} bytes ({held_bytes} are held already)"));
-            match &podman {
-                Some(podman) => steps.push(format!("use this host's podman {}", podman.version())),
-                None => steps.push(format!("install the engine that the bundle carries for {}", host.os)),
-            }
-            steps.extend(manifest.images.iter().map(|image| format!("hand image {} to the engine", image.reference())));
-            let kind = if manifest.network.internal { ", which reaches nothing outside" } else { "" };
-            steps.push(format!("network {}{kind}", manifest.network.name));
-            steps.extend(
-                manifest.secrets.iter().map(|secret| format!("secret {}: made here unless it exists", secret.name())),
-            );
-            if let Some(active) = &active {
-                steps.push(format!("stop release {}; downtime begins", active.release));
-            }
-            steps.extend(manifest.workloads.iter().map(|workload| format!("start {}", workload.name)));
-            steps.push("wait until every probe is healthy and every running digest is the signed one".into());
-            let way = podman.as_ref().map_or("by systemd where it is there, otherwise by the engine alone", |podman| {
-                Supervisor::choose(host, podman).describe()
-            });
-            steps.push(format!("commit; kept up: {way}"));
-        }
-        let from = active.map(|active| format!("{} (sequence {})", active.release, active.sequence));
-        let to = format!("{} (sequence {})", manifest.release, manifest.sequence);
-        Ok(Self {
+        let recipe = Recipe { manifest, over, origin: Origin::Bundle, loads: &[] };
+        let steps = if noop { Vec::new() } else { recipe.steps() };
+        let mut plan = Self::bare("install", manifest, &sha384, active.as_ref(), steps);
+        plan.noop = noop;
+        plan.disk = disk(manifest, state, paths, host, active.as_ref())?;
+        plan.changes = changes(bundle, active.as_ref(), paths)?;
+        plan.needs = needs(manifest);
+        plan.estimate(state)?;
+        let way = Podman::detect(paths, host)?.map(|podman| Supervisor::choose(host, &podman).describe());
+        plan.way = String::from(way.unwrap_or("by systemd where it is there, otherwise by the engine alone"));
+        Ok(plan)
+    }
+
+    /// A plan that brings a generation of this machine into force.
+    pub fn of(
+        act: &str,
+        target: &Generation,
+        active: &Generation,
+        origin: Origin,
+        loads: &[String],
+        state: &State,
+    ) -> Result<Self> {
+        let manifest = target.parse()?;
+        let steps = Recipe { manifest: &manifest, over: Some(active.sequence), origin, loads }.steps();
+        let mut plan = Self::bare(act, &manifest, &target.manifest_sha384, Some(active), steps);
+        plan.estimate(state)?;
+        Ok(plan)
+    }
+
+    /// A plan that takes a product off the machine.
+    pub fn uninstall(active: &Generation, data: Data) -> Result<Self> {
+        let steps = vec![Step::Uninstall { with_data: data == Data::Remove }];
+        let mut plan = Self::bare("uninstall", &active.parse()?, &active.manifest_sha384, Some(active), steps);
+        plan.to = "nothing".into();
+        Ok(plan)
+    }
+
+    fn bare(act: &str, manifest: &Manifest, sha384: &str, active: Option<&Generation>, steps: Vec<Step>) -> Self {
+        Self {
+            act: act.to_owned(),
             product: manifest.product.clone(),
-            from,
-            to,
-            manifest_sha384: sha384,
-            noop,
-            new_bytes,
-            held_bytes,
+            from: active.map(|active| format!("{} (sequence {})", active.release, active.sequence)),
+            to: format!("{} (sequence {})", manifest.release, manifest.sequence),
+            manifest_sha384: sha384.to_owned(),
+            noop: false,
             steps,
-        })
+            estimates: Vec::new(),
+            disk: Disk::default(),
+            changes: Vec::new(),
+            needs: Vec::new(),
+            way: String::new(),
+        }
+    }
+
+    /// From what the steps took here before; where they never ran, a guess that says so.
+    fn estimate(&mut self, state: &State) -> Result<()> {
+        for step in &self.steps {
+            let before = state.last_millis(&self.product, &step.to_json()?)?;
+            let estimate = match (step, before) {
+                (Step::Store, _) => Estimate { millis: self.disk.new * 1000 / STORE_RATE, measured: false },
+                (_, Some(millis)) => Estimate { millis, measured: true },
+                (_, None) => Estimate { millis: GUESS, measured: false },
+            };
+            self.estimates.push(estimate);
+        }
+        Ok(())
+    }
+
+    /// The steps in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Fingerprint of what was planned: act, product, manifest and steps.
+    pub fn sha384(&self) -> Sha384 {
+        let steps: Vec<String> = self.steps.iter().map(Step::title).collect();
+        let fixed = serde_json::json!([self.act, self.product, self.from, self.manifest_sha384, steps]);
+        Sha384::of(fixed.to_string().as_bytes())
     }
 
     /// Whether the very bundle is active already.
     pub const fn is_noop(&self) -> bool {
         self.noop
+    }
+
+    /// Seconds from the stop of what runs to the start of the last workload.
+    fn downtime_millis(&self) -> u64 {
+        let down = |step: &Step| {
+            matches!(step, Step::Stop | Step::Sync | Step::Switch | Step::Start { .. } | Step::Migrate { .. })
+        };
+        let each = self.steps.iter().zip(&self.estimates).filter(|(step, _)| down(step));
+        each.map(|(_, estimate)| estimate.millis).sum()
     }
 
     /// For a person.
@@ -83,19 +160,133 @@ impl Plan {
         let mut lines = vec![format!("plan: {} from {from} to {}", self.product, self.to)];
         if self.noop {
             lines.push("  this very bundle is active; its health is looked at, nothing is changed".into());
+            return lines;
         }
-        lines.extend(self.steps.iter().zip(1..).map(|(step, number)| format!("  {number}. {step}")));
-        if !self.noop {
-            lines.push("  until the commit, whatever fails is taken back and what runs now runs again".into());
+        lines.extend(self.changes.iter().map(|change| format!("  change  {change}")));
+        lines.extend(self.needs.iter().map(|need| format!("  needs   {need}")));
+        let Disk { new, held, data } = self.disk;
+        lines.push(format!("  disk    {new} bytes to store ({held} are held already), {data} bytes of data copied"));
+        for ((step, estimate), number) in self.steps.iter().zip(&self.estimates).zip(1..) {
+            let sign = if estimate.measured { "" } else { "guess " };
+            let seconds = estimate.millis.div_ceil(1000);
+            lines.push(format!(
+                "  {number:>2}. {:<50} {sign}{seconds} s; if it fails: {}",
+                step.title(),
+                step.way_back()
+            ));
         }
+        let total: u64 = self.estimates.iter().map(|estimate| estimate.millis).sum();
+        lines.push(format!(
+            "  time    about {} s in all, about {} s of downtime",
+            total.div_ceil(1000),
+            self.downtime_millis().div_ceil(1000)
+        ));
+        if !self.way.is_empty() {
+            lines.push(format!("  kept up {}", self.way));
+        }
+        lines.push(format!("  plan    SHA-384 {}", self.sha384()));
+        lines.push("  until the commit, whatever fails is taken back and what runs now runs again".into());
         lines
     }
 
     /// For machines.
     pub fn to_json(&self) -> serde_json::Value {
+        let step = |(step, estimate): (&Step, &Estimate)| {
+            serde_json::json!({
+                "title": step.title(), "phase": step.phase().text(), "millis": estimate.millis,
+                "measured": estimate.measured, "way_back": step.way_back(),
+            })
+        };
         serde_json::json!({
-            "product": self.product, "from": self.from, "to": self.to, "manifest_sha384": self.manifest_sha384,
-            "already_active": self.noop, "new_bytes": self.new_bytes, "held_bytes": self.held_bytes, "steps": self.steps,
+            "act": self.act, "product": self.product, "from": self.from, "to": self.to,
+            "manifest_sha384": self.manifest_sha384, "plan_sha384": self.sha384().to_string(),
+            "already_active": self.noop, "new_bytes": self.disk.new, "held_bytes": self.disk.held,
+            "data_bytes": self.disk.data, "downtime_millis": self.downtime_millis(),
+            "changes": self.changes, "needs": self.needs,
+            "steps": self.steps.iter().zip(&self.estimates).map(step).collect::<Vec<_>>(),
         })
     }
+}
+
+fn check_applicable(manifest: &Manifest, over: Option<u64>) -> Result<()> {
+    let Some(range) = manifest.lifecycle.from else { return Ok(()) };
+    match over {
+        Some(found) if found != manifest.sequence && !range.holds(found) => {
+            let product = manifest.product.clone();
+            Err(ErrorKind::NotApplicable { product, min: range.min, max: range.max, found }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn disk(
+    manifest: &Manifest,
+    state: &State,
+    paths: &Paths,
+    host: &HostFacts,
+    active: Option<&Generation>,
+) -> Result<Disk> {
+    let held = Store::peek(&paths.store());
+    let mut disk = Disk::default();
+    for (digest, size) in manifest.blob_sizes() {
+        let sum = if held.holds(&digest, size) { &mut disk.held } else { &mut disk.new };
+        *sum = sum.saturating_add(size);
+    }
+    if let (Some(active), Some(podman)) = (active, Podman::detect(paths, host)?) {
+        for volume in state.volumes(active.id)?.values() {
+            if let Ok(path) = podman.volume_path(volume) {
+                disk.data = disk.data.saturating_add(tree::size(&path).0);
+            }
+        }
+    }
+    Ok(disk)
+}
+
+fn needs(manifest: &Manifest) -> Vec<String> {
+    let mut needs = vec![format!("platform {}, marking {}", manifest.platform, manifest.marking)];
+    if let Some(range) = manifest.lifecycle.from {
+        needs.push(format!("sequence {} to {} installed, or none", range.min, range.max));
+    }
+    needs.push(format!("security epoch {}", manifest.lifecycle.security_epoch));
+    needs
+}
+
+/// What differs from the release that runs: images, workloads, secrets, migrations.
+fn changes(bundle: &ProvedBundle, active: Option<&Generation>, paths: &Paths) -> Result<Vec<String>> {
+    let new = bundle.manifest();
+    let Some(active) = active else {
+        let (images, workloads) = (new.images.len(), new.workloads.len());
+        return Ok(vec![format!("everything is new: {images} images, {workloads} workloads")]);
+    };
+    let old = active.parse()?;
+    let mut changes = Vec::new();
+    let mut compare = |kind: &str, before: Vec<(String, String)>, after: Vec<(String, String)>| {
+        for (name, value) in &after {
+            match before.iter().find(|(other, _)| other == name) {
+                None => changes.push(format!("{kind} {name} is new")),
+                Some((_, former)) if former != value => changes.push(format!("{kind} {name}: {former} to {value}")),
+                Some(_) => {}
+            }
+        }
+        for (name, _) in before.iter().filter(|(name, _)| !after.iter().any(|(other, _)| other == name)) {
+            changes.push(format!("{kind} {name} goes"));
+        }
+    };
+    let images = |manifest: &Manifest| {
+        manifest.images.iter().map(|image| (image.name.clone(), image.digest.to_string())).collect()
+    };
+    compare("image", images(&old), images(new));
+    let workloads = |manifest: &Manifest| {
+        manifest.workloads.iter().map(|workload| (workload.name.clone(), workload.digest.to_string())).collect()
+    };
+    compare("workload", workloads(&old), workloads(new));
+    let secrets =
+        |manifest: &Manifest| manifest.secrets.iter().map(|secret| (secret.name().to_owned(), String::new())).collect();
+    compare("secret", secrets(&old), secrets(new));
+    let release = Release::load(&old, &Store::peek(&paths.store()))?;
+    let claims = |release: &Release| release.volumes().into_iter().map(|claim| (claim, String::new())).collect();
+    compare("volume", claims(&release), claims(&bundle.peek_release()?));
+    let migrations = crate::change::step::migrations(&new.lifecycle, old.sequence);
+    changes.extend(migrations.map(|migration| format!("migration {} is run", migration.name)));
+    Ok(changes)
 }

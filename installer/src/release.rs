@@ -1,7 +1,9 @@
 //! A release's workloads as the engine gets them: parsed out of the store, rendered, written.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bundle_format::lifecycle::Lifecycle;
 use bundle_format::manifest::{Image, Manifest};
 use serde::Deserialize as _;
 use serde_yaml::Value;
@@ -11,13 +13,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 
 /// A workload with what the installer needs to know of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
     /// Name.
     pub name: String,
-    /// The Kubernetes YAML that is played: volume claims are left out, because podman 4.3 refuses
+    /// The Kubernetes objects that are played: volume claims are left out, because podman 4.3 refuses
     /// to play one twice; their volumes are made beforehand.
-    pub yaml: String,
+    objects: Vec<Value>,
     /// Volume claims.
     pub volumes: Vec<String>,
     /// `ConfigMaps`; podman keeps each as a volume of that name.
@@ -35,6 +37,8 @@ pub struct Pod {
     pub containers: Vec<Container>,
     /// Ports on the host: address and port.
     pub ports: Vec<(String, u16)>,
+    /// Claims that it mounts.
+    pub claims: Vec<String>,
 }
 
 /// A container.
@@ -92,6 +96,7 @@ impl Release {
         }
         let release = Self { images: manifest.images.clone(), workloads };
         release.check()?;
+        release.check_lifecycle(&manifest.lifecycle)?;
         Ok(release)
     }
 
@@ -109,6 +114,25 @@ impl Release {
             }
         }
         Ok(())
+    }
+
+    /// What the lifecycle names must be there: containers to run commands in, volumes to back up.
+    fn check_lifecycle(&self, lifecycle: &Lifecycle) -> Result<()> {
+        let refuse = |why: String| Error::from(ErrorKind::Workload { workload: "lifecycle".into(), why });
+        if let Some(missing) = lifecycle.containers().find(|name| !self.containers().any(|c| c.name == *name)) {
+            return Err(refuse(format!("it names container {missing}, which no workload has")));
+        }
+        let claims = self.volumes();
+        if let Some(missing) = lifecycle.data.iter().find(|data| !claims.contains(&data.volume)) {
+            return Err(refuse(format!("it names volume {}, which no workload claims", missing.volume)));
+        }
+        Ok(())
+    }
+
+    /// Pods that mount a claim.
+    pub fn pods_of(&self, claim: &str) -> Vec<String> {
+        let pods = self.workloads.iter().flat_map(|workload| &workload.pods);
+        pods.filter(|pod| pod.claims.iter().any(|own| own == claim)).map(|pod| pod.name.clone()).collect()
     }
 
     /// The manifest's image of a container.
@@ -131,16 +155,15 @@ impl Release {
         self.workloads.iter().flat_map(|workload| &workload.pods).flat_map(|pod| pod.ports.clone()).collect()
     }
 
-    /// Writes the workloads into `folder`.
-    pub fn write(&self, folder: &Path) -> Result<Vec<WorkloadFile>> {
-        let files = self.files(folder);
-        for (workload, file) in self.workloads.iter().zip(&files) {
-            atomic::write(&file.path, workload.yaml.as_bytes(), Access::Public)?;
+    /// Writes the workloads into `folder`, each claim under the name of the engine's volume.
+    pub fn write(&self, folder: &Path, volumes: &BTreeMap<String, String>) -> Result<()> {
+        for (workload, file) in self.workloads.iter().zip(self.files(folder)) {
+            atomic::write(&file.path, workload.render(volumes)?.as_bytes(), Access::Public)?;
         }
-        Ok(files)
+        Ok(())
     }
 
-    /// Where [`Release::write`] puts the workloads.
+    /// Where [`Release::write`] puts the workloads, as seen through `folder`.
     pub fn files(&self, folder: &Path) -> Vec<WorkloadFile> {
         let file = |workload: &Workload| WorkloadFile {
             name: workload.name.clone(),
@@ -158,7 +181,7 @@ impl Workload {
         let refuse = |why: String| Error::from(ErrorKind::Workload { workload: name.to_owned(), why });
         let mut workload = Self {
             name: name.to_owned(),
-            yaml: String::new(),
+            objects: Vec::new(),
             volumes: Vec::new(),
             config_maps: Vec::new(),
             pods: Vec::new(),
@@ -189,17 +212,43 @@ impl Workload {
                     )));
                 }
             }
-            let rendered = serde_yaml::to_string(&value).map_err(|e| refuse(e.to_string()))?;
-            workload.yaml.push_str(if workload.yaml.is_empty() { "" } else { "---\n" });
-            workload.yaml.push_str(&rendered);
+            workload.objects.push(value);
+        }
+        let unknown = workload.pods.iter().flat_map(|pod| &pod.claims).find(|claim| !workload.volumes.contains(claim));
+        if let Some(claim) = unknown {
+            return Err(refuse(format!("a pod mounts claim {claim}, which this workload does not make")));
         }
         Ok(workload)
+    }
+
+    /// The YAML to be played, each claim under the name of the engine's volume.
+    pub fn render(&self, volumes: &BTreeMap<String, String>) -> Result<String> {
+        let refuse = |why: String| Error::from(ErrorKind::Workload { workload: self.name.clone(), why });
+        let mut yaml = String::new();
+        for object in &self.objects {
+            let mut object = object.clone();
+            let spec = match text_at(&object, &["kind"]) {
+                Some("Deployment") => at_mut(&mut object, &["spec", "template", "spec"]),
+                _ => at_mut(&mut object, &["spec"]),
+            };
+            let mounted = spec.and_then(|spec| spec.get_mut("volumes")).and_then(Value::as_sequence_mut);
+            for volume in mounted.into_iter().flatten() {
+                let Some(claim) = at_mut(volume, &["persistentVolumeClaim", "claimName"]) else { continue };
+                let name = claim.as_str().and_then(|claim| volumes.get(claim));
+                let name = name.ok_or_else(|| refuse("a claim has no volume".into()))?;
+                *claim = Value::String(name.clone());
+            }
+            let rendered = serde_yaml::to_string(&object).map_err(|e| refuse(e.to_string()))?;
+            yaml.push_str(if yaml.is_empty() { "" } else { "---\n" });
+            yaml.push_str(&rendered);
+        }
+        Ok(yaml)
     }
 }
 
 fn pod(name: &str, spec: Option<&Value>) -> std::result::Result<Pod, String> {
     let spec = spec.ok_or_else(|| format!("pod {name} has no spec"))?;
-    let mut parsed = Pod { name: name.to_owned(), containers: Vec::new(), ports: Vec::new() };
+    let mut parsed = Pod { name: name.to_owned(), containers: Vec::new(), ports: Vec::new(), claims: Vec::new() };
     // A pinned image is no reason to hand it the host: what would is refused by name.
     for reach in ["hostNetwork", "hostPID", "hostIPC"] {
         if at(spec, &[reach]).is_some_and(|value| value.as_bool() != Some(false)) {
@@ -213,6 +262,7 @@ fn pod(name: &str, spec: Option<&Value>) -> std::result::Result<Pod, String> {
         if at(volume, &["hostPath"]).is_some() {
             return Err(format!("pod {name} mounts a path of the host"));
         }
+        parsed.claims.extend(text_at(volume, &["persistentVolumeClaim", "claimName"]).map(str::to_owned));
     }
     for container in at(spec, &["containers"]).and_then(Value::as_sequence).into_iter().flatten() {
         let own = text_at(container, &["name"]).ok_or_else(|| format!("pod {name} has a container without a name"))?;
@@ -241,6 +291,10 @@ fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, key| value.get(*key))
 }
 
+fn at_mut<'a>(value: &'a mut Value, path: &[&str]) -> Option<&'a mut Value> {
+    path.iter().try_fold(value, |value, key| value.get_mut(*key))
+}
+
 fn text_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
     at(value, path)?.as_str()
 }
@@ -263,6 +317,9 @@ spec:
       image: r.example/a@sha256:00
       ports: [{containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}]
       livenessProbe: {exec: {command: [\"true\"]}, periodSeconds: 7}
+  volumes:
+    - name: d
+      persistentVolumeClaim: {claimName: data}
 ";
 
     #[test]
@@ -272,7 +329,11 @@ spec:
         assert_eq!(workload.pods[0].containers[0].name, "web-srv");
         assert_eq!(workload.pods[0].containers[0].probe_seconds, Some(7));
         assert_eq!(workload.pods[0].ports, [("127.0.0.1".to_owned(), 8080)]);
-        assert!(!workload.yaml.contains("PersistentVolumeClaim") && workload.yaml.contains("kind: Pod"));
+        let volumes = BTreeMap::from([("data".to_owned(), "data.g2".to_owned())]);
+        let yaml = workload.render(&volumes).unwrap();
+        assert!(!yaml.contains("kind: PersistentVolumeClaim") && yaml.contains("kind: Pod"), "{yaml}");
+        assert!(yaml.contains("claimName: data.g2") && !yaml.contains("claimName: data\n"), "{yaml}");
+        assert!(matches!(workload.render(&BTreeMap::new()).unwrap_err().kind(), ErrorKind::Workload { .. }));
     }
 
     #[test]
@@ -284,6 +345,7 @@ spec:
             "a: [",
             "kind: Pod\nmetadata: {name: x}\nspec: {hostNetwork: true, containers: []}",
             "kind: Pod\nmetadata: {name: x}\nspec: {hostPID: true, containers: []}",
+            "kind: Pod\nmetadata: {name: x}\nspec: {containers: [], volumes: [{name: v, persistentVolumeClaim: {claimName: y}}]}",
             "kind: Pod\nmetadata: {name: x}\nspec: {initContainers: [], containers: []}",
             "kind: Pod\nmetadata: {name: x}\nspec: {containers: [], volumes: [{name: v, hostPath: {path: /}}]}",
             "kind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: c, image: i, securityContext: {privileged: true}}]}",

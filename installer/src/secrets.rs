@@ -14,19 +14,21 @@ use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Paths;
 
-/// Makes the secrets that are missing; their names go into `made`, also when a later one fails.
-pub fn make_missing(
-    podman: &Podman,
-    secrets: &[Secret],
-    paths: &Paths,
-    now: &Timestamp,
-    made: &mut Vec<String>,
-) -> Result<()> {
+/// Names of the secrets that are not there.
+pub fn missing(podman: &Podman, secrets: &[Secret]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
     for secret in secrets {
-        if podman.call(["secret", "inspect", secret.name()]).output()?.code == 0 {
-            continue;
+        if podman.call(["secret", "inspect", secret.name()]).output()?.code != 0 {
+            names.push(secret.name().to_owned());
         }
-        made.push(secret.name().to_owned());
+    }
+    Ok(names)
+}
+
+/// Makes the secrets that are missing.
+pub fn make_missing(podman: &Podman, secrets: &[Secret], paths: &Paths, now: &Timestamp) -> Result<()> {
+    let missing = missing(podman, secrets)?;
+    for secret in secrets.iter().filter(|secret| missing.iter().any(|name| name == secret.name())) {
         let value = match secret {
             Secret::Password { .. } => password()?,
             Secret::TlsSelfSigned { name, hosts } => {

@@ -4,6 +4,8 @@
 //! SQLite in WAL mode with `synchronous=FULL`: a step that is recorded stays recorded through a
 //! power cut. Times come in as values.
 
+mod runs;
+
 use std::path::Path;
 
 use bundle_format::manifest::Manifest;
@@ -15,6 +17,8 @@ use crate::audit::log::Log;
 use crate::audit::record::Row;
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Paths;
+
+pub use runs::{NewRun, Phase, Run, RunStep, StepState};
 
 /// Schema steps; the database's `user_version` counts those that were taken.
 const MIGRATIONS: &[&str] = &["
@@ -35,6 +39,25 @@ CREATE TABLE history (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, act TEXT NOT NULL, product TEXT NOT NULL,
     release TEXT NOT NULL, result TEXT NOT NULL, detail TEXT NOT NULL, actor TEXT NOT NULL) STRICT;
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+", "
+DROP TABLE steps;
+ALTER TABLE generations ADD COLUMN kept INTEGER NOT NULL DEFAULT 0 CHECK (kept IN (0, 1));
+UPDATE generations SET kept = 1 WHERE state = 'active';
+ALTER TABLE floors ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0 CHECK (epoch >= 0);
+CREATE TABLE volumes (
+    generation INTEGER NOT NULL REFERENCES generations (id), claim TEXT NOT NULL, volume TEXT NOT NULL,
+    PRIMARY KEY (generation, claim)) STRICT;
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, act TEXT NOT NULL, product TEXT NOT NULL,
+    generation INTEGER NOT NULL REFERENCES generations (id), former INTEGER REFERENCES generations (id),
+    source TEXT NOT NULL, plan_sha384 TEXT NOT NULL,
+    phase TEXT NOT NULL CHECK (phase IN ('staging', 'switching', 'trial', 'committed', 'undoing', 'done', 'undone')),
+    boots_left INTEGER NOT NULL, reason TEXT NOT NULL, begun_at TEXT NOT NULL, changed_at TEXT NOT NULL) STRICT;
+CREATE UNIQUE INDEX one_open_run ON runs (phase IN ('done', 'undone')) WHERE phase NOT IN ('done', 'undone');
+CREATE TABLE run_steps (
+    run INTEGER NOT NULL REFERENCES runs (id), ordinal INTEGER NOT NULL, step TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('planned', 'doing', 'done', 'undone')), note TEXT NOT NULL, millis INTEGER,
+    PRIMARY KEY (run, ordinal)) STRICT;
 "];
 
 /// Where a generation stands.
@@ -92,6 +115,8 @@ pub struct Generation {
     pub manifest_sha384: String,
     /// When it came to its state.
     pub changed_at: String,
+    /// Where it stands, in the journal's word.
+    pub state: String,
 }
 
 impl Generation {
@@ -246,23 +271,6 @@ impl State {
         Ok(self.db.last_insert_rowid())
     }
 
-    /// Makes a generation the active one of its product and raises the floor, in one transaction.
-    pub fn commit_generation(&mut self, id: i64, now: &Timestamp) -> Result<()> {
-        let what = sql("commit a generation");
-        let transaction = self.db.transaction().map_err(&what)?;
-        let product = "(SELECT product FROM generations WHERE id = ?1)";
-        let supersede = format!(
-            "UPDATE generations SET state = 'superseded', changed_at = ?2 WHERE state = 'active' AND product = {product}"
-        );
-        transaction.execute(&supersede, params![id, now.as_str()]).map_err(&what)?;
-        let activate = "UPDATE generations SET state = 'active', changed_at = ?2 WHERE id = ?1";
-        one_row("generation", id, transaction.execute(activate, params![id, now.as_str()]).map_err(&what)?)?;
-        let raise = "INSERT INTO floors SELECT product, sequence, ?2 FROM generations WHERE id = ?1
-                     ON CONFLICT (product) DO UPDATE SET sequence = max(sequence, excluded.sequence), raised_at = excluded.raised_at";
-        transaction.execute(raise, params![id, now.as_str()]).map_err(&what)?;
-        transaction.commit().map_err(&what)
-    }
-
     /// Sets where a generation stands.
     pub fn set_generation_state(&mut self, id: i64, state: GenerationState, now: &Timestamp) -> Result<()> {
         let update = "UPDATE generations SET state = ?2, changed_at = ?3 WHERE id = ?1";
@@ -277,11 +285,50 @@ impl State {
 
     /// The active generation of every product.
     pub fn active_generations(&self) -> Result<Vec<Generation>> {
+        self.generations_where("state = 'active' ORDER BY product", [])
+    }
+
+    /// Whether an active release declares data to back up.
+    pub fn has_data(&self) -> Result<bool> {
+        for generation in self.active_generations()? {
+            if !generation.parse()?.lifecycle.data.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A generation by its number.
+    pub fn generation(&self, id: i64) -> Result<Generation> {
+        let missing = || ErrorKind::NoGeneration { id };
+        Ok(self.generations_where("id = ?1", [id])?.pop().ok_or_else(missing)?)
+    }
+
+    /// The generations of a product that one can go to: the active one and those kept, newest first.
+    pub fn kept_generations(&self, product: &str) -> Result<Vec<Generation>> {
+        self.generations_where("product = ?1 AND kept = 1 ORDER BY changed_at DESC, id DESC", [product])
+    }
+
+    /// The newest generation of a product that was taken off while its data was kept.
+    pub fn removed_generation(&self, product: &str) -> Result<Option<Generation>> {
+        let which =
+            "product = ?1 AND state = 'removed' AND id IN (SELECT generation FROM volumes) ORDER BY id DESC LIMIT 1";
+        Ok(self.generations_where(which, [product])?.pop())
+    }
+
+    /// Every generation of a product whose volumes are on record.
+    pub fn generations_with_volumes(&self, product: &str) -> Result<Vec<Generation>> {
+        self.generations_where("product = ?1 AND id IN (SELECT generation FROM volumes) ORDER BY id", [product])
+    }
+
+    fn generations_where(&self, which: &str, values: impl rusqlite::Params) -> Result<Vec<Generation>> {
         let what = sql("read the generations");
-        let query = "SELECT id, product, release, sequence, marking, manifest, manifest_sha384, changed_at
-                     FROM generations WHERE state = 'active' ORDER BY product";
-        let mut statement = self.db.prepare(query).map_err(&what)?;
-        let rows = statement.query_map([], |row| {
+        let query = format!(
+            "SELECT id, product, release, sequence, marking, manifest, manifest_sha384, changed_at, state
+             FROM generations WHERE {which}"
+        );
+        let mut statement = self.db.prepare(&query).map_err(&what)?;
+        let rows = statement.query_map(values, |row| {
             Ok(Generation {
                 id: row.get(0)?,
                 product: row.get(1)?,
@@ -291,14 +338,40 @@ impl State {
                 manifest: row.get(5)?,
                 manifest_sha384: row.get(6)?,
                 changed_at: row.get(7)?,
+                state: row.get(8)?,
             })
         });
         rows.map_err(&what)?.collect::<rusqlite::Result<_>>().map_err(&what)
     }
 
-    /// Manifests of the generations whose blobs are kept.
+    /// Manifests of the generations whose blobs are kept: active, kept for going back, and the one
+    /// that an open run brings unless it is being taken back.
     pub fn kept_manifests(&self) -> Result<Vec<Manifest>> {
-        self.active_generations()?.iter().map(Generation::parse).collect()
+        let which = "kept = 1 OR id IN (SELECT generation FROM runs WHERE phase IN ('staging', 'switching', 'trial', 'committed'))
+                     ORDER BY id";
+        let mut manifests: Vec<Manifest> = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for generation in self.generations_where(which, [])? {
+            if seen.insert(generation.manifest_sha384.clone()) {
+                manifests.push(generation.parse()?);
+            }
+        }
+        Ok(manifests)
+    }
+
+    /// The same without what only this run keeps.
+    pub fn kept_manifests_but(&self, run: i64) -> Result<Vec<Manifest>> {
+        let which = "kept = 1 OR id IN (SELECT generation FROM runs WHERE id <> ?1 AND phase IN ('staging', 'switching', 'trial', 'committed'))
+                     ORDER BY id";
+        self.generations_where(which, [run])?.iter().map(Generation::parse).collect()
+    }
+
+    /// Keeps no generation of a product any more.
+    pub fn unkeep(&mut self, product: &str) -> Result<()> {
+        self.db
+            .execute("UPDATE generations SET kept = 0 WHERE product = ?1", [product])
+            .map(drop)
+            .map_err(sql("forget generations"))
     }
 
     /// Manifests of all generations of a product, whatever became of them.
@@ -309,29 +382,6 @@ impl State {
         let rows = statement.query_map([product], |row| row.get::<_, Vec<u8>>(0)).map_err(&what)?;
         let bytes: Vec<Vec<u8>> = rows.collect::<rusqlite::Result<_>>().map_err(&what)?;
         bytes.iter().map(|bytes| Ok(bundle_format::manifest::parse(bytes)?)).collect()
-    }
-
-    /// Journals that a step begins.
-    pub fn step_started(&mut self, generation: i64, ordinal: i64, name: &str, now: &Timestamp) -> Result<()> {
-        let insert = "INSERT INTO steps VALUES (?1, ?2, ?3, 'started', ?4, NULL)";
-        self.db.execute(insert, params![generation, ordinal, name, now.as_str()]).map_err(sql("journal a step"))?;
-        Ok(())
-    }
-
-    /// Journals that a step is done.
-    pub fn step_done(&mut self, generation: i64, ordinal: i64, now: &Timestamp) -> Result<()> {
-        let update = "UPDATE steps SET state = 'done', ended_at = ?3 WHERE generation = ?1 AND ordinal = ?2";
-        let changed = self.db.execute(update, params![generation, ordinal, now.as_str()]);
-        one_row("step", ordinal, changed.map_err(sql("journal a step"))?)
-    }
-
-    /// Names and states of a generation's steps, in order.
-    pub fn steps(&self, generation: i64) -> Result<Vec<(String, String)>> {
-        let what = sql("read the journal");
-        let mut statement =
-            self.db.prepare("SELECT name, state FROM steps WHERE generation = ?1 ORDER BY ordinal").map_err(&what)?;
-        let rows = statement.query_map([generation], |row| Ok((row.get(0)?, row.get(1)?))).map_err(&what)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(&what)
     }
 
     /// The audit log of this machine, to be written.
@@ -413,37 +463,75 @@ mod tests {
         let json = serde_json::json!({
             "format": bundle_format::manifest::FORMAT, "product": "p", "release": "1", "sequence": sequence,
             "marking": "UNCLASSIFIED", "platform": "linux/amd64", "title": "t", "created": "2026-01-01T00:00:00Z",
-            "expires": null, "requires": {"memory_mib": 0, "disk_mib": 0}, "network": {"name": "n", "internal": true},
+            "expires": null, "requires": {"memory_mib": 0, "disk_mib": 0}, "lifecycle": {}, "network": {"name": "n", "internal": true},
             "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "packs": [],
         });
         bundle_format::manifest::parse(json.to_string().as_bytes()).unwrap()
     }
 
+    fn run(state: &mut State, sequence: u64, former: Option<i64>, now: &Timestamp) -> Run {
+        let generation = state
+            .begin_generation(
+                &manifest(sequence),
+                &manifest(sequence).to_bytes().unwrap(),
+                &format!("x{sequence}"),
+                now,
+            )
+            .unwrap();
+        let steps = [serde_json::json!({"step": "store"}), serde_json::json!({"step": "commit"})];
+        let new =
+            NewRun { act: "install", product: "p", generation, former, source: "b", plan_sha384: "s", steps: &steps };
+        state.begin_run(&new, now).unwrap();
+        state.open_run().unwrap().unwrap()
+    }
+
     #[test]
-    fn generations_floors_and_the_record_outlive_a_reopening() {
+    fn generations_floors_and_the_journal_outlive_a_reopening() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         let mut state = State::open(&path).unwrap();
         let now = at("2026-11-01T00:00:00Z");
-        let first = state.begin_generation(&manifest(5), b"a", "x", &now).unwrap();
-        state.step_started(first, 1, "store", &now).unwrap();
-        state.step_done(first, 1, &now).unwrap();
-        state.commit_generation(first, &now).unwrap();
-        let second = state.begin_generation(&manifest(4), b"b", "y", &at("2026-11-02T00:00:00Z")).unwrap();
-        state.commit_generation(second, &at("2026-11-02T00:00:00Z")).unwrap();
+        let first = run(&mut state, 5, None, &now);
+        assert_eq!((first.phase, first.boots_left), (Phase::Staging, 1));
+        let second = NewRun {
+            act: "i",
+            product: "p",
+            generation: first.generation,
+            former: None,
+            source: "",
+            plan_sha384: "",
+            steps: &[],
+        };
+        assert!(
+            matches!(state.begin_run(&second, &now).unwrap_err().kind(), ErrorKind::Sqlite { .. }),
+            "one at a time"
+        );
+        state.step_doing(first.id, 0, &serde_json::json!({"made": [1]})).unwrap();
+        state.step_doing(first.id, 0, &serde_json::json!({"made": [2]})).unwrap();
+        state.step_done(first.id, 0, std::time::Duration::from_millis(7)).unwrap();
+        state.commit_run(&first, 3, &now).unwrap();
+        state.set_phase(first.id, Phase::Done, None, &now).unwrap();
+        let second = run(&mut state, 4, Some(first.generation), &at("2026-11-02T00:00:00Z"));
+        state.commit_run(&second, 2, &at("2026-11-02T00:00:00Z")).unwrap();
         let late = at("2026-11-03T00:00:00Z");
         state.audit().unwrap().append(&Record::new(&late, "install", Outcome::Ok).of("p", "1").detail("d")).unwrap();
         drop(state);
 
-        let state = State::open(&path).unwrap();
-        assert_eq!(state.active_generation("p").unwrap().unwrap().id, second);
-        assert_eq!(state.floor("p").unwrap(), 5, "a floor never sinks");
+        let mut state = State::open(&path).unwrap();
+        assert_eq!(state.active_generation("p").unwrap().unwrap().id, second.generation);
+        assert_eq!(state.open_run().unwrap().unwrap().phase, Phase::Committed);
+        assert_eq!((state.floor("p").unwrap(), state.epoch("p").unwrap()), (5, 3), "a floor never sinks");
         assert_eq!(state.floor("q").unwrap(), 0);
-        let mut state = state;
-        assert!(matches!(state.commit_generation(77, &now).unwrap_err().kind(), ErrorKind::Unexpected { .. }));
-        assert!(matches!(state.step_done(first, 9, &now).unwrap_err().kind(), ErrorKind::Unexpected { .. }));
-        assert_eq!(state.active_generation("p").unwrap().unwrap().id, second, "a refused commit changes nothing");
-        assert_eq!(state.steps(first).unwrap(), [("store".to_owned(), "done".to_owned())]);
+        assert!(matches!(state.generation(77).unwrap_err().kind(), ErrorKind::NoGeneration { id: 77 }));
+        assert!(matches!(
+            state.step_done(first.id, 9, std::time::Duration::ZERO).unwrap_err().kind(),
+            ErrorKind::Unexpected { .. }
+        ));
+        let steps = state.run_steps(first.id).unwrap();
+        assert_eq!((steps[0].state, steps[1].state), (StepState::Done, StepState::Planned));
+        assert_eq!(steps[0].note["made"][0], 1, "the first note stays");
+        assert_eq!(state.last_millis("p", &serde_json::json!({"step": "store"})).unwrap(), Some(7));
+        assert_eq!(state.kept_generations("p").unwrap().len(), 2);
         let newest = state.history(1).unwrap().pop().unwrap();
         assert_eq!((newest.act.as_str(), newest.result.as_str()), ("install", "ok"));
         assert_eq!(state.newest_ok("install", Some("p")).unwrap().as_deref(), Some("d"));
@@ -468,6 +556,26 @@ mod tests {
         assert_eq!(before, ("digest".into(), Some("digest".into()), true));
         drop(state.audit().unwrap());
         assert_eq!(look(&state), before);
+    }
+
+    #[test]
+    fn volumes_belong_to_generations_and_boots_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&folder.path().join("state.db")).unwrap();
+        let now = at("2026-11-01T00:00:00Z");
+        let run = run(&mut state, 1, None, &now);
+        let volumes = std::collections::BTreeMap::from([("data".to_owned(), "data.g1".to_owned())]);
+        state.set_volumes(run.generation, &volumes).unwrap();
+        assert_eq!(state.volumes(run.generation).unwrap(), volumes);
+        assert_eq!(state.count_boot(run.id).unwrap(), 0);
+        assert_eq!(state.count_boot(run.id).unwrap(), -1);
+        assert_eq!(state.kept_manifests().unwrap().len(), 1, "what a run brings is kept");
+        state.set_phase(run.id, Phase::Undoing, Some("why"), &now).unwrap();
+        assert!(state.kept_manifests().unwrap().is_empty(), "unless it is taken back");
+        state.end_undone(&run, GenerationState::Failed, &now).unwrap();
+        assert!(state.open_run().unwrap().is_none());
+        state.forget_generation(run.generation).unwrap();
+        assert!(state.all_volumes("p").unwrap().is_empty());
     }
 
     #[test]

@@ -4,13 +4,14 @@ use bundle_format::marking::Marking;
 use serde_json::{Value, json};
 
 use crate::audit::standing::Standing;
+use crate::backup::{self, Backup};
 use crate::engine::Podman;
 use crate::error::{ErrorKind, Result};
 use crate::health;
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::release::Release;
-use crate::state::State;
+use crate::state::{Generation, Run, State};
 use crate::store::Store;
 
 /// The state of every product.
@@ -19,6 +20,7 @@ pub struct Status {
     root: Option<(u64, String)>,
     products: Vec<Product>,
     audit: Standing,
+    unfinished: Option<Run>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,10 @@ struct Product {
     floor: u64,
     containers: usize,
     problems: Vec<String>,
+    /// Generations that one can go to, newest first.
+    generations: Vec<Generation>,
+    /// Newest backup.
+    backup: Option<String>,
 }
 
 /// Reads the record and looks at every container.
@@ -49,6 +55,10 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
             Some(podman) => health::problems(podman, &release)?,
             None => vec!["there is no engine on this machine any more".into()],
         };
+        let generations = state.kept_generations(&generation.product)?;
+        let newest = backup::list(&paths.backups(&generation.product))?.pop();
+        let backup =
+            newest.map(|folder| Ok::<_, crate::Error>(Backup::open(&folder)?.list().at.to_string())).transpose()?;
         products.push(Product {
             floor: state.floor(&generation.product)?,
             name: generation.product,
@@ -59,9 +69,11 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
             since: generation.changed_at,
             containers: release.containers().count(),
             problems,
+            generations,
+            backup,
         });
     }
-    Ok(Status { root, products, audit: Standing::read(paths) })
+    Ok(Status { root, products, unfinished: state.open_run()?, audit: Standing::read(paths) })
 }
 
 /// Host ports that a product's active release holds.
@@ -108,6 +120,20 @@ impl Status {
                 product.containers
             ));
             lines.extend(product.problems.iter().map(|problem| format!("  PROBLEM   {problem}")));
+            for kept in &product.generations {
+                let (id, state) = (kept.id, &kept.state);
+                lines.push(format!("  generation {id}: {} (sequence {}), {state}", kept.release, kept.sequence));
+            }
+            lines.push(format!("  backup    {}", product.backup.as_deref().unwrap_or("none yet")));
+        }
+        if let Some(run) = &self.unfinished {
+            lines.push(format!(
+                "UNFINISHED {} of {} since {}: {}; run installer resume, or installer rollback",
+                run.act,
+                run.product,
+                run.begun_at,
+                run.phase.text()
+            ));
         }
         lines.extend(self.audit.lines());
         lines
@@ -119,13 +145,20 @@ impl Status {
             json!({
                 "product": p.name, "release": p.release, "sequence": p.sequence, "floor": p.floor, "marking": p.marking.to_string(),
                 "active_since": p.since, "manifest_sha384": p.manifest_sha384, "containers": p.containers,
-                "problems": p.problems, "healthy": p.problems.is_empty(),
+                "problems": p.problems, "healthy": p.problems.is_empty(), "newest_backup": p.backup,
+                "generations": p.generations.iter().map(|g| json!({
+                    "id": g.id, "release": g.release, "sequence": g.sequence, "state": g.state,
+                })).collect::<Vec<_>>(),
             })
         };
         json!({
             "trust_root": self.root.as_ref().map(|(version, sha384)| json!({"version": version, "sha384": sha384})),
             "products": self.products.iter().map(product).collect::<Vec<_>>(),
             "audit": self.audit.to_json(),
+            "unfinished": self.unfinished.as_ref().map(|run| json!({
+                "act": run.act, "product": run.product, "phase": run.phase.text(), "generation": run.generation,
+                "since": run.begun_at, "plan_sha384": run.plan_sha384,
+            })),
         })
     }
 }

@@ -23,6 +23,7 @@ pub mod erasure;
 pub mod error;
 pub mod json;
 pub mod key;
+pub mod lifecycle;
 pub mod limits;
 pub mod lock;
 pub mod manifest;

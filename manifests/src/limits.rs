@@ -56,3 +56,11 @@ pub const CUSTODY_BYTES: u64 = 16 << 20;
 pub const CUSTODY_RECORDS: usize = 256;
 /// Media in one custody record (R-LIM-21).
 pub const CUSTODY_MEDIA: usize = 1000;
+/// Seconds that a release may take to become healthy (R-LIM-36).
+pub const DEADLINE_SECONDS: u64 = 86_400;
+/// Seconds that a release may be watched before it is committed (R-LIM-37).
+pub const STABLE_SECONDS: u64 = 3600;
+/// Checks, volumes with data, or migrations of one release (R-LIM-38).
+pub const LIFECYCLE_ENTRIES: u64 = 100;
+/// Bytes of one word of a command that runs in a container (R-LIM-39).
+pub const COMMAND_WORD_BYTES: usize = 4096;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Sha256, Sha384};
+use crate::lifecycle::Lifecycle;
 use crate::marking::Marking;
 use crate::name::{check_file_name, check_label, check_path};
 use crate::reference::ImageName;
@@ -39,6 +40,8 @@ pub struct Manifest {
     pub expires: Option<Timestamp>,
     /// What the platform needs beyond the sizes below.
     pub requires: Requires,
+    /// How the release is applied, proved healthy, backed up and taken back.
+    pub lifecycle: Lifecycle,
     /// The network that all workloads join.
     pub network: Network,
     /// Images, in the order of the release manifest.
@@ -299,6 +302,7 @@ impl Manifest {
         if self.sequence == 0 || self.sequence > i64::MAX.unsigned_abs() {
             return Err(inconsistent(format!("sequence is {}; it counts from 1 to 2^63-1", self.sequence)).into());
         }
+        self.lifecycle.check()?;
         self.check_packs()?;
         let sizes = self.blob_sizes();
         let mut used = BTreeSet::new();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::lifecycle::Lifecycle;
 use crate::manifest::{Network, Requires, Secret};
 use crate::marking::Marking;
 use crate::name::{check_file_name, check_label, check_path};
@@ -42,6 +43,9 @@ pub struct Release {
     pub expires: Option<Timestamp>,
     /// What the platform needs beyond its own size.
     pub requires: Requires,
+    /// How the release is applied, proved healthy, backed up and taken back.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
     /// Images, in the order in which they travel.
     pub images: Vec<ReleaseImage>,
     /// The network that all workloads join.
@@ -250,6 +254,7 @@ impl Release {
         if self.title.len() > limits::NAME_BYTES || crate::text::escaped(&self.title) != self.title {
             return Err(inconsistent("title is not one printable line of at most 240 bytes".into()));
         }
+        self.lifecycle.check()?;
         self.check_sources()?;
         for workload in &self.workloads {
             check_label("workload", &workload.name)?;

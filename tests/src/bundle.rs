@@ -50,6 +50,7 @@ impl Draft {
             created: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
             expires: None,
             requires: Requires { memory_mib: 64, disk_mib: 64 },
+            lifecycle: bundle_format::lifecycle::Lifecycle::default(),
             network: Network { name: "test".into(), internal: true },
             images: Vec::new(),
             secrets: Vec::new(),

@@ -46,6 +46,11 @@ pub(crate) fn programs() -> PathBuf {
     exe.parent().unwrap().parent().unwrap().to_owned()
 }
 
+/// A program under test.
+pub fn program(name: &str) -> PathBuf {
+    programs().join(name)
+}
+
 /// The folder with the reference images.
 fn fixtures() -> PathBuf {
     let cache = || std::env::var_os("LOCKGATE_CACHE").map(PathBuf::from);
@@ -158,14 +163,17 @@ impl Site {
         self.builder(&["root", "sign", root, "--key", &key, "--passphrase-file", &pass]).expect(0);
     }
 
+    /// Appended to a release by `edit`: no window without restarts, for quick tests.
+    pub const QUICK: &'static str = "lifecycle: {stable_seconds: 1}\n";
+
     /// Writes the release with `edit` applied to its manifest and `probe` as the pod's probe.
     pub fn release(&self, sequence: u64, probe: &str, edit: impl FnOnce(String) -> String) {
-        let name = self.name();
+        let (name, quick) = (self.name(), Self::QUICK);
         let text = format!(
             "format: lockgate-release/1\nproduct: {name}\nrelease: \"{sequence}.0\"\nsequence: {sequence}\nmarking: UNCLASSIFIED\n\
              platform: linux/amd64\ntitle: test release\nrequires: {{memory_mib: 16, disk_mib: 16}}\n\
              images:\n  - {{name: \"registry.example/test/minimal:1\", source: \"oci:images:minimal\"}}\n\
-             network: {{name: {name}, internal: true}}\nsecrets: [{{name: {name}-password, kind: password}}]\n\
+             network: {{name: {name}, internal: true}}\nsecrets: [{{name: {name}-password, kind: password}}]\n{quick}\
              workloads: [{{name: web, file: web.yaml}}]\nfiles: []\nruntime: []\n"
         );
         std::fs::write(self.path("release/r.yaml"), edit(text)).unwrap();

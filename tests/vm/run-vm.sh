@@ -1,13 +1,19 @@
 #!/bin/bash
 # run-vm.sh --disk D --medium DIR_OR_IMAGE --log SERIAL.log
-#           [--timeout S] [--snapshot] [--qmp SOCKET] [--memory MB]
+#           [--timeout S] [--snapshot] [--qmp SOCKET] [--memory MB] [--smp N]
+#           [--cut-after TEXT --cut-ms MS]
 #
 # Boots the isolated machine (no network card at all) from a disk of
 # make-disk.sh, with a read-only medium that holds run.sh, and ends with the
 # exit code that run.sh gave inside. --snapshot throws away what the machine
 # wrote; without it the disk keeps it for the next run. Exit codes of our own:
-# 123 it could not be started (usage, no disk, no QEMU), 124 the time is over,
+# 122 the power was cut as asked, 123 it could not be started (usage, no disk, no QEMU), 124 the time is over,
 # 125 the machine ended without saying how (so does a machine that was cut off).
+#
+# --cut-after cuts the power (kill -9) MS milliseconds after the machine said TEXT
+# on a line of its own. The disk is then driven with its flushes (cache=writeback):
+# what the machine flushed is there afterwards; what it wrote without a flush may
+# be lost, since QEMU had not yet noted where it put it. So it is with real disks.
 #
 # A QMP socket lets a test outside cut the power ("quit") or reset the machine
 # ("system_reset"). The guest's flushes are not forced to the host's disk
@@ -52,13 +58,14 @@ kvm_works() {
     grep -q yes "$verdict"
 }
 
-disk='' medium='' log='' timeout=600 snapshot='' qmp='' memory=3072
+disk='' medium='' log='' timeout=600 snapshot='' qmp='' memory=3072 smp=2 cut_after='' cut_ms=0
 while [ $# -gt 0 ]; do
     case $1 in
     --snapshot) snapshot=yes; shift; continue ;;
-    --disk | --medium | --log | --timeout | --qmp | --memory)
+    --disk | --medium | --log | --timeout | --qmp | --memory | --smp | --cut-after | --cut-ms)
         [ $# -ge 2 ] || die "$1 needs a value"
-        printf -v "${1#--}" %s "$2"; shift 2 ;;
+        name=${1#--}
+        printf -v "${name//-/_}" %s "$2"; shift 2 ;;
     *) die "unknown argument '$1'" ;;
     esac
 done
@@ -94,13 +101,15 @@ accel=("${TCG[@]}") how=tcg
 if kvm_works; then accel=("${KVM[@]}") how=kvm; fi
 
 : >"$log"
+cache=unsafe
+[ -z "$cut_after" ] || cache=writeback
 control=()
 [ -z "$qmp" ] || control=(-qmp "unix:$qmp,server=on,wait=off")
 qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none \
-    -machine q35,hpet=off "${accel[@]}" -smp 2 -m "$memory" \
+    -machine q35,hpet=off "${accel[@]}" -smp "$smp" -m "$memory" \
     -kernel "$disk.vmlinuz" -initrd "$disk.initrd" \
     -append "console=ttyS0 quiet loglevel=4 panic=0 mitigations=off systemd.show_status=false TERM=dumb fsck.mode=skip" \
-    -drive "file=$root_disk,if=none,id=root,format=qcow2,cache=unsafe,discard=unmap" \
+    -drive "file=$root_disk,if=none,id=root,format=qcow2,cache=$cache,discard=unmap" \
     -device virtio-blk-pci,drive=root,serial=ROOT \
     -drive "file=$medium,if=none,id=medium,format=raw,readonly=on" \
     -device virtio-blk-pci,drive=medium,serial=MEDIUM \
@@ -119,6 +128,19 @@ progress() { # prints what the guest wrote since the last call
     seen=$all
 }
 SECONDS=0 next=$TICK
+if [ -n "$cut_after" ]; then
+    until tr -d '\r' <"$log" | grep -q -x -F "BENCH| $cut_after"; do
+        kill -0 "$pid" 2>/dev/null || break
+        if [ "$SECONDS" -ge "$timeout" ]; then say "it never said '$cut_after'; see $log"; exit 124; fi
+        sleep 0.1
+    done
+    sleep "$((cut_ms / 1000)).$(printf %03d "$((cut_ms % 1000))")"
+    kill -KILL "$pid" 2>/dev/null || die "it ended before its power was cut; see $log"
+    { wait "$pid"; } 2>/dev/null || true
+    pid=
+    say "power cut after $SECONDS s, $cut_ms ms after '$cut_after'"
+    exit 122
+fi
 while kill -0 "$pid" 2>/dev/null; do
     sleep 1
     if [ "$SECONDS" -ge "$next" ]; then

@@ -23,6 +23,7 @@ pub mod standing;
 pub mod verify;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bundle_format::digest::Sha384;
 use bundle_format::timestamp::Timestamp;
@@ -39,6 +40,9 @@ use log::Log;
 use record::Row;
 
 pub use record::{Outcome, Record};
+
+/// Whether this process has put the beginning of an act on record.
+static BEGUN: AtomicBool = AtomicBool::new(false);
 
 /// The log, open to be written.
 #[derive(Debug)]
@@ -119,7 +123,7 @@ impl Audit {
     /// end could not be written: that gap is recorded first, as its failed end.
     pub fn begin(&mut self, record: &Record) -> Result<Row> {
         let unended = self.log.unended()?;
-        self.add(|transaction, audit| {
+        let begun = self.add(|transaction, audit| {
             for seq in unended {
                 let Some(begun) = audit.log.row(seq)? else { continue };
                 let detail = format!(
@@ -132,7 +136,9 @@ impl Audit {
                 audit.push(transaction, &gap, seq)?;
             }
             audit.push(transaction, record, 0)
-        })
+        })?;
+        BEGUN.store(true, Ordering::Relaxed);
+        Ok(begun)
     }
 
     /// One transaction around `add`. The log must end where its signed head says, before anything is
@@ -186,6 +192,12 @@ pub fn append_or_warn(paths: &Paths, record: &Record) {
     if let Err(error) = Audit::open(paths).and_then(|mut audit| audit.append(record)) {
         warn_lost(record, &error);
     }
+}
+
+/// Whether this process has put the beginning of an act on record: then it ends by a record of its
+/// own, and no error of it is a refusal.
+fn has_begun() -> bool {
+    BEGUN.load(Ordering::Relaxed)
 }
 
 fn draft(key: &std::path::Path) -> PathBuf {

@@ -1,6 +1,6 @@
 //! Acts that were not let begin: what the command line knows of them when they are refused.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use bundle_format::Class;
 use bundle_format::digest::Sha384;
@@ -15,7 +15,6 @@ use crate::state::State;
 #[derive(Debug, Default)]
 pub struct Act {
     seen: RefCell<Option<(String, String, Sha384)>>,
-    begun: Cell<bool>,
 }
 
 /// Whether an act changes the system, or only looks.
@@ -33,27 +32,33 @@ impl Act {
         *self.seen.borrow_mut() = Some((product.to_owned(), release.to_owned(), *manifest));
     }
 
-    /// Its `begun` record is written: it ends by a record of its own.
-    pub fn begun(&self) {
-        self.begun.set(true);
-    }
-
     /// Records that the act was refused, if this is a refusal, the act has not begun, and this machine
     /// has a trust root: before that, nothing here is worth a record.
     pub fn refused(&self, paths: &Paths, act: &str, kind: Kind, error: &Error) {
-        if self.begun.get() || !is_refusal(kind, error) || !paths.database().exists() {
+        if super::has_begun() || !is_refusal(kind, error) || !paths.database().exists() {
             return;
         }
         let rooted = State::open(&paths.database()).and_then(|state| state.latest_root());
         if !matches!(rooted, Ok(Some(_))) {
             return;
         }
-        let mut record = Record::new(&clock(), act, Outcome::Refused).detail(&error.to_string());
+        let mut record = Record::new(&clock(), act, Outcome::Refused).detail(&told(error));
         if let Some((product, release, manifest)) = &*self.seen.borrow() {
             record = record.of(product, release).subject(manifest);
         }
         append_or_warn(paths, &record);
     }
+}
+
+/// The error with its causes.
+fn told(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}; because: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn is_refusal(kind: Kind, error: &Error) -> bool {

@@ -2,6 +2,7 @@
 
 mod supervisor;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ pub struct Container {
     pub image_digest: String,
     /// How often it was restarted.
     pub restarts: i64,
+    /// This very container and start of it: its id and the time of its start.
+    pub incarnation: String,
 }
 
 impl Podman {
@@ -119,15 +122,43 @@ impl Podman {
         Ok(())
     }
 
-    /// Makes the volumes that are not there; their names go into `made`.
-    pub fn create_missing_volumes(&self, names: &[String], made: &mut Vec<String>) -> Result<()> {
-        for name in names {
-            if !self.exists(["volume", "exists", name])? {
-                made.push(name.clone());
-                self.call(["volume", "create", name]).run()?;
-            }
+    /// Whether a volume is there.
+    pub fn volume_exists(&self, name: &str) -> Result<bool> {
+        self.exists(["volume", "exists", name])
+    }
+
+    /// Makes a volume unless it is there.
+    pub fn create_volume(&self, name: &str) -> Result<()> {
+        if !self.volume_exists(name)? {
+            self.call(["volume", "create", name]).run()?;
         }
         Ok(())
+    }
+
+    /// Where a volume's content lies on this host.
+    pub fn volume_path(&self, name: &str) -> Result<PathBuf> {
+        let said = self.call(["volume", "inspect", "--format", "{{.Mountpoint}}", name]).run()?.stdout;
+        let path = PathBuf::from(said.trim());
+        if path.is_absolute() && path.is_dir() {
+            return Ok(path);
+        }
+        let found = bundle_format::text::escaped(said.trim());
+        Err(ErrorKind::Unexpected { what: format!("volume {name}"), expected: "its folder".into(), found }.into())
+    }
+
+    /// A command in a running container.
+    pub fn exec(&self, container: &str, command: &[String]) -> Command {
+        self.call(["exec", container]).args(command.iter().map(String::as_str))
+    }
+
+    /// A command in a running container that reads standard input.
+    pub fn exec_reading(&self, container: &str, command: &[String]) -> Command {
+        self.call(["exec", "--interactive", container]).args(command.iter().map(String::as_str))
+    }
+
+    /// Holds a pod still, or lets it go on.
+    pub fn pause(&self, pod: &str, hold: bool) -> Result<()> {
+        self.call(["pod", if hold { "pause" } else { "unpause" }, pod]).run().map(drop)
     }
 
     /// Removes a volume and its data.
@@ -138,32 +169,30 @@ impl Podman {
         Ok(())
     }
 
-    /// What a container is doing; `None` if there is no such container.
-    pub fn container(&self, name: &str) -> Result<Option<Container>> {
-        if !self.exists(["container", "exists", name])? {
-            return Ok(None);
+    /// What containers are doing, by name; one that is not there is left out.
+    pub fn containers<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<BTreeMap<String, Container>> {
+        let names: Vec<&str> = names.into_iter().collect();
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
         }
-        let output = self.call(["container", "inspect", name]).run()?.stdout;
-        let parsed: Value = serde_json::from_str(&output).map_err(|e| ErrorKind::Unexpected {
-            what: format!("podman container inspect {name}"),
-            expected: "JSON".into(),
-            found: e.to_string(),
-        })?;
-        let text = |pointer: &str| parsed.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        // podman 4.3 says Healthcheck, later versions Health; without a probe it is absent or empty.
-        let health =
-            text("/0/State/Health/Status").or_else(|| text("/0/State/Healthcheck/Status")).filter(|s| !s.is_empty());
-        Ok(Some(Container {
-            running: parsed.pointer("/0/State/Running").and_then(Value::as_bool) == Some(true),
-            health,
-            image_digest: text("/0/ImageDigest").unwrap_or_default(),
-            restarts: parsed.pointer("/0/RestartCount").and_then(Value::as_i64).unwrap_or(0),
-        }))
+        // Missing ones make it end with 125 and are named on standard error; the others are shown all the same.
+        let output = self.call(["container", "inspect"]).args(names.iter().copied()).output()?;
+        if output.code != 0 && !output.stderr.contains("no such") {
+            return Err(failed(format!("podman container inspect {}", names.join(" ")), &output));
+        }
+        let unexpected = |found: String| ErrorKind::Unexpected {
+            what: "podman container inspect".into(),
+            expected: "a list of containers in JSON".into(),
+            found,
+        };
+        let parsed: Value = serde_json::from_str(&output.stdout).map_err(|e| unexpected(e.to_string()))?;
+        let list = parsed.as_array().ok_or_else(|| unexpected(bundle_format::text::escaped(output.stdout.trim())))?;
+        Ok(list.iter().filter_map(container).collect())
     }
 
-    /// Asks a container's probe now; its verdict shows in [`Podman::container`].
-    pub fn probe(&self, name: &str) -> Result<()> {
-        self.call(["healthcheck", "run", name]).output().map(drop)
+    /// Asks a container's probe now.
+    pub fn probe(&self, name: &str) -> Result<bool> {
+        Ok(self.call(["healthcheck", "run", name]).output()?.code == 0)
     }
 
     /// The last lines that a container wrote.
@@ -181,6 +210,21 @@ impl Podman {
             _ => Err(failed(format!("podman {}", args.join(" ")), &output)),
         }
     }
+}
+
+/// A container's name and state as `podman container inspect` tells them.
+fn container(shown: &Value) -> Option<(String, Container)> {
+    let text = |pointer: &str| shown.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    // podman 4.3 says Healthcheck, later versions Health; without a probe it is absent or empty.
+    let health = text("/State/Health/Status").or_else(|| text("/State/Healthcheck/Status")).filter(|s| !s.is_empty());
+    let seen = Container {
+        running: shown.pointer("/State/Running").and_then(Value::as_bool) == Some(true),
+        health,
+        image_digest: text("/ImageDigest").unwrap_or_default(),
+        restarts: shown.pointer("/RestartCount").and_then(Value::as_i64).unwrap_or(0),
+        incarnation: format!("{} {}", text("/Id").unwrap_or_default(), text("/State/StartedAt").unwrap_or_default()),
+    };
+    Some((text("/Name")?, seen))
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {

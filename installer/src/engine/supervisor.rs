@@ -12,6 +12,8 @@ use crate::release::WorkloadFile;
 
 const QUADLET: &str = "/etc/containers/systemd";
 const UNITS: &str = "/etc/systemd/system";
+const DESCRIPTION: &str = "Lockgate ";
+const GUARD: &str = "lockgate-guard.service";
 const START: Duration = Duration::from_secs(1000);
 
 /// The way workloads are kept up on this host.
@@ -54,57 +56,89 @@ impl Supervisor {
         disable_network_unit(network)
     }
 
-    /// Starts a workload, now and at boot; one that runs is replaced.
-    pub fn start(self, podman: &Podman, product: &str, network: &str, workload: &WorkloadFile) -> Result<()> {
-        let unit = unit_name(product, &workload.name);
+    /// Puts the units of workloads in place; nothing is started. A unit does nothing while the file
+    /// that it names is not there, so units of a release that is only staged are harmless.
+    pub fn place(self, product: &str, network: &str, workloads: &[WorkloadFile]) -> Result<()> {
+        let mut changed = false;
+        for workload in workloads {
+            let Some(file) = self.unit_path(product, &workload.name) else { return Ok(()) };
+            let text = self.unit(product, network, workload);
+            if std::fs::read(&file).is_ok_and(|found| found == text.as_bytes()) {
+                continue;
+            }
+            atomic::write(&file, text.as_bytes(), Access::Public)?;
+            changed = true;
+        }
+        if changed {
+            systemctl(&["daemon-reload"])?;
+        }
+        if self == Self::Units {
+            let enable = |workload: &WorkloadFile| systemctl(&["enable", &service(product, &workload.name)]);
+            workloads.iter().try_for_each(enable)?;
+        }
+        Ok(())
+    }
+
+    /// Units that are not as [`Supervisor::place`] writes them, in words.
+    pub fn differing(self, product: &str, network: &str, workloads: &[WorkloadFile]) -> Vec<String> {
+        let mut found = Vec::new();
+        for workload in workloads {
+            let Some(file) = self.unit_path(product, &workload.name) else { return found };
+            if !std::fs::read(&file).is_ok_and(|bytes| bytes == self.unit(product, network, workload).as_bytes()) {
+                found.push(format!("unit {} is not as written", file.display()));
+            }
+        }
+        found
+    }
+
+    fn unit(self, product: &str, network: &str, workload: &WorkloadFile) -> String {
         match self {
-            Self::Direct => {
-                let path = workload.path.as_os_str();
-                podman
-                    .call([
-                        "kube".as_ref(),
-                        "play".as_ref(),
-                        "--replace".as_ref(),
-                        "--network".as_ref(),
-                        network.as_ref(),
-                        path,
-                    ])
-                    .deadline(START)
-                    .run()
-                    .map(drop)
-            }
-            Self::Quadlet => {
-                let file = Path::new(QUADLET).join(format!("{unit}.kube"));
-                atomic::write(&file, quadlet(product, network, workload).as_bytes(), Access::Public)?;
-                systemctl(&["daemon-reload"])?;
-                systemctl(&["start", &format!("{unit}.service")])
-            }
-            Self::Units => {
-                let file = Path::new(UNITS).join(format!("{unit}.service"));
-                atomic::write(&file, plain_unit(product, network, workload).as_bytes(), Access::Public)?;
-                systemctl(&["daemon-reload"])?;
-                systemctl(&["enable", "--now", &format!("{unit}.service")])
-            }
+            Self::Quadlet => quadlet(product, network, workload),
+            Self::Units | Self::Direct => plain_unit(product, network, workload),
         }
     }
 
-    /// Stops a workload and takes its unit away; volumes stay. One that is not there is no error.
-    pub fn remove(self, podman: &Podman, product: &str, workload: &WorkloadFile) -> Result<()> {
-        let unit = unit_name(product, &workload.name);
-        match self {
-            Self::Direct => {}
-            Self::Quadlet | Self::Units => {
-                let (folder, extension) = if self == Self::Quadlet { (QUADLET, "kube") } else { (UNITS, "service") };
-                let file = Path::new(folder).join(format!("{unit}.{extension}"));
-                if file.exists() {
-                    systemctl(&["stop", &format!("{unit}.service")])?;
-                    if self == Self::Units {
-                        systemctl(&["disable", &format!("{unit}.service")])?;
-                    }
-                    std::fs::remove_file(&file).map_err(|e| Error::io(file.display().to_string(), e))?;
-                    systemctl(&["daemon-reload"])?;
-                }
+    /// Takes away the product's units that are not among `wanted`.
+    pub fn prune(self, product: &str, wanted: &[String]) -> Result<()> {
+        let Some(folder) = self.folder() else { return Ok(()) };
+        let (start, end) = (unit_name(product, ""), format!(".{}", self.extension()));
+        let mut changed = false;
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let workload = name.strip_prefix(&start).and_then(|rest| rest.strip_suffix(&end));
+            let Some(workload) = workload.filter(|workload| !wanted.iter().any(|name| name == workload)) else {
+                continue;
+            };
+            // Another product's name may begin with ours; its units say which they are.
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            if !text.contains(&format!("{DESCRIPTION}{product}: {workload}\n")) {
+                continue;
             }
+            if self == Self::Units {
+                systemctl(&["disable", &service(product, workload)])?;
+            }
+            std::fs::remove_file(entry.path()).map_err(|e| Error::io(entry.path().display().to_string(), e))?;
+            changed = true;
+        }
+        if changed { systemctl(&["daemon-reload"]) } else { Ok(()) }
+    }
+
+    /// Starts a workload; one that runs is replaced.
+    pub fn start(self, podman: &Podman, product: &str, network: &str, workload: &WorkloadFile) -> Result<()> {
+        if self == Self::Direct {
+            let (play, path) = (["kube", "play", "--replace", "--network", network], workload.path.as_os_str());
+            return podman.call(play).arg(path).deadline(START).run().map(drop);
+        }
+        // A unit that failed too often is not started again without this; one that never ran has nothing to reset.
+        let unit = service(product, &workload.name);
+        Command::new("systemctl").args(["reset-failed", &unit]).output()?;
+        systemctl(&["start", &unit])
+    }
+
+    /// Stops a workload; its unit and its volumes stay. One that is not there is no error.
+    pub fn stop(self, podman: &Podman, product: &str, workload: &WorkloadFile) -> Result<()> {
+        if self.unit_path(product, &workload.name).is_some_and(|file| file.exists()) {
+            systemctl(&["stop", &service(product, &workload.name)])?;
         }
         // `kube down` fails where nothing runs any more; the pods' absence is what is made sure.
         podman.call(["kube".as_ref(), "down".as_ref(), workload.path.as_os_str()]).deadline(START).output()?;
@@ -113,6 +147,101 @@ impl Supervisor {
         }
         workload.config_maps.iter().try_for_each(|name| podman.remove_volume(name))
     }
+
+    /// Where a workload's unit lies; nowhere without systemd.
+    fn unit_path(self, product: &str, workload: &str) -> Option<PathBuf> {
+        Some(Path::new(self.folder()?).join(format!("{}.{}", unit_name(product, workload), self.extension())))
+    }
+
+    const fn folder(self) -> Option<&'static str> {
+        match self {
+            Self::Quadlet => Some(QUADLET),
+            Self::Units => Some(UNITS),
+            Self::Direct => None,
+        }
+    }
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Quadlet => "kube",
+            Self::Units | Self::Direct => "service",
+        }
+    }
+
+    /// Units of the installer itself: one decides before any workload starts at boot, one finishes
+    /// afterwards what a power cut left (`docs/spec/lifecycle.md`, 5).
+    pub fn place_watch(self, program: &Path, state_dir: &Path) -> Result<()> {
+        if self == Self::Direct {
+            return Ok(());
+        }
+        let mut changed = false;
+        for (name, text) in watch_units(program, state_dir) {
+            let path = Path::new(UNITS).join(name);
+            if std::fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+                continue;
+            }
+            atomic::write(&path, text.as_bytes(), Access::Public)?;
+            changed = true;
+        }
+        if changed {
+            systemctl(&["daemon-reload"])?;
+        }
+        WATCH.iter().try_for_each(|name| systemctl(&["enable", name]))?;
+        // Timers count from when they are started; the other two belong to the next boot.
+        systemctl(&["start", BACKUP_TIMER, CHECK_TIMER])
+    }
+
+    /// Takes the installer's own units away.
+    pub fn remove_watch(self) -> Result<()> {
+        if self == Self::Direct {
+            return Ok(());
+        }
+        for name in WATCH {
+            if Path::new(UNITS).join(name).exists() {
+                systemctl(&["disable", name])?;
+            }
+        }
+        for name in [BACKUP_TIMER, CHECK_TIMER] {
+            if Path::new(UNITS).join(name).exists() {
+                systemctl(&["stop", name])?;
+            }
+        }
+        for (name, _) in watch_units(Path::new("/"), Path::new("/")) {
+            atomic::remove_file(&Path::new(UNITS).join(name))?;
+        }
+        systemctl(&["daemon-reload"])
+    }
+}
+
+const BACKUP_TIMER: &str = "lockgate-backup.timer";
+const CHECK_TIMER: &str = "lockgate-check.timer";
+/// The installer's own units that are enabled.
+const WATCH: [&str; 4] = [GUARD, "lockgate-resume.service", BACKUP_TIMER, CHECK_TIMER];
+
+/// The installer's own units: the guard, the one that finishes, scheduled backups and looks for drift.
+fn watch_units(program: &Path, state_dir: &Path) -> [(&'static str, String); 6] {
+    let call = format!("{} --state-dir {} --no-color --yes", program.display(), state_dir.display());
+    let service = |what: &str, order: &str, kind: &str, command: &str| {
+        format!(
+            "[Unit]\nDescription={DESCRIPTION}{what}\n{order}\n\n[Service]\nType={kind}\nExecStart={call} {command}\n"
+        )
+    };
+    let at_boot = "\n[Install]\nWantedBy=multi-user.target\n";
+    let timer = |what: &str, when: &str| {
+        format!("[Unit]\nDescription={DESCRIPTION}{what}\n\n[Timer]\n{when}\n\n[Install]\nWantedBy=timers.target\n")
+    };
+    let mounted = format!("RequiresMountsFor={}\nAfter=local-fs.target", state_dir.display());
+    let after = format!("After={GUARD} network.target");
+    let guard = service("decides which release starts", &mounted, "oneshot\nRemainAfterExit=yes", "resume --guard");
+    let resume = service("finishes a change that was cut off", &after, "exec", "resume --boot");
+    [
+        (GUARD, guard + at_boot),
+        ("lockgate-resume.service", resume + at_boot),
+        ("lockgate-backup.service", service("backs up data", &after, "oneshot", "backup make --scheduled")),
+        (BACKUP_TIMER, timer("backs up data", "OnActiveSec=5min\nOnUnitActiveSec=5min\nAccuracySec=10s")),
+        ("lockgate-check.service", service("looks for drift", &after, "oneshot", "check")),
+        (CHECK_TIMER, timer("looks for drift", "OnCalendar=daily\nRandomizedDelaySec=1h\nPersistent=true")),
+    ]
 }
 
 /// Loads the network's rules now and at boot.
@@ -149,6 +278,10 @@ fn network_unit_path(network: &str) -> PathBuf {
     Path::new(UNITS).join(format!("{}.service", network_unit(network)))
 }
 
+fn service(product: &str, workload: &str) -> String {
+    format!("{}.service", unit_name(product, workload))
+}
+
 fn unit_name(product: &str, workload: &str) -> String {
     format!("lockgate-{product}-{workload}")
 }
@@ -158,9 +291,10 @@ fn head(product: &str, network: &str, workload: &WorkloadFile) -> String {
     // A start that fails is tried again a few times, then the unit stays failed for a person to
     // see: without a limit the machine would never finish booting.
     format!(
-        "[Unit]\nDescription=Lockgate {product}: {}\nWants={network}.service\nAfter={network}.service\n\
-         StartLimitIntervalSec=1800\nStartLimitBurst=5\n",
-        workload.name
+        "[Unit]\nDescription={DESCRIPTION}{product}: {}\nWants={network}.service {GUARD}\nAfter={network}.service {GUARD}\n\
+         ConditionPathExists={}\nStartLimitIntervalSec=1800\nStartLimitBurst=5\n",
+        workload.name,
+        workload.path.display()
     )
 }
 
@@ -204,7 +338,8 @@ mod tests {
             for part in [
                 "/s/web.yaml",
                 "StartLimitBurst=5",
-                "After=lockgate-network-net.service",
+                "After=lockgate-network-net.service lockgate-guard.service",
+                "ConditionPathExists=/s/web.yaml",
                 "Restart=on-failure",
                 "WantedBy=multi-user.target",
             ] {
@@ -212,5 +347,15 @@ mod tests {
             }
         }
         assert!(quadlet("p", "net", &workload).contains("Network=net\n"));
+        let units = watch_units(Path::new("/s/bin/installer"), Path::new("/s"));
+        for (name, part) in [
+            (GUARD, "ExecStart=/s/bin/installer --state-dir /s --no-color --yes resume --guard\n"),
+            ("lockgate-resume.service", "After=lockgate-guard.service"),
+            (BACKUP_TIMER, "OnUnitActiveSec=5min"),
+            ("lockgate-check.service", "--yes check\n"),
+        ] {
+            let text = &units.iter().find(|(unit, _)| *unit == name).unwrap().1;
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

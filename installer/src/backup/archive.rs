@@ -1,0 +1,69 @@
+//! A volume's content as one file: tar in zstd.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+const LEVEL: i32 = 3;
+
+/// Packs `folder` into `path` and makes it last.
+pub(super) fn pack(folder: &Path, path: &Path) -> Result<()> {
+    let io = |e| Error::io(path.display().to_string(), e);
+    let file = File::create_new(path).map_err(io)?;
+    let encoder = zstd::Encoder::new(file, LEVEL).map_err(io)?;
+    let mut builder = tar::Builder::new(encoder);
+    builder.follow_symlinks(false);
+    builder.append_dir_all(".", folder).map_err(io)?;
+    let file = builder.into_inner().and_then(zstd::Encoder::finish).map_err(io)?;
+    file.sync_all().map_err(io)
+}
+
+/// Replaces what `folder` holds by an archive's content, owners, modes and times included. The
+/// archive is one of our own that was checked by digest; `tar` refuses to write outside all the same.
+pub fn unpack(path: &Path, folder: &Path) -> Result<()> {
+    let io = |e| Error::io(folder.display().to_string(), e);
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_type().map_err(io)?.is_dir() {
+            crate::atomic::remove_folder(&entry.path())?;
+        } else {
+            crate::atomic::remove_file(&entry.path())?;
+        }
+    }
+    let bad = |e: std::io::Error| ErrorKind::BadBackup { path: path.display().to_string(), why: e.to_string() };
+    let file = File::open(path).map_err(bad)?;
+    let mut archive = tar::Archive::new(zstd::Decoder::new(BufReader::new(file)).map_err(bad)?);
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_ownerships(true);
+    archive.set_preserve_mtime(true);
+    archive.unpack(folder).map_err(bad)?;
+    let folder_file = File::open(folder).map_err(io)?;
+    nix::unistd::syncfs(&folder_file).map_err(|e| io(e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn what_is_packed_comes_back_and_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        std::fs::create_dir_all(from.join("a")).unwrap();
+        std::fs::create_dir_all(to.join("stray")).unwrap();
+        std::fs::write(from.join("a/x"), b"x").unwrap();
+        std::fs::set_permissions(from.join("a"), std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink("a/x", from.join("link")).unwrap();
+        let path = folder.path().join("a.tar.zst");
+        pack(&from, &path).unwrap();
+        unpack(&path, &to).unwrap();
+        assert_eq!(std::fs::read(to.join("link")).unwrap(), b"x");
+        assert_eq!(std::fs::metadata(to.join("a")).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(!to.join("stray").exists());
+        std::fs::write(&path, b"no archive").unwrap();
+        assert!(matches!(unpack(&path, &to).unwrap_err().kind(), ErrorKind::BadBackup { .. }));
+    }
+}

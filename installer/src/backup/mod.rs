@@ -1,0 +1,408 @@
+//! Backups of a platform's data while it runs, each by the method that its release declares; read
+//! back before they count (`docs/spec/lifecycle.md`, 7).
+//!
+//! Threats: a copy of files that change meanwhile; a backup that nobody can read on the day; a
+//! backup of other data than the release understands. Defences: a database dumps itself, files are
+//! copied while their pods are held still; every file is read back from the disk, dumps are parsed
+//! by the database's own reader; a backup names its release and is refused where its data would not
+//! fit.
+
+mod archive;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bundle_format::digest::Sha384;
+use bundle_format::lifecycle::{self, Data};
+use bundle_format::manifest::Manifest;
+use bundle_format::marking::Marking;
+use bundle_format::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, Access};
+use crate::command::failed;
+use crate::engine::Podman;
+use crate::error::{Error, ErrorKind, Result};
+use crate::paths::Paths;
+use crate::release::Release;
+use crate::state::Generation;
+use crate::tree::{self, Source};
+
+pub use archive::unpack;
+
+const FORMAT: &str = "lockgate-backup/1";
+const LIST: &str = "backup.json";
+const LIST_BYTES: u64 = 1 << 20;
+/// A dump or a load of a large database.
+const LONG: Duration = Duration::from_secs(6 * 3600);
+
+/// What a backup holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    format: String,
+    /// Product whose data it is.
+    pub product: String,
+    /// Release that wrote the data.
+    pub release: String,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its signed manifest.
+    pub manifest_sha384: String,
+    /// Marking of the data: that of the release.
+    pub marking: Marking,
+    /// When it was begun: writes after this may be missing.
+    pub at: Timestamp,
+    /// The files.
+    pub entries: Vec<Entry>,
+}
+
+/// One file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The claim whose data it is.
+    pub claim: String,
+    /// File name.
+    pub file: String,
+    /// Whether it is a dump that a running database loads, or a volume's content.
+    pub kind: Kind,
+    /// Bytes.
+    pub size: u64,
+    /// Proof.
+    pub sha384: Sha384,
+}
+
+/// What a backup's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `pg_dump` custom format.
+    PostgresDump,
+    /// tar in zstd.
+    Archive,
+}
+
+/// A backup on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    folder: PathBuf,
+    list: List,
+}
+
+/// One backup to be made.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The engine.
+    pub podman: &'a Podman,
+    /// Where things lie.
+    pub paths: &'a Paths,
+    /// The generation that runs.
+    pub generation: &'a Generation,
+    /// Its manifest.
+    pub manifest: &'a Manifest,
+    /// Its workloads.
+    pub release: &'a Release,
+    /// Its volumes by claim.
+    pub volumes: &'a BTreeMap<String, String>,
+    /// The time.
+    pub now: &'a Timestamp,
+}
+
+impl Job<'_> {
+    /// Makes the backup, reads it back, removes those beyond what is to be kept; where it lies.
+    pub fn run(&self, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+        let folder = self.paths.backups(&self.manifest.product);
+        let name = format!("{}-g{}", self.now.as_str().replace(':', ""), self.generation.id);
+        let (part, whole) = (folder.join(format!(".{name}.part")), folder.join(&name));
+        atomic::remove_folder(&part)?;
+        atomic::make_folder(&part)?;
+        let made = self.fill(&part, tell).and_then(|entries| {
+            let list = List {
+                format: FORMAT.into(),
+                product: self.manifest.product.clone(),
+                release: self.manifest.release.clone(),
+                sequence: self.manifest.sequence,
+                manifest_sha384: self.generation.manifest_sha384.clone(),
+                marking: self.manifest.marking.clone(),
+                at: self.now.clone(),
+                entries,
+            };
+            let bytes = bundle_format::json::to_bytes("backup", &list)?;
+            atomic::write(&part.join(LIST), &bytes, Access::Private)?;
+            Backup::open(&part)?.check()
+        });
+        if let Err(error) = made {
+            atomic::remove_folder(&part)?;
+            return Err(error);
+        }
+        atomic::remove_folder(&whole)?;
+        std::fs::rename(&part, &whole).map_err(|e| Error::io(whole.display().to_string(), e))?;
+        atomic::sync_folder(&folder)?;
+        self.prune(&folder)?;
+        Ok(whole)
+    }
+
+    fn fill(&self, part: &Path, tell: &mut dyn FnMut(&str)) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for data in &self.manifest.lifecycle.data {
+            let (file, kind) = match &data.backup {
+                lifecycle::Backup::Postgres { .. } => (format!("{}.dump", data.volume), Kind::PostgresDump),
+                lifecycle::Backup::Copy => (format!("{}.tar.zst", data.volume), Kind::Archive),
+            };
+            let path = part.join(&file);
+            match &data.backup {
+                lifecycle::Backup::Postgres { container, database, host } => {
+                    self.dump(container, database, host, &path)?;
+                }
+                lifecycle::Backup::Copy => self.copy(data, &part.join("copy"), &path)?,
+            }
+            let size = std::fs::metadata(&path).map_err(|e| Error::io(path.display().to_string(), e))?.len();
+            let entry = Entry { claim: data.volume.clone(), file, kind, size, sha384: from_disk(&path)? };
+            tell(&format!("{}: {size} bytes", entry.file));
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    /// The database dumps itself in one snapshot; its own reader then lists the dump.
+    fn dump(&self, container: &str, database: &str, host: &str, path: &Path) -> Result<()> {
+        let io = |e| Error::io(path.display().to_string(), e);
+        let words = ["pg_dump", "-h", host, "-d", database, "-Fc", "--no-password"].map(str::to_owned);
+        let file = File::create_new(path).map_err(io)?;
+        let output = file.try_clone().map_err(io)?;
+        self.podman.exec(container, &words).stdout_to(output).deadline(LONG).run()?;
+        file.sync_all().map_err(io)?;
+        let words = ["pg_restore", "--list"].map(str::to_owned);
+        let input = File::open(path).map_err(io)?;
+        let listed = self.podman.exec_reading(container, &words).stdin_from(input).deadline(LONG).run()?;
+        if listed.stdout.contains("; Archive created at") {
+            return Ok(());
+        }
+        let what = format!("pg_restore --list of {}", path.display());
+        Err(ErrorKind::Unexpected { what, expected: "the list of an archive".into(), found: listed.stdout }.into())
+    }
+
+    /// Two passes: the pods are held still only for what changed since the first.
+    fn copy(&self, data: &Data, copy: &Path, path: &Path) -> Result<()> {
+        let volume = self.volumes.get(&data.volume).map_or(data.volume.as_str(), String::as_str);
+        let from = self.podman.volume_path(volume)?;
+        atomic::make_folder(copy)?;
+        let mut seen = tree::Seen::default();
+        tree::mirror(&from, copy, Source::Live, &mut seen)?;
+        let pods = self.release.pods_of(&data.volume);
+        let held = pods.iter().try_for_each(|pod| self.podman.pause(pod, true));
+        let copied = held.and_then(|()| tree::mirror(&from, copy, Source::Quiet, &mut seen));
+        // They go on whatever happened; one that was not held says so, and that is no trouble.
+        let released: Vec<Error> = pods.iter().filter_map(|pod| self.podman.pause(pod, false).err()).collect();
+        copied?;
+        released.into_iter().next().map_or(Ok(()), Err)?;
+        archive::pack(copy, path)?;
+        atomic::remove_folder(copy)
+    }
+
+    fn prune(&self, folder: &Path) -> Result<()> {
+        let keep = self.manifest.lifecycle.data.iter().map(|data| data.keep).max().unwrap_or(1);
+        let mut all = list(folder)?;
+        let beyond = all.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        all.drain(..beyond).try_for_each(|old| atomic::remove_folder(&old))
+    }
+}
+
+/// Folders of a product's backups, oldest first.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|e| Error::io(folder.display().to_string(), e))?,
+    }
+    .flatten()
+    .map(|entry| entry.path())
+    .filter(|path| path.join(LIST).is_file() && !path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')))
+    .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// SHA-384 of a file as the disk has it.
+fn from_disk(path: &Path) -> Result<Sha384> {
+    let io = |e| Error::io(path.display().to_string(), e);
+    let mut file = File::open(path).map_err(io)?;
+    // A file system that ignores the advice (tmpfs) has no disk to read from.
+    let _ = nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    Ok(Sha384::of_reader(&mut file, &mut |_| ()).map_err(io)?.1)
+}
+
+impl Backup {
+    /// Reads a backup's list. Its files are checked by [`Backup::check`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        let bad = |why: String| ErrorKind::BadBackup { path: folder.display().to_string(), why };
+        let bytes = std::fs::read(folder.join(LIST)).map_err(|e| bad(format!("{LIST}: {e}")))?;
+        let list: List = bundle_format::json::parse("backup", &bytes, LIST_BYTES).map_err(|e| bad(e.to_string()))?;
+        if list.format != FORMAT {
+            return Err(bad(format!("format {}, expected {FORMAT}", bundle_format::text::escaped(&list.format))).into());
+        }
+        for entry in &list.entries {
+            bundle_format::name::check_file_name("backup file", &entry.file)?;
+            bundle_format::name::check_label("claim", &entry.claim)?;
+        }
+        Ok(Self { folder: folder.to_owned(), list })
+    }
+
+    /// What it holds.
+    pub const fn list(&self) -> &List {
+        &self.list
+    }
+
+    /// Reads every file back and compares sizes and digests.
+    pub fn check(&self) -> Result<()> {
+        for entry in &self.list.entries {
+            let path = self.folder.join(&entry.file);
+            let bad = |why: String| ErrorKind::BadBackup { path: path.display().to_string(), why };
+            let size = std::fs::metadata(&path).map_err(|e| bad(e.to_string()))?.len();
+            if size != entry.size {
+                return Err(bad(format!("expected {} bytes, found {size}", entry.size)).into());
+            }
+            let found = from_disk(&path)?;
+            if found != entry.sha384 {
+                return Err(bad(format!("expected SHA-384 {}, found {found}", entry.sha384)).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a backup whose data the release that runs would not understand.
+    pub fn check_fits(&self, manifest: &Manifest) -> Result<()> {
+        let bad = |why: String| ErrorKind::BadBackup { path: self.folder.display().to_string(), why };
+        if self.list.product != manifest.product {
+            return Err(bad(format!("it is of {}, expected {}", self.list.product, manifest.product)).into());
+        }
+        if self.list.sequence > manifest.sequence {
+            let (found, runs) = (self.list.sequence, manifest.sequence);
+            return Err(bad(format!("it is of sequence {found}, newer than sequence {runs} that runs")).into());
+        }
+        let passed = crate::change::step::migrations(&manifest.lifecycle, self.list.sequence).next();
+        if let Some(migration) = passed.filter(|_| self.list.sequence < manifest.sequence) {
+            let why = format!("it is of before migration {}; install that release first", migration.name);
+            return Err(bad(why).into());
+        }
+        let known = |entry: &&Entry| !manifest.lifecycle.data.iter().any(|data| data.volume == entry.claim);
+        match self.list.entries.iter().find(known) {
+            Some(entry) => Err(bad(format!("the release has no data volume {}", entry.claim)).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Claims that a running database loads.
+    pub fn loads(&self) -> Vec<String> {
+        let dumps = self.list.entries.iter().filter(|entry| entry.kind == Kind::PostgresDump);
+        dumps.map(|entry| entry.claim.clone()).collect()
+    }
+
+    /// The archive with a claim's content.
+    pub fn archive_of(&self, claim: &str) -> Option<PathBuf> {
+        let found = self.list.entries.iter().find(|entry| entry.claim == claim && entry.kind == Kind::Archive);
+        found.map(|entry| self.folder.join(&entry.file))
+    }
+
+    /// Loads the dump of `claim` into its database once `ready` says that its container is.
+    pub fn load(
+        &self,
+        claim: &str,
+        manifest: &Manifest,
+        podman: &Podman,
+        ready: impl Fn(&str) -> Result<()>,
+    ) -> Result<()> {
+        let bad = |why: &str| ErrorKind::BadBackup { path: self.folder.display().to_string(), why: why.into() };
+        let entry = self.list.entries.iter().find(|entry| entry.claim == claim);
+        let entry = entry.ok_or_else(|| bad("it does not hold this claim"))?;
+        let data = manifest.lifecycle.data.iter().find(|data| data.volume == claim);
+        let Some(lifecycle::Backup::Postgres { container, database, host }) = data.map(|data| &data.backup) else {
+            return Err(bad("the release does not declare a database there").into());
+        };
+        ready(container)?;
+        let path = self.folder.join(&entry.file);
+        let file = File::open(&path).map_err(|e| Error::io(path.display().to_string(), e))?;
+        let words = ["pg_restore", "-h", host, "-d", database, "--clean", "--if-exists", "--single-transaction"];
+        let words = [&words[..], &["--exit-on-error", "--no-password"]].concat().into_iter().map(str::to_owned);
+        let words: Vec<String> = words.collect();
+        let said = podman.exec_reading(container, &words).stdin_from(file).deadline(LONG).output()?;
+        if said.code == 0 { Ok(()) } else { Err(failed(words.join(" "), &said)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(product: &str, sequence: u64) -> Manifest {
+        let json = serde_json::json!({
+            "format": bundle_format::manifest::FORMAT, "product": product, "release": "1", "sequence": sequence,
+            "marking": "UNCLASSIFIED", "platform": "linux/amd64", "title": "t", "created": "2026-01-01T00:00:00Z",
+            "expires": null, "requires": {"memory_mib": 0, "disk_mib": 0},
+            "lifecycle": {"data": [{"volume": "data", "backup": {"method": "copy"}, "keep": 2}],
+                          "migrations": [{"name": "three", "since": 3, "container": "c", "up": ["x"]}]},
+            "network": {"name": "n", "internal": true},
+            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "packs": [],
+        });
+        bundle_format::manifest::parse(json.to_string().as_bytes()).unwrap()
+    }
+
+    fn sample(folder: &Path, claim: &str) -> Backup {
+        std::fs::write(folder.join("data.tar.zst"), b"content").unwrap();
+        let entry = Entry {
+            claim: claim.into(),
+            file: "data.tar.zst".into(),
+            kind: Kind::Archive,
+            size: 7,
+            sha384: Sha384::of(b"content"),
+        };
+        let list = List {
+            format: FORMAT.into(),
+            product: "p".into(),
+            release: "2".into(),
+            sequence: 2,
+            manifest_sha384: "x".into(),
+            marking: Marking::UNCLASSIFIED,
+            at: Timestamp::parse("2026-01-01T00:00:00Z").unwrap(),
+            entries: vec![entry],
+        };
+        std::fs::write(folder.join(LIST), bundle_format::json::to_bytes("backup", &list).unwrap()).unwrap();
+        Backup::open(folder).unwrap()
+    }
+
+    #[test]
+    fn a_damaged_backup_is_refused_by_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let backup = sample(folder.path(), "data");
+        backup.check().unwrap();
+        for damage in [&b"contenT"[..], b"conten"] {
+            std::fs::write(folder.path().join("data.tar.zst"), damage).unwrap();
+            assert!(matches!(backup.check().unwrap_err().kind(), ErrorKind::BadBackup { .. }));
+        }
+        std::fs::remove_file(folder.path().join("data.tar.zst")).unwrap();
+        assert_eq!(backup.check().unwrap_err().class().exit_code(), 3);
+        for list in ["{}", "{\"format\":\"lockgate-backup/2\"}", ""] {
+            std::fs::write(folder.path().join(LIST), list).unwrap();
+            assert!(matches!(Backup::open(folder.path()).unwrap_err().kind(), ErrorKind::BadBackup { .. }), "{list}");
+        }
+    }
+
+    #[test]
+    fn data_that_would_not_fit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let backup = sample(folder.path(), "data");
+        backup.check_fits(&manifest("p", 2)).unwrap();
+        for (manifest, word) in [
+            (manifest("q", 2), "expected q"),
+            (manifest("p", 1), "newer than"),
+            (manifest("p", 3), "before migration three"),
+        ] {
+            let error = backup.check_fits(&manifest).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::BadBackup { why, .. } if why.contains(word)), "{error}");
+        }
+        let other = sample(folder.path(), "other");
+        assert!(other.check_fits(&manifest("p", 2)).is_err());
+    }
+}

@@ -1,0 +1,472 @@
+//! The commands that change what runs, or its data.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bundle_format::marking::Marking;
+use clap::Subcommand;
+
+use super::step::Origin;
+use super::{Change, Data, Outcome, Recovery, Reporter};
+use crate::audit::refusal::Act;
+use crate::backup::{self, Backup};
+use crate::cli::{findings, print, print_json};
+use crate::engine::Podman;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::HostFacts;
+use crate::lock::Lock;
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::proof::{ProvedBundle, SitePolicy, clock};
+use crate::release::Release;
+use crate::state::{Generation, State};
+use crate::store::Store;
+use crate::{audit, banner, check, preflight, trust};
+
+/// Commands that change what runs, or its data.
+#[derive(Debug, Subcommand)]
+pub enum ChangeCommand {
+    /// Installs a bundle, or updates to it.
+    Install {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Seconds that the platform has to become healthy (default: what the release says).
+        #[arg(long)]
+        health_timeout: Option<u64>,
+    },
+    /// Goes on with a change that was cut off.
+    Resume {
+        /// At the machine's start, before any workload: only decides which release starts.
+        #[arg(long, hide = true, conflicts_with = "boot")]
+        guard: bool,
+        /// After the machine's start: finishes what was decided.
+        #[arg(long, hide = true)]
+        boot: bool,
+    },
+    /// Takes back a change that is not over, or goes back to a former generation and its data.
+    Rollback {
+        /// The product, where several are installed.
+        #[arg(long)]
+        product: Option<String>,
+        /// The generation (installer status lists them; default: the newest before the active one).
+        #[arg(long)]
+        to: Option<i64>,
+        /// With the newest data instead of that of the time of the switch.
+        #[arg(long)]
+        keep_data: bool,
+        /// Only shows the plan.
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Backs up the platform's data while it runs.
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Brings the data of a backup back.
+    Restore {
+        /// The backup's folder.
+        backup: PathBuf,
+    },
+    /// Compares store, units and running images with the signed manifest.
+    Check,
+    /// Puts back what differs from the signed manifest.
+    Repair,
+}
+
+/// Backups.
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Makes one.
+    Make {
+        /// The product, where several are installed.
+        #[arg(long)]
+        product: Option<String>,
+        /// By the timer: quietly does nothing while a change is at work.
+        #[arg(long, hide = true)]
+        scheduled: bool,
+    },
+    /// Lists them, oldest first.
+    List,
+    /// Reads every file of one back.
+    Verify {
+        /// Its folder.
+        backup: PathBuf,
+    },
+}
+
+/// What every command here shares.
+#[derive(Debug, Clone, Copy)]
+pub struct Desk<'a> {
+    /// Where things lie.
+    pub paths: &'a Paths,
+    /// Machine-readable output.
+    pub json: bool,
+    /// No colour.
+    pub no_color: bool,
+    /// The question is answered.
+    pub yes: bool,
+    /// What is known of the act, for its refusal's record.
+    pub act: &'a Act,
+}
+
+/// Shows steps on standard error.
+struct Told {
+    progress: Progress,
+}
+
+impl Reporter for Told {
+    fn step(&mut self, name: &str) {
+        self.progress.note(&format!("step: {name}"));
+    }
+
+    fn bytes(&mut self, count: u64) {
+        self.progress.add(count);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.progress.note(&format!("  {text}"));
+    }
+}
+
+impl ChangeCommand {
+    /// What it is called on record.
+    pub const fn act(&self) -> &'static str {
+        match self {
+            Self::Install { .. } => "install",
+            Self::Resume { .. } => "resume",
+            Self::Rollback { .. } => "rollback",
+            Self::Backup(_) => "backup",
+            Self::Restore { .. } => "restore",
+            Self::Check => "check",
+            Self::Repair => "repair",
+        }
+    }
+
+    /// Runs the command.
+    pub fn run(&self, desk: &Desk<'_>) -> Result<()> {
+        match self {
+            Self::Install { bundle, health_timeout } => desk.install(bundle, health_timeout.map(Duration::from_secs)),
+            Self::Resume { guard, boot } => desk.resume(match (guard, boot) {
+                (true, _) => Recovery::Guard,
+                (_, true) => Recovery::Boot,
+                _ => Recovery::Person,
+            }),
+            Self::Rollback { product, to, keep_data, plan } => {
+                desk.rollback(product.as_deref(), *to, *keep_data, *plan)
+            }
+            Self::Backup(BackupCommand::Make { product, scheduled }) => desk.back_up(product.as_deref(), *scheduled),
+            Self::Backup(BackupCommand::List) => desk.list_backups(),
+            Self::Backup(BackupCommand::Verify { backup }) => desk.verify_backup(backup),
+            Self::Restore { backup } => desk.restore(backup),
+            Self::Check => desk.check(),
+            Self::Repair => desk.repair(),
+        }
+    }
+}
+
+impl Desk<'_> {
+    fn install(&self, bundle: &Path, deadline: Option<Duration>) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "install")?;
+        let mut state = State::open(&self.paths.database())?;
+        let proved = ProvedBundle::open(bundle, &trust::required(&state)?)?;
+        banner::open(&proved.manifest().marking, self.no_color);
+        self.act.seen(&proved.manifest().product, &proved.manifest().release, &proved.verified().sha384());
+        proved.check_policy(&SitePolicy::of(&state, &proved.manifest().product)?)?;
+        let host = HostFacts::read(Path::new("/"))?;
+        let plan = Plan::make(&proved, &state, self.paths, &host)?;
+        if !plan.is_noop() {
+            let findings = findings(&proved, &state, self.paths)?;
+            if !self.json {
+                print(&preflight::lines(&findings))?;
+            }
+            preflight::refuse_unfit(&findings)?;
+        }
+        if !self.json {
+            print(&plan.lines())?;
+        }
+        self.confirm("Install this?")?;
+        let total = proved.manifest().stored_size();
+        self.change(&mut state, &host, deadline, total, |change| change.install(proved, &plan))
+    }
+
+    /// Takes a product off the machine.
+    pub(crate) fn uninstall(&self, state: &mut State, product: &str, with_data: bool) -> Result<()> {
+        self.confirm(if with_data { "Remove the platform and its data?" } else { "Remove the platform?" })?;
+        let data = if with_data { Data::Remove } else { Data::Keep };
+        let host = HostFacts::read(Path::new("/"))?;
+        self.change(state, &host, None, 0, |change| change.uninstall(product, data))
+    }
+
+    fn resume(&self, who: Recovery) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "resume")?;
+        let mut state = State::open(&self.paths.database())?;
+        self.banner(&state)?;
+        let host = HostFacts::read(Path::new("/"))?;
+        self.change(&mut state, &host, None, 0, |change| change.resume(who))
+    }
+
+    fn rollback(&self, product: Option<&str>, to: Option<i64>, keep_data: bool, plan_only: bool) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "rollback")?;
+        let mut state = State::open(&self.paths.database())?;
+        self.banner(&state)?;
+        let host = HostFacts::read(Path::new("/"))?;
+        if let Some(run) = state.open_run()? {
+            print(&[format!(
+                "the {} of {} that is not over ({}) is taken back",
+                run.act,
+                run.product,
+                run.phase.text()
+            )])?;
+            if plan_only {
+                return Ok(());
+            }
+            self.confirm("Take it back?")?;
+            return self.change(&mut state, &host, None, 0, |change| change.take_back(run));
+        }
+        let product = chosen(&state, product)?.product;
+        self.change_quietly(&mut state, &host, |change| {
+            let (_, _, plan) = change.plan_rollback(&product, to, keep_data)?;
+            if self.json { print_json(&plan.to_json()) } else { print(&plan.lines()) }
+        })?;
+        if plan_only {
+            return Ok(());
+        }
+        if !keep_data && !self.json {
+            print(&["what was written since the switch is not in that data; --keep-data takes the newest".into()])?;
+        }
+        self.confirm("Go back?")?;
+        self.change(&mut state, &host, None, 0, |change| change.rollback(&product, to, keep_data))
+    }
+
+    fn back_up(&self, product: Option<&str>, scheduled: bool) -> Result<()> {
+        let mut state = State::open(&self.paths.database())?;
+        // Not even for a moment in the way of a person, where there is nothing to do.
+        if scheduled && (state.open_run()?.is_some() || !state.has_data()?) {
+            return Ok(());
+        }
+        let _lock = match Lock::take(&self.paths.lock(), "backup") {
+            Err(error) if scheduled && matches!(error.kind(), ErrorKind::Locked { .. }) => return Ok(()),
+            other => other?,
+        };
+        refuse_unfinished(&state)?;
+        let generation = chosen(&state, product)?;
+        banner::open(&Marking::parse(&generation.marking)?, self.no_color);
+        let manifest = generation.parse()?;
+        if manifest.lifecycle.data.is_empty() {
+            return print(&[format!("{} declares no data to back up", generation.product)]);
+        }
+        let host = HostFacts::read(Path::new("/"))?;
+        let podman = Podman::detect(self.paths, &host)?.ok_or(ErrorKind::NoEngine { os: host.os.clone() })?;
+        let release = Release::load(&manifest, &Store::peek(&self.paths.store()))?;
+        let now = clock();
+        let mut lines = Vec::new();
+        let made = {
+            let mut report = Told { progress: Progress::new("backup", 0, self.json) };
+            let change = Change {
+                paths: self.paths,
+                state: &mut state,
+                host: &host,
+                now: now.clone(),
+                deadline: None,
+                report: &mut report,
+            };
+            let volumes = change.volumes_of(generation.id, &manifest)?;
+            let job = backup::Job {
+                podman: &podman,
+                paths: self.paths,
+                generation: &generation,
+                manifest: &manifest,
+                release: &release,
+                volumes: &volumes,
+                now: &now,
+            };
+            job.run(&mut |line| lines.push(line.to_owned()))?
+        };
+        let record =
+            audit::Record::new(&now, "backup", audit::Outcome::Ok).of(&generation.product, &generation.release);
+        state.audit()?.append(&record.detail(&made.display().to_string()))?;
+        if self.json {
+            return print_json(&serde_json::json!({"backup": made.display().to_string()}));
+        }
+        lines.push(format!("backup {}", made.display()));
+        print(&lines)
+    }
+
+    fn list_backups(&self) -> Result<()> {
+        let state = State::open(&self.paths.database())?;
+        self.banner(&state)?;
+        let mut shown = Vec::new();
+        for generation in state.active_generations()? {
+            for folder in backup::list(&self.paths.backups(&generation.product))? {
+                let backup = Backup::open(&folder)?;
+                shown.push((folder, backup.list().clone()));
+            }
+        }
+        if self.json {
+            let entry = |(folder, list): &(PathBuf, backup::List)| {
+                serde_json::json!({"path": folder.display().to_string(), "at": list.at.as_str(), "product": list.product,
+                    "release": list.release, "sequence": list.sequence, "entries": list.entries})
+            };
+            return print_json(&serde_json::json!({"backups": shown.iter().map(entry).collect::<Vec<_>>()}));
+        }
+        let line = |(folder, list): &(PathBuf, backup::List)| {
+            let bytes: u64 = list.entries.iter().map(|entry| entry.size).sum();
+            format!("{}  {} {} ({bytes} bytes)  {}", list.at, list.product, list.release, folder.display())
+        };
+        print(&shown.iter().map(line).collect::<Vec<_>>())
+    }
+
+    fn verify_backup(&self, folder: &Path) -> Result<()> {
+        let backup = Backup::open(folder)?;
+        banner::open(&backup.list().marking, self.no_color);
+        backup.check()?;
+        print(&[format!("{}: every file is as it was written", folder.display())])
+    }
+
+    fn restore(&self, folder: &Path) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "restore")?;
+        let mut state = State::open(&self.paths.database())?;
+        refuse_unfinished(&state)?;
+        let folder = std::path::absolute(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
+        let backup = Backup::open(&folder)?;
+        banner::open(&backup.list().marking, self.no_color);
+        let active = chosen(&state, Some(&backup.list().product))?;
+        backup.check_fits(&active.parse()?)?;
+        backup.check()?;
+        let host = HostFacts::read(Path::new("/"))?;
+        let plan = Plan::of("restore", &active, &active, Origin::Kept, &backup.loads(), &state)?;
+        if self.json {
+            print_json(&plan.to_json())?;
+        } else {
+            print(&plan.lines())?;
+        }
+        self.confirm("Bring this data back?")?;
+        let source = folder.display().to_string();
+        self.change(&mut state, &host, None, 0, |change| {
+            change.record_begun("restore", &active, &plan, &source)?;
+            let generation = change.again(active.id)?;
+            change.bring("restore", generation, active.id, &source, &plan)
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let state = State::open(&self.paths.database())?;
+        self.banner(&state)?;
+        let host = HostFacts::read(Path::new("/"))?;
+        let mut progress = Progress::new("check", check::bytes(&state)?, self.json);
+        let drift = check::look(&state, self.paths, &host, &mut |bytes| progress.add(bytes));
+        progress.finish();
+        let drift = drift?;
+        if self.json {
+            print_json(&serde_json::json!({"differences": drift}))?;
+        } else if drift.is_empty() {
+            print(&["store, units and running images are as signed".into()])?;
+        }
+        if drift.is_empty() { Ok(()) } else { Err(ErrorKind::Drift { differences: drift.join("; ") }.into()) }
+    }
+
+    fn repair(&self) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "repair")?;
+        let mut state = State::open(&self.paths.database())?;
+        refuse_unfinished(&state)?;
+        self.banner(&state)?;
+        let host = HostFacts::read(Path::new("/"))?;
+        self.confirm("Put back what differs?")?;
+        self.change_quietly(&mut state, &host, |change| {
+            let done = check::repair(change)?;
+            if self.json { print_json(&serde_json::json!({"repaired": done})) } else { print(&done) }
+        })
+    }
+
+    /// The highest marking of what is here.
+    fn banner(&self, state: &State) -> Result<()> {
+        let mut markings = Vec::new();
+        for generation in state.active_generations()? {
+            markings.push(Marking::parse(&generation.marking)?);
+        }
+        if let Some(run) = state.open_run()? {
+            markings.push(Marking::parse(&state.generation(run.generation)?.marking)?);
+        }
+        if let Some(marking) = markings.iter().max_by_key(|marking| marking.level()) {
+            banner::open(marking, self.no_color);
+        }
+        Ok(())
+    }
+
+    fn change_quietly<T>(
+        &self,
+        state: &mut State,
+        host: &HostFacts,
+        act: impl FnOnce(&mut Change<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut report = Told { progress: Progress::new("", 0, self.json) };
+        act(&mut Change { paths: self.paths, state, host, now: clock(), deadline: None, report: &mut report })
+    }
+
+    fn change(
+        &self,
+        state: &mut State,
+        host: &HostFacts,
+        deadline: Option<Duration>,
+        total: u64,
+        act: impl FnOnce(&mut Change<'_>) -> Result<Outcome>,
+    ) -> Result<()> {
+        let mut report = Told { progress: Progress::new("store", total, self.json) };
+        let outcome = act(&mut Change { paths: self.paths, state, host, now: clock(), deadline, report: &mut report })?;
+        report.progress.finish();
+        let text = match outcome {
+            Outcome::Active { generation } => format!("active and healthy: generation {generation}"),
+            Outcome::AlreadyActive => "this very bundle is active and healthy; nothing was changed".into(),
+            Outcome::Removed => "off this machine".into(),
+            Outcome::TakenBack => "taken back: what ran before runs".into(),
+            Outcome::Nothing => "nothing was left to do".into(),
+        };
+        if self.json { print_json(&serde_json::json!({"outcome": text})) } else { print(&[text]) }
+    }
+
+    /// Asks on a terminal; off it `--yes` must have answered already.
+    pub fn confirm(&self, question: &str) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(
+                ErrorKind::Usage { why: format!("{question} There is no terminal to ask on; give --yes") }.into()
+            );
+        }
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{question} Type yes:").map_err(|e| Error::io("standard output", e))?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(|e| Error::io("terminal", e))?;
+        if answer.trim() == "yes" {
+            Ok(())
+        } else {
+            Err(ErrorKind::Usage { why: "not confirmed; nothing was changed".into() }.into())
+        }
+    }
+}
+
+fn refuse_unfinished(state: &State) -> Result<()> {
+    match state.open_run()? {
+        Some(run) => Err(ErrorKind::Unfinished { act: run.act, product: run.product, phase: run.phase.text() }.into()),
+        None => Ok(()),
+    }
+}
+
+/// The active generation of the product that is named, or of the only one.
+fn chosen(state: &State, product: Option<&str>) -> Result<Generation> {
+    let missing = |product: &str| Error::from(ErrorKind::NotInstalled { product: product.to_owned() });
+    if let Some(product) = product {
+        return state.active_generation(product)?.ok_or_else(|| missing(product));
+    }
+    let mut all = state.active_generations()?;
+    if all.len() > 1 {
+        let names: Vec<&str> = all.iter().map(|generation| generation.product.as_str()).collect();
+        return Err(ErrorKind::Usage {
+            why: format!("several products are installed; give --product: {}", names.join(", ")),
+        }
+        .into());
+    }
+    all.pop().ok_or_else(|| missing("a product"))
+}

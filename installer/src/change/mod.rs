@@ -1,0 +1,301 @@
+//! A change of what runs: install, update, roll back, restore. One walk over journalled steps, each
+//! with its undoing; cut it anywhere and `resume` finishes it or takes it back
+//! (`docs/spec/lifecycle.md`).
+//!
+//! Threats: a power cut between two steps or inside one; a disk that fills; a release that never
+//! gets healthy; a second change meanwhile. Defences: a step's note (what it is about to make) is on
+//! disk before it makes anything; steps can be done and undone twice; the running generation is not
+//! touched before `Stop`, its data never; one symbolic link decides what runs; the installer's lock
+//! and the journal's one open run keep others out.
+
+mod activate;
+pub mod command;
+mod data;
+mod prepare;
+mod recover;
+mod remove;
+pub mod step;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bundle_format::digest::Sha384;
+use bundle_format::manifest::Manifest;
+use bundle_format::timestamp::Timestamp;
+
+use crate::engine::{Podman, Supervisor};
+use crate::error::{Error, ErrorKind, Result};
+use crate::health;
+use crate::host::HostFacts;
+use crate::paths::Paths;
+use crate::plan::Plan;
+use crate::proof::ProvedBundle;
+use crate::release::{Release, WorkloadFile};
+use crate::state::{Generation, GenerationState, NewRun, Phase, Run, State, StepState};
+use crate::store::Store;
+use crate::{audit, tree, trust};
+
+pub use recover::Recovery;
+pub use remove::Data;
+use step::Step;
+
+/// What a change tells while it works.
+pub trait Reporter {
+    /// A step begins.
+    fn step(&mut self, name: &str);
+    /// Stored bytes of the bundle were proved and kept.
+    fn bytes(&mut self, count: u64);
+    /// Something worth a line.
+    fn note(&mut self, text: &str);
+}
+
+/// Everything that a change works on. The caller holds the installer's lock.
+pub struct Change<'a> {
+    /// Where things lie.
+    pub paths: &'a Paths,
+    /// The journal and the record.
+    pub state: &'a mut State,
+    /// Facts about this machine.
+    pub host: &'a HostFacts,
+    /// The time, taken once for the whole run (TUF 1.0.34, 5.1).
+    pub now: Timestamp,
+    /// How long the platform has to become healthy; none means what the release says.
+    pub deadline: Option<Duration>,
+    /// Who is told.
+    pub report: &'a mut dyn Reporter,
+}
+
+/// How a change ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This generation is active now.
+    Active {
+        /// Its number.
+        generation: i64,
+    },
+    /// The very bundle was active already and is healthy.
+    AlreadyActive,
+    /// The product is off this machine.
+    Removed,
+    /// What ran before runs.
+    TakenBack,
+    /// Nothing was left to do.
+    Nothing,
+}
+
+/// One run with what its steps share.
+struct Walk {
+    run: Run,
+    manifest: Manifest,
+    bundle: Option<ProvedBundle>,
+    /// What the copies of each claim have seen; lost when the run is cut, then all is copied again.
+    seen: BTreeMap<String, tree::Seen>,
+}
+
+impl Change<'_> {
+    /// Installs `bundle`, walking `plan`. On an error everything is taken back; the error says whether
+    /// that worked ([`ErrorKind::RolledBack`], exit 7; [`ErrorKind::NeedsOperator`], exit 8), unless
+    /// nothing that ran was touched, which keeps its own class.
+    pub fn install(&mut self, bundle: ProvedBundle, plan: &Plan) -> Result<Outcome> {
+        let sha384 = bundle.verified().sha384().to_string();
+        let source = std::path::absolute(bundle.path())
+            .map_err(|e| Error::io(bundle.path().display().to_string(), e))?
+            .display()
+            .to_string();
+        if let Some(run) = self.state.open_run()? {
+            let same = run.act == "install" && self.state.generation(run.generation)?.manifest_sha384 == sha384;
+            if same && matches!(run.phase, Phase::Staging | Phase::Switching | Phase::Trial) {
+                self.report.note("this installation was cut off before; it goes on");
+                let walk = self.walk_of(run, Some(bundle))?;
+                return self.go(walk);
+            }
+            self.report.note(&format!("an earlier {} was cut off; that is settled first", run.act));
+            self.settle(run)?;
+        }
+        let manifest = bundle.manifest().clone();
+        let active = self.state.active_generation(&manifest.product)?;
+        if active.as_ref().is_some_and(|active| active.manifest_sha384 == sha384) {
+            return self.check_active(&manifest).map(|()| Outcome::AlreadyActive);
+        }
+        let record = audit::Record::new(&self.now, "install", audit::Outcome::Begun)
+            .of(&manifest.product, &manifest.release)
+            .subject(&bundle.verified().sha384())
+            .detail(&format!("plan SHA-384 {}, {source}", plan.sha384()));
+        self.state.audit()?.begin(&record)?;
+        for root in bundle.new_roots() {
+            trust::record(self.state, root, &self.now)?;
+        }
+        let id = self.state.begin_generation(&manifest, bundle.verified().bytes(), &sha384, &self.now)?;
+        let run = self.begin("install", id, active.map(|active| active.id), &manifest.product, &source, plan)?;
+        let walk = self.walk_of(run, Some(bundle))?;
+        self.go(walk)
+    }
+
+    /// Brings a generation of this machine into force: an earlier one, or one with other data.
+    pub(crate) fn bring(
+        &mut self,
+        act: &str,
+        generation: i64,
+        former: i64,
+        source: &str,
+        plan: &Plan,
+    ) -> Result<Outcome> {
+        let product = self.state.generation(generation)?.product;
+        let run = self.begin(act, generation, Some(former), &product, source, plan)?;
+        let walk = self.walk_of(run, None)?;
+        self.go(walk)
+    }
+
+    fn begin(
+        &mut self,
+        act: &str,
+        generation: i64,
+        former: Option<i64>,
+        product: &str,
+        source: &str,
+        plan: &Plan,
+    ) -> Result<Run> {
+        let steps = plan.steps().iter().map(Step::to_json).collect::<Result<Vec<_>>>()?;
+        let plan_sha384 = plan.sha384().to_string();
+        let new = NewRun { act, product, generation, former, source, plan_sha384: &plan_sha384, steps: &steps };
+        self.state.begin_run(&new, &self.now)?;
+        self.open_run()
+    }
+
+    fn open_run(&self) -> Result<Run> {
+        let missing =
+            || ErrorKind::Unexpected { what: "journal".into(), expected: "an open run".into(), found: "none".into() };
+        Ok(self.state.open_run()?.ok_or_else(missing)?)
+    }
+
+    fn walk_of(&self, run: Run, bundle: Option<ProvedBundle>) -> Result<Walk> {
+        let manifest = self.state.generation(run.generation)?.parse()?;
+        Ok(Walk { run, manifest, bundle, seen: BTreeMap::new() })
+    }
+
+    /// Goes forward; what fails is taken back.
+    fn go(&mut self, mut walk: Walk) -> Result<Outcome> {
+        match self.forward(&mut walk) {
+            Ok(()) if walk.run.act == "uninstall" => {
+                self.record_end(&walk, audit::Outcome::Ok, "");
+                Ok(Outcome::Removed)
+            }
+            Ok(()) => {
+                self.record_end(&walk, audit::Outcome::Ok, "");
+                Ok(Outcome::Active { generation: walk.run.generation })
+            }
+            Err(error) => {
+                // Where the journal itself fails, the phase on disk is what recovery goes by.
+                let phase = self.state.open_run().ok().flatten().map_or(walk.run.phase, |run| run.phase);
+                if walk.run.act == "uninstall" {
+                    self.record_end(&walk, audit::Outcome::Failed, &error.to_string());
+                    return Err(error);
+                }
+                if phase == Phase::Committed {
+                    self.report.note(&format!("installed, but not everything old could be cleared: {error}"));
+                    self.record_end(&walk, audit::Outcome::Ok, &error.to_string());
+                    return Ok(Outcome::Active { generation: walk.run.generation });
+                }
+                Err(self.fail(&walk, phase, error))
+            }
+        }
+    }
+
+    fn forward(&mut self, walk: &mut Walk) -> Result<()> {
+        for step in self.state.run_steps(walk.run.id)? {
+            if step.state == StepState::Done {
+                continue;
+            }
+            let (ordinal, what) = (step.ordinal, Step::from_json(&step.step)?);
+            self.report.step(&what.title());
+            if what.phase() != walk.run.phase {
+                walk.run.phase = what.phase();
+                self.state.set_phase(walk.run.id, walk.run.phase, None, &self.now)?;
+            }
+            let began = Instant::now();
+            let note = self.note(walk, &what)?;
+            self.state.step_doing(walk.run.id, ordinal, &note)?;
+            self.perform(walk, &what)?;
+            self.state.step_done(walk.run.id, ordinal, began.elapsed())?;
+        }
+        self.state.set_phase(walk.run.id, Phase::Done, None, &self.now)
+    }
+
+    /// Takes back what failed; the error that tells how that went.
+    fn fail(&mut self, walk: &Walk, phase: Phase, error: Error) -> Error {
+        self.report.note(&format!("failed: {error}; taking back what was made"));
+        self.record_end(walk, audit::Outcome::Failed, &error.to_string());
+        match self.back(walk, &error.to_string()) {
+            Err(undo) => ErrorKind::NeedsOperator { source: Box::new(error), trouble: undo.to_string() }.into(),
+            Ok(()) if phase == Phase::Staging => error,
+            Ok(()) => ErrorKind::RolledBack { source: Box::new(error) }.into(),
+        }
+    }
+
+    /// Takes everything back, newest first. Every step is tried; the first trouble is told.
+    fn back(&mut self, walk: &Walk, reason: &str) -> Result<()> {
+        self.state.set_phase(walk.run.id, Phase::Undoing, Some(reason), &self.now)?;
+        let mut trouble = Vec::new();
+        for step in self.state.run_steps(walk.run.id)?.into_iter().rev() {
+            if !matches!(step.state, StepState::Doing | StepState::Done) {
+                continue;
+            }
+            let undone = Step::from_json(&step.step).and_then(|what| self.undo(walk, &what, &step.note));
+            match undone.and_then(|()| self.state.step_undone(walk.run.id, step.ordinal)) {
+                Ok(()) => {}
+                Err(error) => trouble.push(error),
+            }
+        }
+        if let Some(first) = trouble.into_iter().next() {
+            return Err(first);
+        }
+        let kept = self.state.kept_generations(&walk.run.product)?;
+        let returns = kept.iter().any(|generation| generation.id == walk.run.generation);
+        let state = if returns { GenerationState::Superseded } else { GenerationState::Failed };
+        if !returns {
+            self.state.forget_generation(walk.run.generation)?;
+        }
+        self.state.end_undone(&walk.run, state, &self.now)?;
+        self.clear_store()
+    }
+
+    fn check_active(&mut self, manifest: &Manifest) -> Result<()> {
+        let podman = self.engine()?;
+        let release = Release::load(manifest, &Store::peek(&self.paths.store()))?;
+        let deadline = self.deadline.unwrap_or(Duration::from_secs(manifest.lifecycle.deadline_seconds));
+        health::wait_healthy(&podman, &release, self.paths, deadline, &mut |_| ()).map(drop)
+    }
+
+    pub(crate) fn engine(&self) -> Result<Podman> {
+        let missing = || ErrorKind::NoEngine { os: self.host.os.clone() };
+        Ok(Podman::detect(self.paths, self.host)?.ok_or_else(missing)?)
+    }
+
+    fn supervisor(&self, podman: &Podman) -> Supervisor {
+        Supervisor::choose(self.host, podman)
+    }
+
+    /// A generation's release and its workloads as the engine sees them, through `current`.
+    fn release(&self, manifest: &Manifest) -> Result<(Release, Vec<WorkloadFile>)> {
+        let release = Release::load(manifest, &Store::peek(&self.paths.store()))?;
+        let files = release.files(&self.paths.current(&manifest.product));
+        Ok((release, files))
+    }
+
+    /// Puts on record that an act on `generation` begins; nothing is changed before that is on disk.
+    pub(crate) fn record_begun(&self, act: &str, generation: &Generation, plan: &Plan, source: &str) -> Result<()> {
+        let detail = format!("plan SHA-384 {}, {source}", plan.sha384());
+        let record = audit::Record::new(&self.now, act, audit::Outcome::Begun)
+            .of(&generation.product, &generation.release)
+            .subject(&Sha384::parse(&generation.manifest_sha384)?)
+            .detail(detail.trim_end_matches(", "));
+        self.state.audit()?.begin(&record).map(drop)
+    }
+
+    /// Puts on record how it ended; a failure to write that must not hide the outcome itself.
+    fn record_end(&self, walk: &Walk, result: audit::Outcome, detail: &str) {
+        let (product, release) = (&walk.manifest.product, &walk.manifest.release);
+        let record = audit::Record::new(&self.now, &walk.run.act, result).of(product, release).detail(detail);
+        audit::append_or_warn(self.paths, &record);
+    }
+}

@@ -1,0 +1,161 @@
+//! What becomes of a run that was cut off: the recovery table of `docs/spec/lifecycle.md`, 4.
+
+use std::path::Path;
+
+use super::step::Origin;
+use super::{Change, Outcome, Walk};
+use crate::error::{ErrorKind, Result};
+use crate::plan::Plan;
+use crate::proof::{ProvedBundle, SitePolicy};
+use crate::state::{Phase, Run};
+use crate::{atomic, audit, trust};
+
+/// Who asks for recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// A person: forward where that is possible.
+    Person,
+    /// The machine, before any workload starts: only decides which release that will be.
+    Guard,
+    /// The machine, after its start: finishes what was decided.
+    Boot,
+}
+
+impl Change<'_> {
+    /// Finishes or takes back what was cut off.
+    pub fn resume(&mut self, who: Recovery) -> Result<Outcome> {
+        let Some(run) = self.state.open_run()? else { return Ok(Outcome::Nothing) };
+        match (who, run.phase) {
+            (Recovery::Guard, _) => self.guard(&run).map(|()| Outcome::Nothing),
+            // Nothing that runs was touched: whether to go on is for a person.
+            (Recovery::Boot, Phase::Staging) => Ok(Outcome::Nothing),
+            (Recovery::Person, Phase::Staging) => {
+                let bundle = self.reopen(&run)?;
+                let walk = self.walk_of(run, bundle)?;
+                self.go(walk)
+            }
+            (Recovery::Person, Phase::Switching) | (_, Phase::Trial) => {
+                let walk = self.walk_of(run, None)?;
+                self.go(walk)
+            }
+            _ => self.settle(run),
+        }
+    }
+
+    /// Back to what ran before a change that is not over.
+    pub fn take_back(&mut self, run: Run) -> Result<Outcome> {
+        if run.phase == Phase::Committed {
+            return self.settle(run);
+        }
+        let walk = self.walk_of(run, None)?;
+        self.back_or_operator(&walk, &ErrorKind::Requested.to_string())?;
+        Ok(Outcome::TakenBack)
+    }
+
+    /// Ends a run the short way: what is committed is cleared, everything else is taken back.
+    pub(super) fn settle(&mut self, run: Run) -> Result<Outcome> {
+        let walk = self.walk_of(run, None)?;
+        if walk.run.phase == Phase::Committed {
+            return self.go(walk);
+        }
+        let reason = if walk.run.reason.is_empty() { "it was cut off".to_owned() } else { walk.run.reason.clone() };
+        self.back_or_operator(&walk, &reason)?;
+        Ok(Outcome::TakenBack)
+    }
+
+    fn back_or_operator(&mut self, walk: &Walk, reason: &str) -> Result<()> {
+        let taken = self.back(walk, reason);
+        let how = if taken.is_ok() { "taken back" } else { "not everything could be taken back" };
+        self.record_end(walk, audit::Outcome::Failed, &format!("{how}: {reason}"));
+        taken.map_err(|undo| {
+            let trouble = undo.to_string();
+            ErrorKind::NeedsOperator { source: Box::new(undo), trouble }.into()
+        })
+    }
+
+    /// Quick and without the engine: counts the boot and sets `current`, nothing else.
+    fn guard(&mut self, run: &Run) -> Result<()> {
+        let back = match run.phase {
+            Phase::Switching | Phase::Undoing => true,
+            Phase::Trial => self.state.count_boot(run.id)? < 0,
+            _ => false,
+        };
+        if !back {
+            return Ok(());
+        }
+        if run.phase == Phase::Trial {
+            let reason = ErrorKind::TrialOver { boots: 2 }.to_string();
+            self.state.set_phase(run.id, Phase::Undoing, Some(&reason), &self.now)?;
+        } else {
+            self.state.set_phase(run.id, Phase::Undoing, None, &self.now)?;
+        }
+        let link = self.paths.current(&run.product);
+        match run.former {
+            Some(former) => atomic::symlink(&link, Path::new(&former.to_string())),
+            None => atomic::remove_file(&link),
+        }
+    }
+
+    /// The bundle that a run was begun with, proved again; none where it is not needed any more.
+    fn reopen(&mut self, run: &Run) -> Result<Option<ProvedBundle>> {
+        let steps = self.state.run_steps(run.id)?;
+        let needed = steps.first().is_some_and(|step| {
+            step.state != crate::state::StepState::Done
+                && step.step.get("step").and_then(|s| s.as_str()) == Some("store")
+        });
+        if !needed {
+            return Ok(None);
+        }
+        let bundle = ProvedBundle::open(Path::new(&run.source), &trust::required(self.state)?)?;
+        bundle.check_policy(&SitePolicy::of(self.state, &bundle.manifest().product)?)?;
+        let (expected, found) =
+            (self.state.generation(run.generation)?.manifest_sha384, bundle.verified().sha384().to_string());
+        if expected != found {
+            return Err(ErrorKind::Unexpected { what: run.source.clone(), expected, found }.into());
+        }
+        Ok(Some(bundle))
+    }
+
+    /// Goes back to a kept generation: to its own data, or to a copy of the newest.
+    pub fn rollback(&mut self, product: &str, to: Option<i64>, keep_data: bool) -> Result<Outcome> {
+        let (generation, former, plan) = self.plan_rollback(product, to, keep_data)?;
+        let source = if keep_data { "newest data" } else { "" };
+        self.record_begun("rollback", &self.state.generation(generation)?, &plan, source)?;
+        let generation = if keep_data { self.again(generation)? } else { generation };
+        self.bring("rollback", generation, former, source, &plan)
+    }
+
+    /// What a rollback would do: the generation that comes, the one that runs, the plan.
+    pub fn plan_rollback(&mut self, product: &str, to: Option<i64>, keep_data: bool) -> Result<(i64, i64, Plan)> {
+        let missing = || ErrorKind::NotInstalled { product: product.to_owned() };
+        let active = self.state.active_generation(product)?.ok_or_else(missing)?;
+        let kept = self.state.kept_generations(product)?;
+        let target = match to {
+            Some(id) => kept.into_iter().find(|generation| generation.id == id && id != active.id),
+            None => kept.into_iter().find(|generation| generation.id != active.id),
+        };
+        let target = target.ok_or(ErrorKind::NoGeneration { id: to.unwrap_or(0) })?;
+        let manifest = target.parse()?;
+        let (floor, found) = (self.state.epoch(product)?, manifest.lifecycle.security_epoch);
+        if found < floor {
+            let product = product.to_owned();
+            return Err(ErrorKind::EpochForbids { product, generation: target.id, floor, found }.into());
+        }
+        if keep_data {
+            let newer = active.parse()?;
+            let passed = super::step::migrations(&newer.lifecycle, target.sequence).next();
+            if let Some(migration) = passed.filter(|_| active.sequence > target.sequence) {
+                let (product, migration) = (product.to_owned(), migration.name.clone());
+                return Err(ErrorKind::NoWayBack { product, migration }.into());
+            }
+        }
+        let plan = Plan::of("rollback", &target, &active, Origin::Kept, &[], self.state)?;
+        Ok((target.id, active.id, plan))
+    }
+
+    /// The same release as a generation of its own.
+    pub(crate) fn again(&mut self, id: i64) -> Result<i64> {
+        let like = self.state.generation(id)?;
+        self.state.begin_generation(&like.parse()?, &like.manifest, &like.manifest_sha384, &self.now)
+    }
+}

@@ -1,0 +1,254 @@
+//! Updates that are cut off, taken back, backed up, restored, checked: the real programs on the real
+//! engine. Each test has a site of its own; they share the machine's network stack.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use system_tests::site::Site;
+
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn machine() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Replaces the release's lifecycle.
+fn lifecycle(text: &str) -> impl FnOnce(String) -> String {
+    let text = format!("lifecycle:\n  stable_seconds: 1\n{text}");
+    move |release| release.replace(Site::QUICK, &text)
+}
+
+fn status(site: &Site) -> serde_json::Value {
+    serde_json::from_str(&site.installer(&["--json", "status"]).out).unwrap()
+}
+
+/// What the running release sees as its data.
+fn data(site: &Site) -> String {
+    site.podman(&["exec", &format!("{}-web", site.name()), "cat", "/data/file"]).expect(0).out
+}
+
+fn write(site: &Site, line: &str) {
+    let command = format!("echo {line} >> /data/file");
+    site.podman(&["exec", &format!("{}-web", site.name()), "sh", "-c", &command]).expect(0);
+}
+
+fn end(site: &Site) {
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.assert_nothing_left();
+}
+
+/// Version 1, and version 2 with a migration and a check, both signed.
+fn two_releases(site: &Site) {
+    let container = format!("{}-web", site.name());
+    site.release(1, Site::GOOD, lifecycle("  security_epoch: 0\n"));
+    site.bundle("one.tar", &["alice", "bob"]);
+    let two = format!(
+        "  migrations:\n    - {{name: add-line, since: 2, container: {container}, up: [sh, -c, \"grep -q migrated /data/file || echo migrated >> /data/file\"]}}\n  \
+         checks:\n    - {{name: data, kind: exec, container: {container}, command: [cat, /data/file], expect: migrated}}\n    \
+         - {{name: page, kind: http, port: {port}, path: /, status: 200}}\n",
+        port = site.port
+    );
+    site.release(2, Site::GOOD, lifecycle(&two));
+    site.bundle("two.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    write(site, "first");
+}
+
+#[test]
+fn going_back_brings_the_data_of_the_switch_and_forward_again_the_newer() {
+    let _machine = machine();
+    let site = Site::new(18121);
+    two_releases(&site);
+    let plan = site.installer(&["plan", "two.tar"]).expect(0).out;
+    for part in ["migration add-line is run", "stop the running release", "downtime", "if it fails: undone"] {
+        assert!(plan.contains(part), "{part}: {plan}");
+    }
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    assert_eq!(data(&site), "first\nmigrated\n");
+    write(&site, "second");
+    let generations = status(&site)["products"][0]["generations"].clone();
+    assert_eq!(generations.as_array().unwrap().len(), 2, "{generations}");
+
+    let refused = site.installer(&["--yes", "rollback", "--keep-data"]).expect(5);
+    assert!(refused.err.contains("migration add-line has no way back"), "{}", refused.err);
+    site.installer(&["--yes", "rollback", "--to", "99"]).expect(2);
+    site.installer(&["--yes", "rollback"]).expect(0);
+    assert_eq!(data(&site), "first\n", "the data of the time of the switch");
+    assert_eq!(status(&site)["products"][0]["sequence"], 1);
+    assert_eq!(status(&site)["products"][0]["floor"], 2, "the floor stays");
+    site.installer(&["--yes", "install", "one.tar"]).expect(5);
+
+    site.installer(&["--yes", "rollback", "--to", "2"]).expect(0);
+    assert_eq!(data(&site), "first\nmigrated\nsecond\n", "and forward again, with what was written there");
+    end(&site);
+}
+
+#[test]
+fn an_update_that_fails_leaves_release_and_data_as_they_were() {
+    let _machine = machine();
+    let site = Site::new(18122);
+    two_releases(&site);
+    let container = format!("{}-web", site.name());
+    // Its migration changes the data; then a check fails.
+    let bad = format!(
+        "  deadline_seconds: 5\n  migrations:\n    - {{name: spoil, since: 2, container: {container}, up: [sh, -c, \"echo spoilt > /data/file\"]}}\n  \
+         checks:\n    - {{name: never, kind: exec, container: {container}, command: [cat, /data/file], expect: fine}}\n"
+    );
+    site.release(2, Site::GOOD, lifecycle(&bad));
+    site.bundle("bad.tar", &["alice", "bob"]);
+    let failed = site.installer(&["--yes", "install", "bad.tar"]).expect(7);
+    assert!(failed.err.contains("check never: expected \"fine\""), "{}", failed.err);
+    assert_eq!(data(&site), "first\n");
+    assert_eq!(status(&site)["products"][0]["sequence"], 1);
+    assert!(status(&site)["unfinished"].is_null());
+
+    // A release that is not for what runs, and one that a higher epoch forbids to return to.
+    site.release(9, Site::GOOD, lifecycle("  from: {min: 5, max: 8}\n"));
+    site.bundle("nine.tar", &["alice", "bob"]);
+    let refused = site.installer(&["--yes", "install", "nine.tar"]).expect(5);
+    assert!(refused.err.contains("applied over sequences 5 to 8; sequence 1 runs"), "{}", refused.err);
+    site.release(3, Site::GOOD, lifecycle("  security_epoch: 4\n"));
+    site.bundle("three.tar", &["alice", "bob"]);
+    site.installer(&["--yes", "install", "three.tar"]).expect(0);
+    let refused = site.installer(&["--yes", "rollback"]).expect(5);
+    assert!(refused.err.contains("has security epoch 0, this machine's floor is 4"), "{}", refused.err);
+    end(&site);
+}
+
+#[test]
+fn a_cut_update_is_resumed_or_taken_back() {
+    let _machine = machine();
+    let site = Site::new(18123);
+    two_releases(&site);
+    // Killed as it switches, as it writes a workload, as it records the commit.
+    let kill = |what: &str| {
+        let inject = format!("inject={what}:signal=KILL:when=1");
+        let trace = format!("trace={}", what.split(':').next().unwrap());
+        let args = ["-f", "-qq", "-b", "execve", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let said = site.installer_under("strace", &args, &["--yes", "install", "two.tar"]);
+        assert_ne!(said.code, 0, "{}", said.err);
+    };
+    kill("symlink,symlinkat");
+    let open = status(&site)["unfinished"].clone();
+    assert_eq!((&open["act"], &open["phase"]), (&"install".into(), &"switching".into()), "{open}");
+    site.installer(&["--yes", "backup", "make"]).expect(8);
+    site.installer(&["--yes", "rollback"]).expect(0);
+    assert_eq!(data(&site), "first\n");
+    assert!(status(&site)["unfinished"].is_null());
+
+    kill("symlink,symlinkat");
+    site.installer(&["--yes", "resume"]).expect(0);
+    assert_eq!(data(&site), "first\nmigrated\n");
+    assert_eq!(status(&site)["products"][0]["sequence"], 2);
+    assert_eq!(site.installer(&["--yes", "resume"]).expect(0).out.trim(), "nothing was left to do");
+
+    // The machine restarts twice inside a trial: the guard counts, then decides for the former release.
+    site.release(3, Site::GOOD, lifecycle("  security_epoch: 0\n"));
+    site.bundle("three.tar", &["alice", "bob"]);
+    let link = site.path(&format!("high/state/generations/{}/current", site.name()));
+    let before = std::fs::read_link(&link).unwrap();
+    let mut child = std::process::Command::new(system_tests::site::program("installer"))
+        .args(["--state-dir", "high/state", "--yes", "install", "three.tar"])
+        .current_dir(site.path(""))
+        .env("CONTAINERS_STORAGE_CONF", site.path("storage.conf"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::fs::read_link(&link).unwrap() == before || status(&site)["unfinished"]["phase"] != "trial" {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the trial");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    site.installer(&["--yes", "resume", "--guard"]).expect(0);
+    assert_ne!(std::fs::read_link(&link).unwrap(), before, "the first start goes on with the new release");
+    site.installer(&["--yes", "resume", "--guard"]).expect(0);
+    assert_eq!(std::fs::read_link(&link).unwrap(), before, "the second goes back");
+    site.installer(&["--yes", "resume", "--boot"]).expect(0);
+    assert_eq!(status(&site)["products"][0]["sequence"], 2);
+    assert_eq!(data(&site), "first\nmigrated\n");
+    end(&site);
+}
+
+#[test]
+fn a_backup_is_read_back_and_restored() {
+    let _machine = machine();
+    let site = Site::new(18124);
+    let data_line = format!("  data:\n    - {{volume: {}-data, backup: {{method: copy}}, keep: 2}}\n", site.name());
+    site.release(1, Site::GOOD, lifecycle(&data_line));
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    write(&site, "kept");
+    let made = site.installer(&["--json", "backup", "make"]).expect(0).out;
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let folder = made["backup"].as_str().unwrap().to_owned();
+    assert!(site.answers(), "the pods go on");
+    site.installer(&["backup", "verify", &folder]).expect(0);
+    write(&site, "later");
+    site.installer(&["--yes", "restore", &folder]).expect(0);
+    assert_eq!(data(&site), "kept\n");
+    // What was there before the restore is a generation to go back to.
+    site.installer(&["--yes", "rollback"]).expect(0);
+    assert_eq!(data(&site), "kept\nlater\n");
+
+    let archive = std::path::Path::new(&folder).join(format!("{}-data.tar.zst", site.name()));
+    let mut bytes = std::fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&archive, bytes).unwrap();
+    site.installer(&["backup", "verify", &folder]).expect(3);
+    site.installer(&["--yes", "restore", &folder]).expect(3);
+    assert_eq!(data(&site), "kept\nlater\n");
+
+    // Onto a machine that lost everything: install, then restore.
+    for _ in 0..3 {
+        site.installer(&["backup", "make"]).expect(0);
+        std::thread::sleep(std::time::Duration::from_millis(1100)); // backups are named by the second
+    }
+    let listed = site.installer(&["--json", "backup", "list"]).expect(0).out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let backups = listed["backups"].as_array().unwrap();
+    assert_eq!(backups.len(), 2, "as many as the release keeps");
+    let newest = backups.last().unwrap()["path"].as_str().unwrap();
+    site.tool("cp", &["-a", newest, "carried"]).expect(0);
+    end(&site);
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    site.installer(&["--yes", "restore", "carried"]).expect(0);
+    assert_eq!(data(&site), "kept\nlater\n");
+    end(&site);
+}
+
+#[test]
+fn drift_is_named_and_repaired() {
+    let _machine = machine();
+    let site = Site::new(18125);
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    write(&site, "kept");
+    site.installer(&["check"]).expect(0);
+    let workload = site.path(&format!("high/state/generations/{}/1/web.yaml", site.name()));
+    let text = std::fs::read_to_string(&workload).unwrap();
+    std::fs::write(&workload, text.replace("Always", "Never")).unwrap();
+    site.podman(&["stop", "-t", "1", &format!("{}-web", site.name())]).expect(0);
+    let found = site.installer(&["check"]).expect(8);
+    for part in ["web.yaml is not as signed", "it does not run"] {
+        assert!(found.err.contains(part), "{part}: {}", found.err);
+    }
+    site.installer(&["--yes", "repair"]).expect(0);
+    site.installer(&["check"]).expect(0);
+    assert_eq!(data(&site), "kept\n");
+    // A blob that rots is named; it comes back by installing the bundle again.
+    let blobs = site.path("high/state/store/blobs/sha256");
+    let blob = std::fs::read_dir(&blobs).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&blob).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(&blob, bytes).unwrap();
+    let found = site.installer(&["check"]).expect(8);
+    assert!(found.err.contains("its bytes hash to"), "{}", found.err);
+    site.installer(&["--yes", "repair"]).expect(8);
+    end(&site);
+}
