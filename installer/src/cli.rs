@@ -68,6 +68,8 @@ enum Command {
     Preflight {
         /// The bundle.
         bundle: PathBuf,
+        #[command(flatten)]
+        options: preflight::Options,
     },
     /// What an installation would do.
     Plan {
@@ -199,7 +201,7 @@ impl Cli {
                 let paths = self.paths()?;
                 command.run(&crate::receive::command::Site { paths: &paths, json: self.json, no_color: self.no_color })
             }
-            Command::Preflight { bundle } => self.preflight(bundle),
+            Command::Preflight { bundle, options } => self.preflight(bundle, options),
             Command::Plan { bundle } => self.plan(bundle),
             Command::Change(command) => command.run(&self.desk(&self.paths()?)),
             Command::Status => self.status(),
@@ -353,16 +355,20 @@ impl Cli {
         print(&[format!("imported {} blobs into {}", added.len(), folder.display())])
     }
 
-    fn preflight(&self, bundle: &Path) -> Result<()> {
+    fn preflight(&self, bundle: &Path, options: &preflight::Options) -> Result<()> {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let proved = self.open(bundle, &state)?;
-        let findings = findings(&proved, &state, &paths)?;
+        let mut findings = findings(&proved, &state, &paths)?;
+        let applied = options.apply(&mut findings);
         if self.json {
             print_json(&preflight::to_json(&findings))?;
         } else {
             print(&preflight::lines(&findings))?;
         }
+        applied?;
+        let (manifest, sha384) = (proved.manifest(), proved.verified().sha384());
+        preflight::record(&state, &findings, &clock(), (&manifest.product, &manifest.release), &sha384)?;
         preflight::refuse_unfit(&findings)
     }
 
@@ -460,6 +466,7 @@ impl Cli {
 pub(crate) fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
     let host = HostFacts::read(Path::new("/"))?;
     let held = status::ports_held(state, paths, &proved.manifest().product)?;
+    let own = preflight::own(state, paths, &host, &proved.manifest().product)?;
     let floor = state.time_floor()?;
     preflight::preflight(&Question {
         manifest: proved.manifest(),
@@ -467,6 +474,7 @@ pub(crate) fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> R
         host: &host,
         paths,
         held: &held,
+        own: &own,
         clock: &clock(),
         floor: floor.as_ref(),
     })

@@ -202,6 +202,12 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
+    /// A failed finding that nobody goes past.
+    #[error("preflight: {id} cannot be accepted")]
+    NeverAccepted {
+        /// The finding.
+        id: String,
+    },
     /// The audit log cannot be written, or does not prove.
     #[error(transparent)]
     Audit(crate::audit::fault::Fault),
@@ -327,7 +333,10 @@ impl ErrorKind {
             Self::Format(error) => error.class(),
             Self::Audit(fault) => fault.class(),
             Self::Usage { .. } | Self::NotInstalled { .. } | Self::NoGeneration { .. } => Class::Usage,
-            Self::EpochForbids { .. } | Self::NotApplicable { .. } | Self::NoWayBack { .. } => Class::Policy,
+            Self::NeverAccepted { .. }
+            | Self::EpochForbids { .. }
+            | Self::NotApplicable { .. }
+            | Self::NoWayBack { .. } => Class::Policy,
             Self::Incomplete { .. } | Self::BadVolume { .. } | Self::BadBackup { .. } => Class::Damaged,
             Self::NoTrustRoot
             | Self::TrustExists { .. }
@@ -367,6 +376,7 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.advice(),
             Self::Audit(fault) => fault.advice(),
+            Self::NeverAccepted { .. } => "mend it; what follows could not end well, or could not be trusted",
             Self::Io { .. } => "check the path, the medium and the permissions, then run the command again",
             Self::DiskFull { .. } => "free the space that preflight asks for, then run the command again",
             Self::Sqlite { .. } => "keep the state folder as it is and call your support: the record is damaged",

@@ -233,13 +233,20 @@ fn disk(
         *sum = sum.saturating_add(size);
     }
     if let (Some(active), Some(podman)) = (active, Podman::detect(paths, host)?) {
-        for volume in state.volumes(active.id)?.values() {
-            if let Ok(path) = podman.volume_path(volume) {
-                disk.data = disk.data.saturating_add(tree::size(&path).0);
-            }
-        }
+        disk.data = data_bytes(state, &podman, active.id)?;
     }
     Ok(disk)
+}
+
+/// Bytes in the volumes of a generation.
+pub(crate) fn data_bytes(state: &State, podman: &Podman, generation: i64) -> Result<u64> {
+    let mut bytes = 0u64;
+    for volume in state.volumes(generation)?.values() {
+        if let Ok(path) = podman.volume_path(volume) {
+            bytes = bytes.saturating_add(tree::size(&path).0);
+        }
+    }
+    Ok(bytes)
 }
 
 fn needs(manifest: &Manifest) -> Vec<String> {

@@ -169,19 +169,46 @@ fn an_unfit_machine_is_left_alone() {
     // A busy port.
     let busy = std::net::TcpListener::bind(("127.0.0.1", site.port)).unwrap();
     let said = site.installer(&["--yes", "install", "b.tar"]).expect(6);
-    assert!(said.err.contains("127.0.0.1:18106") && said.err.contains("port"), "{}", said.err);
+    assert!(said.err.contains("port:127.0.0.1:18106: found Address already in use"), "{}", said.err);
+    // Past it by its name and a reason alone, which go on record; not past another one by the way.
+    site.installer(&["preflight", "b.tar", "--accept", "port=why"]).expect(2);
+    site.installer(&["preflight", "b.tar", "--accept", "port:127.0.0.1:18106="]).expect(2);
+    let accept = ["--accept", "port:127.0.0.1:18106=stops at 02:00 | agreed"];
+    let said = site.installer(&[&["preflight", "b.tar"], &accept[..]].concat()).expect(0);
+    assert!(
+        said.out.contains("PAST port:127.0.0.1:18106") && said.out.contains("accepted: stops at 02:00"),
+        "{}",
+        said.out
+    );
+    let said = site.installer(&["history"]).expect(0);
+    assert!(
+        said.out.contains("preflight accept") && said.out.contains("reason: stops at 02:00 | agreed"),
+        "{}",
+        said.out
+    );
     drop(busy);
+    // Names that somebody else holds.
+    for (kind, args) in [("volume", ["volume", "create", "t18106-data"]), ("network", ["network", "create", "t18106"])]
+    {
+        site.podman(&args).expect(0);
+        let said = site.installer(&["--yes", "install", "b.tar"]).expect(6);
+        assert!(said.err.contains(&format!("name:{kind}:{}", args[2])), "{}", said.err);
+        site.podman(&[kind, "rm", args[2]]).expect(0);
+    }
     // No engine on the machine and none in the bundle.
     std::fs::create_dir(site.path("empty")).unwrap();
     let empty = site.path("empty").display().to_string();
     let said = site.installer_env(&["--yes", "install", "b.tar"], &[("PATH", &empty)]).expect(6);
     assert!(said.err.contains("carries none for"), "{}", said.err);
+    let anyway = ["--yes", "install", "b.tar", "--accept", "engine=I know better"];
+    let said = site.installer_env(&anyway, &[("PATH", &empty)]).expect(5);
+    assert!(said.err.contains("engine cannot be accepted"), "{}", said.err);
     // More memory than there is.
     site.release(1, Site::GOOD, |text| text.replace("memory_mib: 16", "memory_mib: 99999999"));
     site.bundle("large.tar", &["alice", "bob"]);
     let said = site.installer(&["--json", "preflight", "large.tar"]).expect(6);
     let findings: serde_json::Value = serde_json::from_str(said.out.lines().next().unwrap()).unwrap();
-    let memory = findings["findings"].as_array().unwrap().iter().find(|f| f["name"] == "memory").unwrap();
+    let memory = findings["findings"].as_array().unwrap().iter().find(|f| f["id"] == "memory").unwrap();
     assert_eq!(memory["severity"], "fail");
     // The disk fills in the middle: the second reservation of space fails as the kernel would.
     let full = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=2+"];

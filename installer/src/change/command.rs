@@ -35,6 +35,9 @@ pub enum ChangeCommand {
         /// Seconds that the platform has to become healthy (default: what the release says).
         #[arg(long)]
         health_timeout: Option<u64>,
+        /// Findings that are gone past.
+        #[command(flatten)]
+        options: preflight::Options,
     },
     /// Goes on with a change that was cut off.
     Resume {
@@ -146,7 +149,9 @@ impl ChangeCommand {
     /// Runs the command.
     pub fn run(&self, desk: &Desk<'_>) -> Result<()> {
         match self {
-            Self::Install { bundle, health_timeout } => desk.install(bundle, health_timeout.map(Duration::from_secs)),
+            Self::Install { bundle, health_timeout, options } => {
+                desk.install(bundle, health_timeout.map(Duration::from_secs), options)
+            }
             Self::Resume { guard, boot } => desk.resume(match (guard, boot) {
                 (true, _) => Recovery::Guard,
                 (_, true) => Recovery::Boot,
@@ -166,7 +171,7 @@ impl ChangeCommand {
 }
 
 impl Desk<'_> {
-    fn install(&self, bundle: &Path, deadline: Option<Duration>) -> Result<()> {
+    fn install(&self, bundle: &Path, deadline: Option<Duration>, options: &preflight::Options) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "install")?;
         let mut state = State::open(&self.paths.database())?;
         let proved = ProvedBundle::open(bundle, &trust::required(&state)?)?;
@@ -175,17 +180,21 @@ impl Desk<'_> {
         proved.check_policy(&SitePolicy::of(&state, &proved.manifest().product)?)?;
         let host = HostFacts::read(Path::new("/"))?;
         let plan = Plan::make(&proved, &state, self.paths, &host)?;
+        let mut looked = Vec::new();
         if !plan.is_noop() {
-            let findings = findings(&proved, &state, self.paths)?;
+            looked = findings(&proved, &state, self.paths)?;
+            options.apply(&mut looked)?;
             if !self.json {
-                print(&preflight::lines(&findings))?;
+                print(&preflight::lines(&looked))?;
             }
-            preflight::refuse_unfit(&findings)?;
+            preflight::refuse_unfit(&looked)?;
         }
         if !self.json {
             print(&plan.lines())?;
         }
         self.confirm("Install this?")?;
+        let (manifest, now) = (proved.manifest(), clock());
+        preflight::record(&state, &looked, &now, (&manifest.product, &manifest.release), &proved.verified().sha384())?;
         let total = proved.manifest().stored_size();
         self.change(&mut state, &host, deadline, total, |change| change.install(proved, &plan))
     }

@@ -91,6 +91,11 @@ impl Podman {
         Ok(PathBuf::from(self.call(["info", "--format", "{{.Store.GraphRoot}}"]).run()?.stdout.trim()))
     }
 
+    /// How it keeps unpacked images, such as `overlay`.
+    pub fn storage_driver(&self) -> Result<String> {
+        Ok(self.call(["info", "--format", "{{.Store.GraphDriverName}}"]).run()?.stdout.trim().to_owned())
+    }
+
     /// Pulls an image by its original name and digest from the loopback registry. podman checks
     /// every digest on the way; that the name is there afterwards is checked here.
     pub fn pull(&self, image: &Image, registry: SocketAddr) -> Result<()> {

@@ -1,0 +1,237 @@
+//! Looks before anything is changed: is this machine fit for this release?
+//!
+//! One file a theme. Facts come in as values, so that each finding is tested for what is as it should
+//! be and for what is not; only this file reads the machine. Nothing is left behind by looking.
+//! `docs/operator/preflight.md` lists every check.
+
+pub mod accept;
+mod engine;
+pub mod facts;
+mod filesystem;
+pub mod finding;
+mod kernel;
+mod machine;
+mod names;
+mod space;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use bundle_format::manifest::Manifest;
+use bundle_format::timestamp::Timestamp;
+
+use crate::audit::standing::Standing;
+use crate::engine::Podman;
+use crate::error::Result;
+use crate::host::HostFacts;
+use crate::paths::Paths;
+use crate::release::Release;
+use crate::store::Store;
+
+pub use accept::{Acceptance, Options, record};
+use facts::Facts;
+pub use finding::{Check, Door, Finding, Severity, lines, refuse_unfit, to_json};
+use names::{Held, Wanted};
+pub use names::{Own, own};
+use space::Need;
+
+const PORT: Check = Check {
+    id: "port",
+    why: "the platform listens there; two programs cannot",
+    advice: "stop what listens there, or ask for a bundle with another port",
+    door: Door::Named,
+};
+const AUDIT_LOG: Check = Check {
+    id: "audit-log",
+    why: "no act begins on a log that does not prove",
+    advice: "installer audit verify says what is wrong; tell your ISSO",
+    door: Door::Never,
+};
+
+/// Every check that there is, for the list that people read.
+pub const CHECKS: [Check; 28] = [
+    machine::USER,
+    machine::MEMORY,
+    machine::MEMORY_FREE,
+    machine::CPU,
+    machine::CLOCK,
+    machine::ENTROPY,
+    machine::SUPERVISION,
+    kernel::KERNEL,
+    kernel::NAMESPACES,
+    kernel::CGROUPS,
+    kernel::SECURITY_MODULE,
+    kernel::FIPS,
+    space::DISK_STATE,
+    space::DISK_ENGINE,
+    space::DISK_AUDIT,
+    space::INODES,
+    filesystem::OVERLAY,
+    filesystem::DIRECT,
+    filesystem::REFLINK,
+    filesystem::READ_ONLY,
+    filesystem::FLAGS,
+    engine::ENGINE,
+    engine::PART,
+    engine::DRIVER,
+    names::TAKEN,
+    names::LEFT,
+    PORT,
+    AUDIT_LOG,
+];
+
+/// What the look is for.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The proven manifest.
+    pub manifest: &'a Manifest,
+    /// Its workloads.
+    pub release: &'a Release,
+    /// This machine.
+    pub host: &'a HostFacts,
+    /// Where things lie.
+    pub paths: &'a Paths,
+    /// Ports that the product's running release holds and will give up.
+    pub held: &'a [u16],
+    /// What of the product is here already, by our own record.
+    pub own: &'a Own,
+    /// This machine's clock.
+    pub clock: &'a Timestamp,
+    /// The newest time on record here.
+    pub floor: Option<&'a Timestamp>,
+}
+
+/// Compressed layers unpack to about this much (Debian layers: 2.5 to 3).
+const UNPACK: u64 = 3;
+/// Where the engine keeps images unless it says otherwise.
+const GRAPH_ROOT: &str = "/var/lib/containers";
+
+/// Looks at everything; changes nothing.
+pub fn preflight(question: &Question<'_>) -> Result<Vec<Finding>> {
+    let (host, manifest, root) = (question.host, question.manifest, Path::new("/"));
+    let facts = Facts::read(root, &host.kernel);
+    let podman = Podman::detect(question.paths, host)?;
+    let graph = podman.as_ref().map_or_else(|| Ok(PathBuf::from(GRAPH_ROOT)), Podman::graph_root)?;
+
+    let mut findings = vec![machine::user(nix::unistd::geteuid().is_root())];
+    findings.extend(machine::memory(host.memory_mib, facts.memory_available_mib, manifest.requires.memory_mib));
+    findings.push(machine::cpu(&facts));
+    findings.push(machine::clock(question.clock, question.floor, &manifest.created));
+    findings.push(machine::entropy(&facts));
+    findings.extend(kernel::modules(&facts, &host.kernel));
+    findings.extend([kernel::namespaces(&facts), kernel::cgroups(host)]);
+    findings.extend([kernel::security_module(&facts), kernel::fips(&facts)]);
+    findings.extend(space::findings(&needs(question, podman.as_ref(), &graph))?);
+    findings.extend(file_systems(question.paths, &facts, podman.as_ref(), &graph)?);
+    findings.push(engine::engine(podman.as_ref(), manifest, &host.os));
+    if let Some(podman) = &podman {
+        findings.extend(engine::parts(root));
+        let (held, wanted) = (Held::read(podman, root)?, Wanted::of(manifest, question.release));
+        findings.extend(names::taken(&wanted, &held, question.own));
+        findings.extend(names::left_over(&wanted, &held, question.own));
+    }
+    findings.push(machine::supervision(host));
+    findings.extend(ports(&question.release.ports(), question.held));
+    findings.push(audit_log(&Standing::read(question.paths)));
+    Ok(findings)
+}
+
+/// What is needed below which folder.
+fn needs(question: &Question<'_>, podman: Option<&Podman>, graph: &Path) -> Vec<Need> {
+    let (manifest, paths) = (question.manifest, question.paths);
+    let held = Store::peek(&paths.store());
+    let sizes = manifest.blob_sizes();
+    let missing: u64 = sizes.iter().filter(|(digest, size)| !held.holds(digest, **size)).map(|(_, size)| size).sum();
+    let mut unpacked = 0u64;
+    for image in &manifest.images {
+        if !podman.is_some_and(|podman| podman.image_exists(image).unwrap_or(false)) {
+            let packed: u64 = image.blobs.iter().filter_map(|digest| sizes.get(digest)).sum();
+            unpacked = unpacked.saturating_add(packed.saturating_mul(UNPACK));
+        }
+    }
+    let need = |what, path: &Path, bytes| Need { what, path: path.to_owned(), bytes };
+    vec![
+        need("store", &paths.store(), missing),
+        // A backup is made before the switch, a copy of the data for the new generation.
+        need("backups", &paths.backups(&manifest.product), question.own.data_bytes),
+        need("images", graph, unpacked),
+        need("data", graph, question.own.data_bytes.saturating_add(manifest.requires.disk_mib << 20)),
+        need("audit", &paths.audit(), space::AUDIT_BYTES),
+    ]
+}
+
+/// What the file systems of the state folder and of the engine can do, and how they are mounted.
+fn file_systems(paths: &Paths, facts: &Facts, podman: Option<&Podman>, graph: &Path) -> Result<Vec<Finding>> {
+    let (state, scratch) = (space::existing(paths.state_dir()), space::existing(&paths.scratch()));
+    let storage = space::existing(graph);
+    let mut findings = filesystem::mount(facts, "state", &state, &["noexec"]);
+    findings.extend(filesystem::mount(facts, "engine", &storage, &["noexec", "nosuid", "nodev"]));
+    findings.extend(filesystem::mount(facts, "scratch", &scratch, &["noexec"]));
+    // What cannot be written to cannot be tried out, and is a failed finding already.
+    if findings.iter().any(Finding::refuses) {
+        return Ok(findings);
+    }
+    findings.extend(filesystem::state_folder(&filesystem::probe(&state)?));
+    let driver = podman.map_or_else(|| Ok("overlay".to_owned()), Podman::storage_driver)?;
+    findings.push(engine::driver(&driver));
+    findings.push(filesystem::engine_storage(&driver, &filesystem::probe(&storage)?, &storage));
+    Ok(findings)
+}
+
+/// Each host port must be free now, unless our own running release holds it and will give it up.
+fn ports(wanted: &[(String, u16)], held: &[u16]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (address, port) in wanted.iter().filter(|(_, port)| !held.contains(port)) {
+        let free = TcpListener::bind((address.as_str(), *port));
+        let found = free.as_ref().map_or_else(ToString::to_string, |_| "free".into());
+        findings.push(PORT.must(free.is_ok(), found, "a free port").of(format!("{address}:{port}")));
+    }
+    findings
+}
+
+fn audit_log(standing: &Standing) -> Finding {
+    let found = match standing {
+        Standing::NotBegun => "no record yet".to_owned(),
+        Standing::Sound { head, .. } => format!("{} records", head.seq),
+        Standing::Faulty { why } => why.clone(),
+    };
+    AUDIT_LOG.must(standing.problem().is_none(), found, "a log that proves")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_ports_are_named_and_our_own_are_not() {
+        let busy = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = busy.local_addr().unwrap().port();
+        let wanted = [("127.0.0.1".to_owned(), port)];
+        let found = ports(&wanted, &[]).remove(0);
+        assert_eq!((found.id(), found.severity), (format!("port:127.0.0.1:{port}"), Severity::Fail));
+        assert!(ports(&wanted, &[port]).is_empty());
+        drop(busy);
+        assert_eq!(ports(&wanted, &[])[0].severity, Severity::Ok);
+    }
+
+    #[test]
+    fn a_faulty_log_stands_in_the_way() {
+        let faulty = Standing::Faulty { why: "audit log: expected record 2, found record 3".into() };
+        let found = audit_log(&faulty);
+        assert_eq!((found.severity, found.check.door), (Severity::Fail, Door::Never));
+        assert_eq!(audit_log(&Standing::NotBegun).severity, Severity::Ok);
+    }
+
+    #[test]
+    fn every_check_is_in_the_operators_list() {
+        let list =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operator/preflight.md")).unwrap();
+        for check in CHECKS {
+            let door = if check.door == Door::Never { "never" } else { "by name" };
+            let row = list.lines().find(|line| line.starts_with(&format!("| `{}` |", check.id)));
+            assert!(row.is_some_and(|row| row.ends_with(&format!("| {door} |"))), "{}: {row:?}", check.id);
+            assert!(!check.why.is_empty() && !check.advice.is_empty());
+        }
+        assert_eq!(list.lines().filter(|line| line.starts_with("| `")).count(), CHECKS.len());
+    }
+}
