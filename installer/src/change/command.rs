@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::proof::{ProvedBundle, SitePolicy, clock};
 use crate::release::Release;
+use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
 use crate::{banner, check, preflight, trust};
@@ -71,6 +72,15 @@ pub enum ChangeCommand {
     Check,
     /// Puts back what differs from the signed manifest.
     Repair,
+    /// Shows the site's settings, or sets one.
+    Settings {
+        /// The setting.
+        #[arg(value_parser = ["keep-generations"], requires = "value")]
+        key: Option<String>,
+        /// Its value: former generations that are kept with their data, 0 to 20.
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=20))]
+        value: Option<u32>,
+    },
 }
 
 /// Backups.
@@ -145,6 +155,7 @@ impl ChangeCommand {
             Self::Restore { backup } => desk.restore(backup),
             Self::Check => desk.check(),
             Self::Repair => desk.repair(),
+            Self::Settings { key, value } => desk.settings(key.as_deref().zip(*value)),
         }
     }
 }
@@ -251,6 +262,7 @@ impl Desk<'_> {
                 state: &mut state,
                 host: &host,
                 now: now.clone(),
+                stop: Stop::default(),
                 deadline: None,
                 report: &mut report,
             };
@@ -366,6 +378,20 @@ impl Desk<'_> {
         })
     }
 
+    fn settings(&self, set: Option<(&str, u32)>) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "settings")?;
+        let mut state = State::open(&self.paths.database())?;
+        if let Some((key, value)) = set {
+            state.set_setting(key, &value.to_string())?;
+            state.add_history(&clock(), "settings", "", "", "ok", &format!("{key} {value}"))?;
+        }
+        let keep = state.setting("keep-generations")?.unwrap_or_else(|| super::KEEP.to_string());
+        if self.json {
+            return print_json(&serde_json::json!({"keep-generations": keep}));
+        }
+        print(&[format!("keep-generations {keep}")])
+    }
+
     /// The highest marking of what is here.
     fn banner(&self, state: &State) -> Result<()> {
         let mut markings = Vec::new();
@@ -388,7 +414,15 @@ impl Desk<'_> {
         act: impl FnOnce(&mut Change<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut report = Told { progress: Progress::new("", 0, self.json) };
-        act(&mut Change { paths: self.paths, state, host, now: clock(), deadline: None, report: &mut report })
+        act(&mut Change {
+            paths: self.paths,
+            state,
+            host,
+            now: clock(),
+            stop: Stop::listen()?,
+            deadline: None,
+            report: &mut report,
+        })
     }
 
     fn change(
@@ -400,7 +434,15 @@ impl Desk<'_> {
         act: impl FnOnce(&mut Change<'_>) -> Result<Outcome>,
     ) -> Result<()> {
         let mut report = Told { progress: Progress::new("store", total, self.json) };
-        let outcome = act(&mut Change { paths: self.paths, state, host, now: clock(), deadline, report: &mut report })?;
+        let outcome = act(&mut Change {
+            paths: self.paths,
+            state,
+            host,
+            now: clock(),
+            stop: Stop::listen()?,
+            deadline,
+            report: &mut report,
+        })?;
         report.progress.finish();
         let text = match outcome {
             Outcome::Active { generation } => format!("active and healthy: generation {generation}"),
