@@ -1,6 +1,9 @@
 //! Drift: whether store, workloads, units and running images are still what was signed, and putting
 //! back what is not.
 
+use bundle_format::digest::Sha384;
+
+use crate::audit::{self, Outcome, Record};
 use crate::change::Change;
 use crate::engine::{Podman, Supervisor};
 use crate::error::Result;
@@ -93,56 +96,64 @@ fn running(podman: &Podman, paths: &Paths, host: &HostFacts, generation: &Genera
 pub fn repair(change: &mut Change<'_>) -> Result<Vec<String>> {
     let mut done = Vec::new();
     for generation in change.state.active_generations()? {
-        let manifest = generation.parse()?;
-        let store = Store::open(&change.paths.store())?;
-        for digest in manifest.blob_sizes().keys() {
-            store.check(digest)?;
-        }
-        let release = Release::load(&manifest, &store)?;
-        let before = files(change.state, change.paths, &generation)?;
-        if !before.is_empty() {
-            let volumes = change.state.volumes(generation.id)?;
-            release.write(&change.paths.generation(&manifest.product, generation.id), &volumes)?;
-            let link = change.paths.current(&manifest.product);
-            crate::atomic::symlink(&link, std::path::Path::new(&generation.id.to_string()))?;
-            done.extend(before.iter().map(|text| format!("mended: {text}")));
-        }
-        let host = change.host;
-        let podman = change.engine()?;
-        let supervisor = Supervisor::choose(host, &podman);
-        let files = release.files(&change.paths.current(&manifest.product));
-        let units = supervisor.differing(&manifest.product, &manifest.network.name, &files);
-        supervisor.place(&manifest.product, &manifest.network.name, &files)?;
-        done.extend(units.iter().map(|text| format!("mended: {text}")));
-        let registry = Registry::serve(&store, &manifest)?;
-        for image in &manifest.images {
-            if !podman.image_exists(image)? {
-                podman.pull(image, registry.addr())?;
-                done.push(format!("pulled {} from the store", image.reference()));
-            }
-        }
-        crate::network::ensure(&podman, host, change.paths, &manifest.network)?;
-        let well = health::problems(&podman, &release).is_ok_and(|problems| problems.is_empty());
-        if !well || !before.is_empty() {
-            for workload in &files {
-                supervisor.stop(&podman, &manifest.product, workload)?;
-                supervisor.start(&podman, &manifest.product, &manifest.network.name, workload)?;
-                done.push(format!("started {} anew", workload.name));
-            }
-            let deadline = std::time::Duration::from_secs(manifest.lifecycle.deadline_seconds);
-            health::wait_healthy(&podman, &release, change.paths, deadline, &mut |_| ())?;
-        }
-        change.state.add_history(
-            &change.now,
-            "repair",
-            &manifest.product,
-            &manifest.release,
-            "ok",
-            &done.join("; "),
-        )?;
+        let record = |result| Record::new(&change.now, "repair", result).of(&generation.product, &generation.release);
+        let subject = Sha384::parse(&generation.manifest_sha384)?;
+        change.state.audit()?.begin(&record(Outcome::Begun).subject(&subject))?;
+        let mended = mend(change, &generation);
+        let ended = match &mended {
+            Ok(lines) => record(Outcome::Ok).detail(&lines.join("; ")),
+            Err(error) => record(Outcome::Failed).detail(&error.to_string()),
+        };
+        audit::append_or_warn(change.paths, &ended);
+        done.append(&mut mended?);
     }
     if done.is_empty() {
         done.push("nothing differed".into());
+    }
+    Ok(done)
+}
+
+/// Puts back what differs of one generation.
+fn mend(change: &Change<'_>, generation: &Generation) -> Result<Vec<String>> {
+    let mut done = Vec::new();
+    let manifest = generation.parse()?;
+    let store = Store::open(&change.paths.store())?;
+    for digest in manifest.blob_sizes().keys() {
+        store.check(digest)?;
+    }
+    let release = Release::load(&manifest, &store)?;
+    let before = files(change.state, change.paths, generation)?;
+    if !before.is_empty() {
+        let volumes = change.state.volumes(generation.id)?;
+        release.write(&change.paths.generation(&manifest.product, generation.id), &volumes)?;
+        let link = change.paths.current(&manifest.product);
+        crate::atomic::symlink(&link, std::path::Path::new(&generation.id.to_string()))?;
+        done.extend(before.iter().map(|text| format!("mended: {text}")));
+    }
+    let host = change.host;
+    let podman = change.engine()?;
+    let supervisor = Supervisor::choose(host, &podman);
+    let files = release.files(&change.paths.current(&manifest.product));
+    let units = supervisor.differing(&manifest.product, &manifest.network.name, &files);
+    supervisor.place(&manifest.product, &manifest.network.name, &files)?;
+    done.extend(units.iter().map(|text| format!("mended: {text}")));
+    let registry = Registry::serve(&store, &manifest)?;
+    for image in &manifest.images {
+        if !podman.image_exists(image)? {
+            podman.pull(image, registry.addr())?;
+            done.push(format!("pulled {} from the store", image.reference()));
+        }
+    }
+    crate::network::ensure(&podman, host, change.paths, &manifest.network)?;
+    let well = health::problems(&podman, &release).is_ok_and(|problems| problems.is_empty());
+    if !well || !before.is_empty() {
+        for workload in &files {
+            supervisor.stop(&podman, &manifest.product, workload)?;
+            supervisor.start(&podman, &manifest.product, &manifest.network.name, workload)?;
+            done.push(format!("started {} anew", workload.name));
+        }
+        let deadline = std::time::Duration::from_secs(manifest.lifecycle.deadline_seconds);
+        health::wait_healthy(&podman, &release, change.paths, deadline, &mut |_| ())?;
     }
     Ok(done)
 }

@@ -9,6 +9,8 @@ use bundle_format::receipt::Health;
 use bundle_format::text::{escaped, groups_of_four};
 use clap::{Parser, Subcommand};
 
+use crate::audit::command::AuditCommand;
+use crate::audit::refusal::{Act, Kind};
 use crate::banner;
 use crate::change::command::{ChangeCommand, Desk};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +24,7 @@ use crate::proof::{ProvedBundle, SitePolicy, clock};
 use crate::receipt::Paint;
 use crate::state::State;
 use crate::store::{Store, StoreSink};
-use crate::{receipt, status, trust};
+use crate::{audit, receipt, status, trust};
 
 /// Proves, plans and installs Lockgate bundles on the isolated side.
 #[derive(Debug, Parser)]
@@ -43,6 +45,8 @@ pub struct Cli {
     /// Answers the one question that is asked on a terminal.
     #[arg(long, global = true)]
     yes: bool,
+    #[arg(skip)]
+    act: Act,
     #[command(subcommand)]
     command: Command,
 }
@@ -109,6 +113,9 @@ enum Command {
         #[arg(long)]
         with_data: bool,
     },
+    /// The audit log: what was done here, by whom, and the proof that nothing of it was changed.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Prints a completion script.
     #[command(hide = true)]
     Completions {
@@ -132,6 +139,9 @@ enum TrustCommand {
         /// Highest marking that this system is accredited for.
         #[arg(long, default_value = "UNCLASSIFIED", value_parser = parse_marking)]
         accreditation: Marking,
+        /// Folder for the audit log, if it is to have a file system of its own; only before its first record.
+        #[arg(long, value_name = "DIR")]
+        audit_dir: Option<PathBuf>,
     },
     /// Shows the trust root in force.
     Show,
@@ -146,16 +156,42 @@ enum CustodyCommand {
     },
 }
 
+impl Command {
+    /// What a refusal of this command is recorded as; nothing for those that only show what is here.
+    const fn act(&self) -> Option<(&'static str, Kind)> {
+        Some(match self {
+            Self::Trust(TrustCommand::Init { .. }) => ("trust init", Kind::Change),
+            Self::Change(command) => (command.act(), Kind::Change),
+            Self::Uninstall { .. } => ("uninstall", Kind::Change),
+            Self::Receive(_) => ("receive", Kind::Change),
+            Self::Verify { .. } => ("verify", Kind::Look),
+            Self::Preflight { .. } => ("preflight", Kind::Look),
+            Self::Plan { .. } => ("plan", Kind::Look),
+            Self::Import { .. } => ("import", Kind::Look),
+            Self::Custody(_) => ("custody verify", Kind::Look),
+            _ => return None,
+        })
+    }
+}
+
 fn parse_marking(text: &str) -> std::result::Result<Marking, String> {
     Marking::parse(text).map_err(|e| e.to_string())
 }
 
 impl Cli {
-    /// Runs the command that was parsed.
+    /// Runs the command that was parsed; a refusal goes on record.
     pub fn run(&self) -> Result<()> {
+        let done = self.dispatch();
+        if let (Err(error), Some((act, kind)), Ok(paths)) = (&done, self.command.act(), self.paths()) {
+            self.act.refused(&paths, act, kind, error);
+        }
+        done
+    }
+
+    fn dispatch(&self) -> Result<()> {
         match &self.command {
-            Command::Trust(TrustCommand::Init { root, fingerprint, accreditation }) => {
-                self.trust_init(root, fingerprint.as_deref(), accreditation)
+            Command::Trust(TrustCommand::Init { root, fingerprint, accreditation, audit_dir }) => {
+                self.trust_init(root, fingerprint.as_deref(), accreditation, audit_dir.as_deref())
             }
             Command::Trust(TrustCommand::Show) => self.trust_show(),
             Command::Verify { bundle } => self.verify(bundle),
@@ -172,6 +208,12 @@ impl Cli {
             Command::Custody(CustodyCommand::Verify { folder }) => self.custody_verify(folder),
             Command::Receipt { product, no_qr } => self.receipt(product.as_deref(), *no_qr),
             Command::Uninstall { product, with_data } => self.uninstall(product, *with_data),
+            Command::Audit(command) => command.run(&crate::audit::command::Site {
+                paths: &self.paths()?,
+                json: self.json,
+                no_color: self.no_color,
+                confirm: &|question| self.desk(&self.paths()?).confirm(question),
+            }),
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();
                 clap_complete::generate(*shell, &mut command, "installer", &mut std::io::stdout());
@@ -193,11 +235,17 @@ impl Cli {
         })
     }
 
-    fn desk<'a>(&self, paths: &'a Paths) -> Desk<'a> {
-        Desk { paths, json: self.json, no_color: self.no_color, yes: self.yes }
+    fn desk<'a>(&'a self, paths: &'a Paths) -> Desk<'a> {
+        Desk { paths, json: self.json, no_color: self.no_color, yes: self.yes, act: &self.act }
     }
 
-    fn trust_init(&self, root: &Path, fingerprint: Option<&str>, accreditation: &Marking) -> Result<()> {
+    fn trust_init(
+        &self,
+        root: &Path,
+        fingerprint: Option<&str>,
+        accreditation: &Marking,
+        audit_dir: Option<&Path>,
+    ) -> Result<()> {
         let envelope = trust::read_envelope(root)?;
         let shown = envelope.claimed().fingerprint()?.to_string();
         let given = match fingerprint {
@@ -207,10 +255,17 @@ impl Cli {
         let paths = self.paths()?;
         let _lock = Lock::take(&paths.lock(), "trust init")?;
         let mut state = State::open(&paths.database())?;
+        if let Some(folder) = audit_dir {
+            audit::place::choose(&paths, folder)?;
+        }
         let now = clock();
-        let trusted = trust::init(&mut state, &envelope, &given, &now)?;
-        state.set_setting("accreditation", &accreditation.to_string())?;
-        state.add_history(&now, "trust init", "", "", "ok", &shown)?;
+        let record = |result| audit::Record::new(&now, "trust init", result).detail(&shown);
+        state.audit()?.begin(&record(audit::Outcome::Begun))?;
+        let trusted = trust::init(&mut state, &envelope, &given, &now)
+            .and_then(|trusted| state.set_setting("accreditation", &accreditation.to_string()).map(|()| trusted));
+        let result = if trusted.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
+        audit::append_or_warn(&paths, &record(result));
+        let trusted = trusted?;
         print(&[
             format!("trust root version {} is trusted from now on", trusted.root().version()),
             format!("this system is accredited for {accreditation}"),
@@ -237,6 +292,7 @@ impl Cli {
     fn open(&self, bundle: &Path, state: &State) -> Result<ProvedBundle> {
         let proved = ProvedBundle::open(bundle, &trust::required(state)?)?;
         banner::open(&proved.manifest().marking, self.no_color);
+        self.act.seen(&proved.manifest().product, &proved.manifest().release, &proved.verified().sha384());
         proved.check_policy(&SitePolicy::of(state, &proved.manifest().product)?)?;
         Ok(proved)
     }
@@ -343,7 +399,7 @@ impl Cli {
         }
         let line = |e: &crate::state::HistoryEntry| {
             escaped(&format!(
-                "{}  {:<10}  {:<6}  {} {}  by {}  {}",
+                "{}  {:<10}  {:<7}  {} {}  by {}  {}",
                 e.at, e.act, e.result, e.product, e.release, e.actor, e.detail
             ))
         };
@@ -368,13 +424,14 @@ impl Cli {
 
     fn receipt(&self, product: Option<&str>, no_qr: bool) -> Result<()> {
         let paths = self.paths()?;
-        let mut state = State::open(&paths.database())?;
+        let state = State::open(&paths.database())?;
         if let Some(generation) = receipt::active(&state, product)? {
             banner::open(&Marking::parse(&generation.marking)?, self.no_color);
         }
         let receipt = receipt::read(&state, &paths, &HostFacts::read(Path::new("/"))?, product)?;
         let code = receipt.to_code();
-        state.add_history(&clock(), "receipt", product.unwrap_or(""), "", "ok", &code)?;
+        let record = audit::Record::new(&clock(), "receipt", audit::Outcome::Ok).of(product.unwrap_or(""), "");
+        state.audit()?.append(&record.detail(&code))?;
         if self.json {
             return print_json(&serde_json::json!({
                 "code": code,

@@ -202,6 +202,9 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
+    /// The audit log cannot be written, or does not prove.
+    #[error(transparent)]
+    Audit(crate::audit::fault::Fault),
     /// A run was cut off and is not over.
     #[error("an earlier {act} of {product} is not over: it is {phase}")]
     Unfinished {
@@ -325,6 +328,7 @@ impl ErrorKind {
     pub fn class(&self) -> Class {
         match self {
             Self::Format(error) => error.class(),
+            Self::Audit(fault) => fault.class(),
             Self::Usage { .. } | Self::NotInstalled { .. } | Self::NoGeneration { .. } => Class::Usage,
             Self::EpochForbids { .. } | Self::NotApplicable { .. } | Self::NoWayBack { .. } => Class::Policy,
             Self::Incomplete { .. } | Self::BadVolume { .. } | Self::BadBackup { .. } => Class::Damaged,
@@ -366,6 +370,7 @@ impl ErrorKind {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Format(error) => error.advice(),
+            Self::Audit(fault) => fault.advice(),
             Self::Io { .. } => "check the path, the medium and the permissions, then run the command again",
             Self::DiskFull { .. } => "free the space that preflight asks for, then run the command again",
             Self::Sqlite { .. } => "keep the state folder as it is and call your support: the record is damaged",
@@ -449,6 +454,12 @@ impl Error {
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self(Box::new(kind))
+    }
+}
+
+impl From<crate::audit::fault::Fault> for Error {
+    fn from(fault: crate::audit::fault::Fault) -> Self {
+        ErrorKind::Audit(fault).into()
     }
 }
 

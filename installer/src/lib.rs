@@ -11,6 +11,7 @@
 )]
 
 pub mod atomic;
+pub mod audit;
 pub mod backup;
 pub mod banner;
 pub mod change;

@@ -37,6 +37,16 @@ impl Paths {
         self.state.join("state.db")
     }
 
+    /// The audit log's folder; a link where the log has a file system of its own.
+    pub fn audit(&self) -> PathBuf {
+        self.state.join("audit")
+    }
+
+    /// The private key of this machine, which signs the audit log's head.
+    pub fn appliance_key(&self) -> PathBuf {
+        self.state.join("keys/appliance.key")
+    }
+
     /// The lock file of the one installer.
     pub fn lock(&self) -> PathBuf {
         self.state.join("lock")

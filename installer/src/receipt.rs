@@ -2,7 +2,7 @@
 //!
 //! It is the only thing that leaves the high side, so it is small enough to be read and understood
 //! before it does: two digests' beginnings, a sequence, two flags. The code that was given out is
-//! kept in the history.
+//! kept in the audit log.
 
 use bundle_format::digest::Sha384;
 use bundle_format::receipt::{Health, Installed, Prefix, Receipt};
@@ -121,6 +121,7 @@ pub fn qr(code: &str, paint: Paint) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::{Outcome, Record};
 
     fn receipt() -> Receipt {
         Receipt { arrived: Some(Prefix::of(&Sha384::of(b"a"))), installed: None }
@@ -129,25 +130,25 @@ mod tests {
     #[test]
     fn the_newest_receive_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let mut state = State::open(&folder.path().join("state.db")).unwrap();
+        let state = State::open(&folder.path().join("state.db")).unwrap();
         let now = bundle_format::timestamp::Timestamp::from_unix(0);
         let digest = |text: &str| Sha384::of(text.as_bytes()).to_string();
         let paths = Paths::new(folder.path().to_owned());
         let host = HostFacts::read(std::path::Path::new("/")).unwrap();
         let none = Receipt { arrived: None, installed: None };
         assert_eq!(read(&state, &paths, &host, None).unwrap(), none);
-        for (act, result, detail) in [
-            ("receive", "ok", digest("older")),
-            ("receive", "ok", format!("{} more", digest("newest"))),
-            ("receive", "failed", digest("failed")),
-            ("install", "ok", digest("other act")),
-        ] {
-            state.add_history(&now, act, "p", "1", result, &detail).unwrap();
-        }
+        let append = |act: &str, result: Outcome, detail: &str| {
+            let record = Record::new(&now, act, result).of("p", "1").detail(detail);
+            state.audit().unwrap().append(&record).unwrap();
+        };
+        append("receive", Outcome::Ok, &digest("older"));
+        append("receive", Outcome::Ok, &format!("{} more", digest("newest")));
+        append("receive", Outcome::Failed, &digest("failed"));
+        append("install", Outcome::Ok, &digest("other act"));
         let arrived = |product| read(&state, &paths, &host, product).unwrap().arrived;
         assert_eq!(arrived(None), Some(Prefix::of(&Sha384::of(b"newest"))));
         assert_eq!((arrived(Some("p")), arrived(Some("q"))), (arrived(None), None));
-        state.add_history(&now, "receive", "p", "1", "ok", "no digest").unwrap();
+        append("receive", Outcome::Ok, "no digest");
         let error = read(&state, &paths, &host, None).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Unexpected { .. }), "{error}");
     }

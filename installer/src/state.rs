@@ -1,4 +1,5 @@
-//! The installer's memory: trust roots, floors, generations, the journal of steps, the history.
+//! The installer's memory: trust roots, floors, generations, the journal of steps. What was done,
+//! by whom, is in the audit log beside it ([`crate::audit`]).
 //!
 //! SQLite in WAL mode with `synchronous=FULL`: a step that is recorded stays recorded through a
 //! power cut. Times come in as values.
@@ -11,7 +12,11 @@ use bundle_format::manifest::Manifest;
 use bundle_format::timestamp::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::audit::Audit;
+use crate::audit::log::Log;
+use crate::audit::record::Row;
 use crate::error::{Error, ErrorKind, Result};
+use crate::paths::Paths;
 
 pub use runs::{NewRun, Phase, Run, RunStep, StepState};
 
@@ -121,7 +126,7 @@ impl Generation {
     }
 }
 
-/// One line of the history.
+/// One line of the history: a record of the audit log, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryEntry {
     /// When.
@@ -132,7 +137,7 @@ pub struct HistoryEntry {
     pub product: String,
     /// In which release.
     pub release: String,
-    /// `ok` or `failed`.
+    /// `begun`, `ok`, `failed` or `refused`.
     pub result: String,
     /// More, for a person.
     pub detail: String,
@@ -140,10 +145,26 @@ pub struct HistoryEntry {
     pub actor: String,
 }
 
+impl From<Row> for HistoryEntry {
+    fn from(row: Row) -> Self {
+        Self {
+            at: row.at.to_string(),
+            act: row.act,
+            product: row.product,
+            release: row.release,
+            result: row.result.to_string(),
+            detail: row.detail,
+            actor: row.actor,
+        }
+    }
+}
+
 /// The open database.
 #[derive(Debug)]
 pub struct State {
     db: Connection,
+    /// The state folder, where the audit log is found.
+    home: Paths,
 }
 
 fn sql(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
@@ -151,15 +172,6 @@ fn sql(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
         Some(rusqlite::ErrorCode::DiskFull) => ErrorKind::DiskFull { what: "the state database".into() }.into(),
         _ => ErrorKind::Sqlite { what, source }.into(),
     }
-}
-
-/// The login that this process descends from, as the kernel keeps it (`loginuid` outlives sudo and
-/// cannot be set twice); without an audit login, the effective user.
-fn actor() -> String {
-    let login = std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse::<u32>().ok());
-    let id = login.filter(|id| *id != u32::MAX).unwrap_or_else(|| nix::unistd::geteuid().as_raw());
-    let name = nix::unistd::User::from_uid(id.into()).ok().flatten().map(|user| user.name);
-    name.map_or_else(|| format!("uid {id}"), |name| format!("{name} (uid {id})"))
 }
 
 /// An update that finds no row would be a record of something that never was.
@@ -202,7 +214,7 @@ impl State {
             transaction.pragma_update(None, "user_version", version).map_err(sql("schema"))?;
             transaction.commit().map_err(sql("schema"))?;
         }
-        Ok(Self { db })
+        Ok(Self { db, home: Paths::new(crate::atomic::parent(path)) })
     }
 
     /// Records a proven root; recording it again changes nothing.
@@ -372,25 +384,17 @@ impl State {
         bytes.iter().map(|bytes| Ok(bundle_format::manifest::parse(bytes)?)).collect()
     }
 
-    /// Adds a line to the history. The actor is the login that reached root, where the system tells.
-    pub fn add_history(
-        &mut self,
-        now: &Timestamp,
-        act: &str,
-        product: &str,
-        release: &str,
-        result: &str,
-        detail: &str,
-    ) -> Result<()> {
-        let actor = actor();
-        let insert = "INSERT INTO history (at, act, product, release, result, detail, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let values = params![now.as_str(), act, product, release, result, detail, actor];
-        self.db.execute(insert, values).map_err(sql("write the history"))?;
-        Ok(())
+    /// The audit log of this machine, to be written.
+    pub fn audit(&self) -> Result<Audit> {
+        Audit::open(&self.home)
     }
 
-    /// The newest `limit` lines of the history, oldest first.
+    /// The newest `limit` records of the audit log, oldest first; before its first record, the newest
+    /// lines of what an older installer kept.
     pub fn history(&self, limit: u32) -> Result<Vec<HistoryEntry>> {
+        if let Some(log) = Log::look(&self.home.audit())? {
+            return Ok(log.newest(limit)?.into_iter().map(|stored| stored.row.into()).collect());
+        }
         let what = sql("read the history");
         let query = "SELECT at, act, product, release, result, detail, actor FROM
                      (SELECT * FROM history ORDER BY id DESC LIMIT ?1) ORDER BY id";
@@ -409,22 +413,27 @@ impl State {
         rows.map_err(&what)?.collect::<rusqlite::Result<_>>().map_err(&what)
     }
 
-    /// Detail of the newest line of the history with this act and the result `ok`.
+    /// Detail of the newest record with this act and the result `ok`.
     pub fn newest_ok(&self, act: &str, product: Option<&str>) -> Result<Option<String>> {
+        if let Some(log) = Log::look(&self.home.audit())? {
+            return log.newest_ok(act, product);
+        }
         let query = "SELECT detail FROM history WHERE act = ?1 AND result = 'ok' AND (?2 IS NULL OR product = ?2)
                      ORDER BY id DESC LIMIT 1";
         let found = self.db.query_row(query, params![act, product], |row| row.get(0));
         found.optional().map_err(sql("read the history"))
     }
 
-    /// The newest time on record.
+    /// The newest time on record, here and in the audit log.
     pub fn time_floor(&self) -> Result<Option<Timestamp>> {
         let query =
             "SELECT max(t) FROM (SELECT max(at) t FROM history UNION ALL SELECT max(changed_at) FROM generations
                      UNION ALL SELECT max(accepted_at) FROM trust_roots)";
         let text: Option<String> =
             self.db.query_row(query, [], |row| row.get(0)).map_err(sql("read the time floor"))?;
-        Ok(text.map(|text| Timestamp::parse(&text)).transpose()?)
+        let here = text.map(|text| Timestamp::parse(&text)).transpose()?;
+        let logged = Log::look(&self.home.audit())?.map(|log| log.newest_time()).transpose()?.flatten();
+        Ok(here.max(logged))
     }
 
     /// A site setting.
@@ -444,6 +453,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::{Outcome, Record};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(text).unwrap()
@@ -503,7 +513,8 @@ mod tests {
         state.set_phase(first.id, Phase::Done, None, &now).unwrap();
         let second = run(&mut state, 4, Some(first.generation), &at("2026-11-02T00:00:00Z"));
         state.commit_run(&second, 2, &at("2026-11-02T00:00:00Z")).unwrap();
-        state.add_history(&now, "install", "p", "1", "ok", "").unwrap();
+        let late = at("2026-11-03T00:00:00Z");
+        state.audit().unwrap().append(&Record::new(&late, "install", Outcome::Ok).of("p", "1").detail("d")).unwrap();
         drop(state);
 
         let mut state = State::open(&path).unwrap();
@@ -521,8 +532,30 @@ mod tests {
         assert_eq!(steps[0].note["made"][0], 1, "the first note stays");
         assert_eq!(state.last_millis("p", &serde_json::json!({"step": "store"})).unwrap(), Some(7));
         assert_eq!(state.kept_generations("p").unwrap().len(), 2);
-        assert_eq!(state.history(10).unwrap().len(), 1);
-        assert_eq!(state.time_floor().unwrap(), Some(at("2026-11-02T00:00:00Z")));
+        let newest = state.history(1).unwrap().pop().unwrap();
+        assert_eq!((newest.act.as_str(), newest.result.as_str()), ("install", "ok"));
+        assert_eq!(state.newest_ok("install", Some("p")).unwrap().as_deref(), Some("d"));
+        assert!(state.time_floor().unwrap() >= Some(late), "the audit log's times count");
+    }
+
+    #[test]
+    fn a_history_of_an_older_installer_counts_until_the_log_takes_it_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("state.db")).unwrap();
+        let line = "INSERT INTO history (at, act, product, release, result, detail, actor)
+                    VALUES ('2025-01-01T00:00:00Z', 'receive', 'p', '1', 'ok', 'digest', 'uid 1')";
+        state.db.execute(line, []).unwrap();
+        let look = |state: &State| {
+            (
+                state.history(1).unwrap().pop().unwrap().detail,
+                state.newest_ok("receive", Some("p")).unwrap(),
+                state.time_floor().unwrap() >= Some(at("2025-01-01T00:00:00Z")),
+            )
+        };
+        let before = look(&state);
+        assert_eq!(before, ("digest".into(), Some("digest".into()), true));
+        drop(state.audit().unwrap());
+        assert_eq!(look(&state), before);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use bundle_format::marking::Marking;
 use serde_json::{Value, json};
 
+use crate::audit::standing::Standing;
 use crate::backup::{self, Backup};
 use crate::engine::Podman;
 use crate::error::{ErrorKind, Result};
@@ -18,6 +19,7 @@ use crate::store::Store;
 pub struct Status {
     root: Option<(u64, String)>,
     products: Vec<Product>,
+    audit: Standing,
     unfinished: Option<Run>,
 }
 
@@ -71,7 +73,7 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
             backup,
         });
     }
-    Ok(Status { root, products, unfinished: state.open_run()? })
+    Ok(Status { root, products, unfinished: state.open_run()?, audit: Standing::read(paths) })
 }
 
 /// Host ports that a product's active release holds.
@@ -90,7 +92,7 @@ impl Status {
     /// An error if anything is not as it should be; exit 8.
     pub fn refuse_unhealthy(&self) -> Result<()> {
         let problems: Vec<&str> =
-            self.products.iter().flat_map(|product| &product.problems).map(String::as_str).collect();
+            self.products.iter().flat_map(|p| &p.problems).map(String::as_str).chain(self.audit.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(ErrorKind::NotHealthy { problems: problems.join("; ") }.into()) }
     }
 
@@ -133,6 +135,7 @@ impl Status {
                 run.phase.text()
             ));
         }
+        lines.extend(self.audit.lines());
         lines
     }
 
@@ -151,6 +154,7 @@ impl Status {
         json!({
             "trust_root": self.root.as_ref().map(|(version, sha384)| json!({"version": version, "sha384": sha384})),
             "products": self.products.iter().map(product).collect::<Vec<_>>(),
+            "audit": self.audit.to_json(),
             "unfinished": self.unfinished.as_ref().map(|run| json!({
                 "act": run.act, "product": run.product, "phase": run.phase.text(), "generation": run.generation,
                 "since": run.begun_at, "plan_sha384": run.plan_sha384,

@@ -38,7 +38,7 @@ pub mod release;
 pub mod root;
 pub mod set;
 pub mod signature;
-mod signed;
+pub mod signed;
 pub mod text;
 pub mod timestamp;
 pub mod volume;

@@ -114,8 +114,9 @@ impl Signature {
         Err(ErrorKind::NotCanonical { what: what.into() }.into())
     }
 
-    /// Verifies this signature over `document` with `key` by two implementations.
-    fn verify(&self, what: &str, document: &[u8], key: &PublicKey) -> Result<()> {
+    /// Verifies this signature over `document` with `key` by two implementations. Who must sign, and
+    /// how many, is [`verify_threshold`]'s to say.
+    pub fn verify(&self, what: &str, document: &[u8], key: &PublicKey) -> Result<()> {
         let verdicts = match (&self.value, key) {
             (Value::Ed25519 { signature, comment, global }, PublicKey::Ed25519(point)) => {
                 let ours = verify_dalek(point, document, signature, comment, global);

@@ -1,6 +1,6 @@
 //! The file form of a small document with its signatures: one canonical JSON object (spec 4.3).
 //!
-//! Trust roots and custody records share it. Reading it proves nothing.
+//! Trust roots, custody records and audit heads share it. Reading it proves nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,14 +26,14 @@ struct SignatureEntry {
 }
 
 /// Adds a signature; a former one by the same key is replaced. Sorted by key id.
-pub(crate) fn add(signatures: &mut Vec<Signature>, signature: Signature) {
+pub fn add(signatures: &mut Vec<Signature>, signature: Signature) {
     signatures.retain(|other| other.key != signature.key);
     signatures.push(signature);
     signatures.sort_by_key(|other| other.key);
 }
 
 /// Writes the file form, one line.
-pub(crate) fn to_bytes(format: &str, what: &str, payload: &[u8], signatures: &[Signature]) -> Result<Vec<u8>> {
+pub fn to_bytes(format: &str, what: &str, payload: &[u8], signatures: &[Signature]) -> Result<Vec<u8>> {
     let entry = |s: &Signature| SignatureEntry { key: s.key, scheme: s.scheme(), file: base64(&s.to_file()) };
     let file = EnvelopeFile {
         format: format.into(),
@@ -44,7 +44,7 @@ pub(crate) fn to_bytes(format: &str, what: &str, payload: &[u8], signatures: &[S
 }
 
 /// Parses the file form into payload and signatures; any other text for the same content is refused.
-pub(crate) fn parse(format: &str, what: &str, bytes: &[u8], limit: u64) -> Result<(Vec<u8>, Vec<Signature>)> {
+pub fn parse(format: &str, what: &str, bytes: &[u8], limit: u64) -> Result<(Vec<u8>, Vec<Signature>)> {
     let file: EnvelopeFile = crate::json::parse_canonical(what, bytes, limit)?;
     if file.format != format {
         return Err(ErrorKind::UnknownFormat { what: what.into(), expected: format.into(), found: file.format }.into());

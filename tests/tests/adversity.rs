@@ -65,8 +65,20 @@ fn a_dead_medium_and_a_killed_engine() {
     one_and_two(&site, Site::GOOD);
     // The medium stops answering in the middle: EIO from the third read of the bundle's packs on.
     let bundle = site.path("two.tar").display().to_string();
-    let dead =
-        ["-f", "-qq", "-b", "execve", "-o", "/dev/null", "-P", &bundle, "-e", "trace=read,pread64", "-e", "inject=read,pread64:error=EIO:when=5+"];
+    let dead = [
+        "-f",
+        "-qq",
+        "-b",
+        "execve",
+        "-o",
+        "/dev/null",
+        "-P",
+        &bundle,
+        "-e",
+        "trace=read,pread64",
+        "-e",
+        "inject=read,pread64:error=EIO:when=5+",
+    ];
     let said = site.installer_under("strace", &dead, &["--yes", "install", &bundle]).expect(6);
     assert!(said.err.contains("read or write failed"), "{}", said.err);
     assert!(status(&site)["unfinished"].is_null());

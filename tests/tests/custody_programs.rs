@@ -336,10 +336,12 @@ fn a_receipt_is_confirmed_on_the_low_side() {
         "{}",
         nothing.out
     );
-    let mut state = installer::state::State::open(&site.path("high/state/state.db")).unwrap();
+    let state = installer::state::State::open(&site.path("high/state/state.db")).unwrap();
     let now = bundle_format::timestamp::Timestamp::from_unix(0);
     for digest in [old, new] {
-        state.add_history(&now, "receive", "test-product", "1", "ok", &digest.to_string()).unwrap();
+        let record =
+            installer::audit::Record::new(&now, "receive", installer::audit::Outcome::Ok).of("test-product", "1");
+        state.audit().unwrap().append(&record.detail(&digest.to_string())).unwrap();
     }
     drop(state);
     let said = site.installer(&["receipt"]).expect(0);

@@ -1,7 +1,8 @@
 //! The dependency law: what the rooms may reach.
 //!
 //! The installer runs where nothing outside can help and nothing inside may call out; that it
-//! cannot sign and cannot speak HTTP or TLS to anyone is a property of what is linked into it.
+//! cannot make a release and cannot speak HTTP or TLS to anyone is a property of what is linked into
+//! it. The one key that it has signs the head of its audit log (docs/adr/0012-audit-log.md).
 
 use system_tests::law::Graph;
 

@@ -9,6 +9,7 @@ use clap::Subcommand;
 
 use super::step::Origin;
 use super::{Change, Data, Outcome, Recovery, Reporter};
+use crate::audit::refusal::Act;
 use crate::backup::{self, Backup};
 use crate::cli::{findings, print, print_json};
 use crate::engine::Podman;
@@ -23,7 +24,7 @@ use crate::release::Release;
 use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
-use crate::{banner, check, preflight, trust};
+use crate::{audit, banner, check, preflight, trust};
 
 /// Commands that change what runs, or its data.
 #[derive(Debug, Subcommand)]
@@ -115,6 +116,8 @@ pub struct Desk<'a> {
     pub no_color: bool,
     /// The question is answered.
     pub yes: bool,
+    /// What is known of the act, for its refusal's record.
+    pub act: &'a Act,
 }
 
 /// Shows steps on standard error.
@@ -137,6 +140,20 @@ impl Reporter for Told {
 }
 
 impl ChangeCommand {
+    /// What it is called on record.
+    pub const fn act(&self) -> &'static str {
+        match self {
+            Self::Install { .. } => "install",
+            Self::Resume { .. } => "resume",
+            Self::Rollback { .. } => "rollback",
+            Self::Backup(_) => "backup",
+            Self::Restore { .. } => "restore",
+            Self::Check => "check",
+            Self::Repair => "repair",
+            Self::Settings { .. } => "settings",
+        }
+    }
+
     /// Runs the command.
     pub fn run(&self, desk: &Desk<'_>) -> Result<()> {
         match self {
@@ -166,6 +183,7 @@ impl Desk<'_> {
         let mut state = State::open(&self.paths.database())?;
         let proved = ProvedBundle::open(bundle, &trust::required(&state)?)?;
         banner::open(&proved.manifest().marking, self.no_color);
+        self.act.seen(&proved.manifest().product, &proved.manifest().release, &proved.verified().sha384());
         proved.check_policy(&SitePolicy::of(&state, &proved.manifest().product)?)?;
         let host = HostFacts::read(Path::new("/"))?;
         let plan = Plan::make(&proved, &state, self.paths, &host)?;
@@ -278,14 +296,9 @@ impl Desk<'_> {
             };
             job.run(&mut |line| lines.push(line.to_owned()))?
         };
-        state.add_history(
-            &now,
-            "backup",
-            &generation.product,
-            &generation.release,
-            "ok",
-            &made.display().to_string(),
-        )?;
+        let record =
+            audit::Record::new(&now, "backup", audit::Outcome::Ok).of(&generation.product, &generation.release);
+        state.audit()?.append(&record.detail(&made.display().to_string()))?;
         if self.json {
             return print_json(&serde_json::json!({"backup": made.display().to_string()}));
         }
@@ -344,6 +357,7 @@ impl Desk<'_> {
         self.confirm("Bring this data back?")?;
         let source = folder.display().to_string();
         self.change(&mut state, &host, None, 0, |change| {
+            change.record_begun("restore", &active, &plan, &source)?;
             let generation = change.again(active.id)?;
             change.bring("restore", generation, active.id, &source, &plan)
         })
@@ -382,8 +396,11 @@ impl Desk<'_> {
         let _lock = Lock::take(&self.paths.lock(), "settings")?;
         let mut state = State::open(&self.paths.database())?;
         if let Some((key, value)) = set {
+            let detail = format!("{key} {value}");
+            let record = |result| audit::Record::new(&clock(), "settings", result).detail(&detail);
+            state.audit()?.begin(&record(audit::Outcome::Begun))?;
             state.set_setting(key, &value.to_string())?;
-            state.add_history(&clock(), "settings", "", "", "ok", &format!("{key} {value}"))?;
+            audit::append_or_warn(self.paths, &record(audit::Outcome::Ok));
         }
         let keep = state.setting("keep-generations")?.unwrap_or_else(|| super::KEEP.to_string());
         if self.json {

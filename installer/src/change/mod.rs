@@ -19,6 +19,7 @@ pub mod step;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bundle_format::digest::Sha384;
 use bundle_format::manifest::Manifest;
 use bundle_format::timestamp::Timestamp;
 
@@ -31,9 +32,9 @@ use crate::plan::Plan;
 use crate::proof::ProvedBundle;
 use crate::release::{Release, WorkloadFile};
 use crate::signals::Stop;
-use crate::state::{GenerationState, NewRun, Phase, Run, State, StepState};
+use crate::state::{Generation, GenerationState, NewRun, Phase, Run, State, StepState};
 use crate::store::Store;
-use crate::{tree, trust};
+use crate::{audit, tree, trust};
 
 pub use recover::Recovery;
 pub use remove::Data;
@@ -122,6 +123,11 @@ impl Change<'_> {
         if active.as_ref().is_some_and(|active| active.manifest_sha384 == sha384) {
             return self.check_active(&manifest).map(|()| Outcome::AlreadyActive);
         }
+        let record = audit::Record::new(&self.now, "install", audit::Outcome::Begun)
+            .of(&manifest.product, &manifest.release)
+            .subject(&bundle.verified().sha384())
+            .detail(&format!("plan SHA-384 {}, {source}", plan.sha384()));
+        self.state.audit()?.begin(&record)?;
         for root in bundle.new_roots() {
             trust::record(self.state, root, &self.now)?;
         }
@@ -177,11 +183,11 @@ impl Change<'_> {
     fn go(&mut self, mut walk: Walk) -> Result<Outcome> {
         match self.forward(&mut walk) {
             Ok(()) if walk.run.act == "uninstall" => {
-                self.history(&walk, "ok", "");
+                self.record_end(&walk, audit::Outcome::Ok, "");
                 Ok(Outcome::Removed)
             }
             Ok(()) => {
-                self.history(&walk, "ok", "");
+                self.record_end(&walk, audit::Outcome::Ok, "");
                 Ok(Outcome::Active { generation: walk.run.generation })
             }
             Err(error) => {
@@ -189,12 +195,12 @@ impl Change<'_> {
                 // Where the journal itself fails, the phase on disk is what recovery goes by.
                 let phase = self.state.open_run().ok().flatten().map_or(walk.run.phase, |run| run.phase);
                 if walk.run.act == "uninstall" {
-                    self.history(&walk, "failed", &error.to_string());
+                    self.record_end(&walk, audit::Outcome::Failed, &error.to_string());
                     return Err(error);
                 }
                 if phase == Phase::Committed {
                     self.report.note(&format!("installed, but not everything old could be cleared: {error}"));
-                    self.history(&walk, "ok", &error.to_string());
+                    self.record_end(&walk, audit::Outcome::Ok, &error.to_string());
                     return Ok(Outcome::Active { generation: walk.run.generation });
                 }
                 Err(self.fail(&walk, phase, error))
@@ -228,7 +234,7 @@ impl Change<'_> {
     /// Takes back what failed; the error that tells how that went.
     fn fail(&mut self, walk: &Walk, phase: Phase, error: Error) -> Error {
         self.report.note(&format!("failed: {error}; taking back what was made"));
-        self.history(walk, "failed", &error.to_string());
+        self.record_end(walk, audit::Outcome::Failed, &error.to_string());
         match self.back(walk, &error.to_string()) {
             Err(undo) => ErrorKind::NeedsOperator { source: Box::new(error), trouble: undo.to_string() }.into(),
             Ok(()) if phase == Phase::Staging => error,
@@ -286,11 +292,20 @@ impl Change<'_> {
         Ok((release, files))
     }
 
-    /// The record of what people did; a failure to write it must not hide the outcome itself.
-    fn history(&mut self, walk: &Walk, result: &str, detail: &str) {
+    /// Puts on record that an act on `generation` begins; nothing is changed before that is on disk.
+    pub(crate) fn record_begun(&self, act: &str, generation: &Generation, plan: &Plan, source: &str) -> Result<()> {
+        let detail = format!("plan SHA-384 {}, {source}", plan.sha384());
+        let record = audit::Record::new(&self.now, act, audit::Outcome::Begun)
+            .of(&generation.product, &generation.release)
+            .subject(&Sha384::parse(&generation.manifest_sha384)?)
+            .detail(detail.trim_end_matches(", "));
+        self.state.audit()?.begin(&record).map(drop)
+    }
+
+    /// Puts on record how it ended; a failure to write that must not hide the outcome itself.
+    fn record_end(&self, walk: &Walk, result: audit::Outcome, detail: &str) {
         let (product, release) = (&walk.manifest.product, &walk.manifest.release);
-        if let Err(error) = self.state.add_history(&self.now, &walk.run.act, product, release, result, detail) {
-            self.report.note(&format!("the history could not be written: {error}"));
-        }
+        let record = audit::Record::new(&self.now, &walk.run.act, result).of(product, release).detail(detail);
+        audit::append_or_warn(self.paths, &record);
     }
 }

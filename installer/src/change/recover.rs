@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, Result};
 use crate::plan::Plan;
 use crate::proof::{ProvedBundle, SitePolicy};
 use crate::state::{Phase, Run};
-use crate::{atomic, trust};
+use crate::{atomic, audit, trust};
 
 /// Who asks for recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,8 @@ impl Change<'_> {
 
     fn back_or_operator(&mut self, walk: &Walk, reason: &str) -> Result<()> {
         let taken = self.back(walk, reason);
-        self.history(walk, if taken.is_ok() { "undone" } else { "failed" }, reason);
+        let how = if taken.is_ok() { "taken back" } else { "not everything could be taken back" };
+        self.record_end(walk, audit::Outcome::Failed, &format!("{how}: {reason}"));
         taken.map_err(|undo| {
             let trouble = undo.to_string();
             ErrorKind::NeedsOperator { source: Box::new(undo), trouble }.into()
@@ -119,6 +120,7 @@ impl Change<'_> {
     pub fn rollback(&mut self, product: &str, to: Option<i64>, keep_data: bool) -> Result<Outcome> {
         let (generation, former, plan) = self.plan_rollback(product, to, keep_data)?;
         let source = if keep_data { "newest data" } else { "" };
+        self.record_begun("rollback", &self.state.generation(generation)?, &plan, source)?;
         let generation = if keep_data { self.again(generation)? } else { generation };
         self.bring("rollback", generation, former, source, &plan)
     }

@@ -30,6 +30,8 @@ impl Change<'_> {
         let missing = || ErrorKind::NotInstalled { product: product.to_owned() };
         let active = self.state.active_generation(product)?.ok_or_else(missing)?;
         let plan = Plan::uninstall(&active, data)?;
+        let data = if data == Data::Remove { "with data" } else { "data kept" };
+        self.record_begun("uninstall", &active, &plan, data)?;
         let run = self.begin("uninstall", active.id, None, product, "", &plan)?;
         let walk = self.walk_of(run, None)?;
         self.go(walk)

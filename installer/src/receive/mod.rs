@@ -23,6 +23,7 @@ use bundle_format::pack::NoSink;
 use bundle_format::signature::AlgorithmPolicy;
 
 use crate::atomic::{self, Access};
+use crate::audit::{Outcome, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::proof::{ProvedBundle, SitePolicy, clock};
 use crate::state::State;
@@ -84,7 +85,8 @@ impl Arrival {
         atomic::sync_folder(inbox)?;
         let manifest = self.verified.manifest();
         let detail = format!("{} over {carrier}", self.verified.sha384());
-        state.add_history(&clock(), "receive", &manifest.product, &manifest.release, "ok", &detail)?;
+        let record = Record::new(&clock(), "receive", Outcome::Ok).of(&manifest.product, &manifest.release);
+        state.audit()?.append(&record.subject(&self.verified.sha384()).detail(&detail))?;
         session.remove()?;
         Ok(path)
     }
