@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help build demo demo-down test test-unit test-vm lint deny bench packages clean
+.PHONY: help build demo demo-down test test-unit test-vm soak lint deny bench packages clean
 
 help:
 	@sed -n '1,5s/^# \?//p' Makefile
@@ -41,13 +41,18 @@ test-unit: packages
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 test-vm: build
-	tests/vm/isolated.sh
+	tests/vm/isolated.sh --then-cut
+
+# More of what chance finds: 200 power cuts.
+soak: build
+	LOCKGATE_CUTS=200 tests/vm/isolated.sh --then-cut
 
 bench: build
 	tests/setup/packages.sh bench
 	benches/bench.sh
 	benches/link.sh
 	benches/parity.sh
+	benches/update.sh
 
 clean:
 	$(CARGO) clean

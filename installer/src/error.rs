@@ -283,6 +283,9 @@ pub enum ErrorKind {
         /// Boots that were counted.
         boots: i64,
     },
+    /// A signal asked the installer to end.
+    #[error("stopped on request (a signal)")]
+    Stopped,
     /// A person asked to go back.
     #[error("taken back on request")]
     Requested,
@@ -366,6 +369,7 @@ impl ErrorKind {
             | Self::Unstable { .. }
             | Self::TrialOver { .. }
             | Self::Requested
+            | Self::Stopped
             | Self::Drift { .. }
             | Self::NeedsOperator { .. } => Class::Operator,
         }
@@ -416,6 +420,7 @@ impl ErrorKind {
                 "read the logs that were kept, and call your support"
             }
             Self::Requested => "nothing is to be done",
+            Self::Stopped => "what was made is taken back; run the command again when you want it",
             Self::ReadBack { .. } => "the disk or the memory is failing: look at the kernel's log before anything else",
             Self::BadBackup { .. } => "take another backup; installer backup list shows them",
             Self::NotCopied { .. } => "take it out of the volume, then run the command again",

@@ -13,6 +13,7 @@ use crate::engine::{self, Podman};
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Paths;
 use crate::release::{Container, Release};
+use crate::signals::Stop;
 
 /// Pause between two looks, while failures of a probe do not count yet (its start period).
 const PAUSE: Duration = Duration::from_millis(500);
@@ -47,6 +48,8 @@ pub struct Gate<'a> {
     pub paths: &'a Paths,
     /// Time for all of it.
     pub deadline: Duration,
+    /// Ends the waiting before its time.
+    pub stop: &'a Stop,
 }
 
 impl Gate<'_> {
@@ -55,8 +58,9 @@ impl Gate<'_> {
         let started = Instant::now();
         let left = || self.deadline.saturating_sub(started.elapsed());
         let window = Duration::from_secs(lifecycle.stable_seconds);
+        let all: Vec<&Container> = self.release.containers().collect();
         loop {
-            let healthy = wait_healthy(self.podman, self.release, self.paths, left(), tell)?;
+            let healthy = wait(self.podman, self.release, &all, self.paths, left(), self.stop, tell)?;
             let Some((container, why)) = self.restarted(&healthy, window)? else { break };
             if left().is_zero() {
                 keep_log(self.podman, self.paths, &container);
@@ -68,7 +72,7 @@ impl Gate<'_> {
             loop {
                 match self.check(check) {
                     Ok(()) => break,
-                    Err(error) if left().is_zero() => {
+                    Err(error) if left().is_zero() || self.stop.asked() => {
                         self.release.containers().for_each(|c| keep_log(self.podman, self.paths, &c.name));
                         return Err(error);
                     }
@@ -83,7 +87,7 @@ impl Gate<'_> {
     /// Looks for as long as the window lasts; what restarted or stopped, if anything did.
     fn restarted(&self, healthy: &[Healthy], window: Duration) -> Result<Option<(String, String)>> {
         let started = Instant::now();
-        while started.elapsed() < window {
+        while started.elapsed() < window && !self.stop.asked() {
             std::thread::sleep(PAUSE.min(window));
             let now = self.podman.containers(healthy.iter().map(|container| container.name.as_str()))?;
             for before in healthy {
@@ -150,7 +154,7 @@ pub fn wait_healthy(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Vec<Healthy>> {
     let all: Vec<&Container> = release.containers().collect();
-    wait(podman, release, &all, paths, deadline, tell)
+    wait(podman, release, &all, paths, deadline, &Stop::default(), tell)
 }
 
 /// Waits for one container.
@@ -162,7 +166,7 @@ pub fn wait_healthy_one(
     deadline: Duration,
 ) -> Result<()> {
     let one: Vec<&Container> = release.containers().filter(|container| container.name == name).collect();
-    wait(podman, release, &one, paths, deadline, &mut |_| ()).map(drop)
+    wait(podman, release, &one, paths, deadline, &Stop::default(), &mut |_| ()).map(drop)
 }
 
 fn wait(
@@ -171,6 +175,7 @@ fn wait(
     containers: &[&Container],
     paths: &Paths,
     deadline: Duration,
+    stop: &Stop,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Vec<Healthy>> {
     let started = Instant::now();
@@ -190,6 +195,9 @@ fn wait(
             }
         }
         let Some((container, why)) = waiting else { return Ok(healthy) };
+        if stop.asked() {
+            return Err(ErrorKind::Stopped.into());
+        }
         if started.elapsed() >= deadline {
             let why = format!("{why} after {} s", deadline.as_secs());
             return Err(unhealthy(podman, paths, container, why));

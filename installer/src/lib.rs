@@ -36,6 +36,7 @@ pub mod registry;
 pub mod release;
 pub mod runtime;
 pub mod secrets;
+pub mod signals;
 pub mod state;
 pub mod status;
 pub mod store;

@@ -17,6 +17,7 @@ use nix::fcntl::FallocateFlags;
 
 use crate::atomic::{self, Access};
 use crate::error::{Error, ErrorKind, Result};
+use crate::signals::Stop;
 
 /// A store in its folder.
 #[derive(Debug, Clone)]
@@ -149,6 +150,7 @@ impl Store {
 #[derive(Debug)]
 pub struct StoreSink<'a> {
     store: &'a Store,
+    stop: Stop,
     current: Option<Incoming>,
     added: Vec<Sha256>,
 }
@@ -162,8 +164,15 @@ struct Incoming {
 
 impl<'a> StoreSink<'a> {
     /// A sink into `store`.
-    pub const fn new(store: &'a Store) -> Self {
-        Self { store, current: None, added: Vec::new() }
+    pub fn new(store: &'a Store) -> Self {
+        Self { store, stop: Stop::default(), current: None, added: Vec::new() }
+    }
+
+    /// The same, which ends at the next blob once somebody asks.
+    #[must_use]
+    pub fn until(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
     }
 
     /// Blobs that were not held before.
@@ -178,6 +187,9 @@ impl<'a> StoreSink<'a> {
 
 impl BlobSink for StoreSink<'_> {
     fn begin(&mut self, blob: &Blob) -> bundle_format::Result<Want> {
+        if self.stop.asked() {
+            return Err(self.io(blob.digest, std::io::ErrorKind::Interrupted.into()));
+        }
         // Held and sound is skipped; held and damaged is written anew.
         if self.store.holds(&blob.digest, blob.size) && self.store.check(&blob.digest).is_ok() {
             return Ok(Want::Skip);

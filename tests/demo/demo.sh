@@ -1,6 +1,7 @@
 #!/bin/bash
 # The main job, whole, on real images, on this machine:
-#   demo.sh up      build, sign 2 of 3, carry across, verify, install, use the platform, status
+#   demo.sh up      build, sign 2 of 3, carry across, verify, install, use the platform, back up,
+#                   update, roll back, status
 #   demo.sh down    ends it and removes everything that it made
 #
 # What "carried across" means here: a plain copy between two folders, low/ and high/. The platform's
@@ -54,11 +55,11 @@ up() {
     local started=$SECONDS
     mkdir -p "$demo"/{low/keys,high,low/release}
 
-    say "1/8 reference images and runtime packages (kept in $cache)"
+    say "1/9 reference images and runtime packages (kept in $cache)"
     LOCKGATE_FIXTURES=$cache/fixtures "$root/tests/setup/fixtures.sh"
     local built=$SECONDS
 
-    say "2/8 low side: three signers, a trust root of 2 of 3"
+    say "2/9 low side: three signers, a trust root of 2 of 3"
     local name
     for name in alice bob carol; do
         head -c 24 /dev/urandom | base64 >"$demo/low/keys/$name.passphrase"
@@ -75,7 +76,7 @@ up() {
     local fingerprint
     fingerprint=$("$builder" --json root show "$demo/low/root-1.json" | jq -r .sha384)
 
-    say "3/8 low side: pin, build, sign"
+    say "3/9 low side: pin, build, sign"
     cp -r "$root"/manifests/profiles/{defense-builders.yaml,workloads} "$demo/low/release/"
     ln -s "$cache/fixtures/images" "$demo/low/release/images"
     ln -s "$cache/fixtures/runtime" "$demo/low/release/runtime"
@@ -87,30 +88,54 @@ up() {
     done
     run "$builder" inspect "$bundle"
 
-    say "4/8 across the gap: a copy"
+    say "4/9 across the gap: a copy"
     run cp "$bundle" "$demo/low/root-1.json" "$demo/high/"
     bundle=$demo/high/defense-builders.bundle.tar
 
-    say "5/8 high side: trust root compared, whole proof"
+    say "5/9 high side: trust root compared, whole proof"
     run inst trust init "$demo/high/root-1.json" --fingerprint "$fingerprint"
     run inst verify "$bundle"
     echo "and without our code, by stock minisign, tar, zstd, sha384sum, sha256sum:"
     "$root/docs/isso/verify-by-hand.sh" "$bundle" 2 "$demo"/low/keys/{alice,bob,carol}.minisign.pub
 
-    say "6/8 high side: preflight, plan, install"
+    say "6/9 high side: preflight, plan, install"
     run inst preflight "$bundle"
     run inst plan "$bundle"
     run inst --yes install "$bundle"
 
-    say "7/8 the platform at work"
+    say "7/9 the platform at work"
     use_platform
 
-    say "8/8 status"
+    say "8/9 high side: backup, an update, and back"
+    update_and_back
+
+    say "9/9 status"
     run inst status
     inst history
     echo
     echo "images and packages $((built - started)) s, everything after them $((SECONDS - built)) s"
     echo "the platform stays up: https://localhost:8443/ ; end it with: make demo-down"
+}
+
+# Release 1.0.1 over 1.0.0 with a row written in between: going back brings the data of the switch.
+update_and_back() {
+    local release=$demo/low/release/update.yaml bundle=$demo/low/update.bundle.tar name
+    run inst --yes backup make
+    sed -e 's/^release: .*/release: "1.0.1"/; s/^sequence: .*/sequence: 2/' "$demo/low/release/defense-builders.yaml" >"$release"
+    run "$builder" pin "$release"
+    run "$builder" build "$release" --root "$demo/low/root-1.json" --out "$bundle"
+    for name in alice bob; do
+        run "$builder" sign "$bundle" --key "$demo/low/keys/$name" --passphrase-file "$demo/low/keys/$name.passphrase"
+    done
+    run cp "$bundle" "$demo/high/"
+    run inst --yes install "$demo/high/update.bundle.tar"
+    engine exec database-postgres psql -h /tmp -d platform -qAtc "update demo set said = 'changed by 1.0.1' where id = 1"
+    run inst --yes rollback
+    local row
+    row=$(engine exec database-postgres psql -h /tmp -d platform -qAtc "select said from demo where id = 1")
+    [ "$row" = "written on the isolated side" ] || die "going back did not bring the data of the switch: '$row'"
+    echo "row 1 after going back: $row"
+    run inst check
 }
 
 use_platform() {

@@ -120,6 +120,26 @@ fn beyond_the_promise_it_names_what_to_burn_again() {
 }
 
 #[test]
+fn bad_blocks_of_an_earlier_call_are_still_advised_about() {
+    let carry = Carry::new(3_000_000);
+    let volumes = split(&carry, "900KB", "1");
+    let shape = head(&volumes[0]).shape;
+    spoil(&volumes[0], &shape, 3);
+    let (first, rest) = (volumes[0].display().to_string(), &volumes[1..volumes.len() - 2]);
+    carry.installer(&["receive", "volumes", &first]).expect(3);
+    let rest: Vec<String> = rest.iter().map(|path| path.display().to_string()).collect();
+    let call: Vec<&str> = ["receive", "volumes"].into_iter().chain(rest.iter().map(String::as_str)).collect();
+    let said = carry.installer(&call).expect(3);
+    assert!(
+        said.err.contains(
+            "blocks 3: bring 2 of the volumes 4, 5 that were not read yet, or re-burn volumes that were read: 1"
+        ),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
 fn strangers_are_told_apart() {
     let carry = Carry::new(1_000_000);
     let volumes = split(&carry, "400KB", "1");
@@ -157,6 +177,9 @@ fn strangers_are_told_apart() {
     carry.builder(&["split", "short.tar", "--volume-size", "400KB", "--out", "short"]).expect(3);
     carry.builder(&["split", "b.tar", "--volume-size", "400KB", "--out", "set"]).expect(2);
     carry.builder(&["split", "b.tar", "--volume-size", "5000", "--out", "tiny"]).expect(2);
+    // Alone, a volume of another trusted set begins a set of its own, and that does not go unseen.
+    let alone = carry.installer(&["receive", "volumes", &theirs]).expect(3);
+    assert!(alone.out.contains("is on its way in this inbox too"), "{}{}", alone.out, alone.err);
 }
 
 #[test]

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use bundle_format::manifest::Manifest;
 
-use super::{Change, Walk};
+use super::{Change, KEEP, Walk};
 use crate::error::{ErrorKind, Result};
 use crate::release::{Release, WorkloadFile};
 use crate::store::Store;
 use crate::{atomic, health};
 
-/// Former generations that are kept with their data, unless the site says otherwise.
-const KEEP: usize = 1;
 /// Starting the former release again, as part of going back.
 const RETURN: Duration = Duration::from_secs(300);
 
@@ -79,7 +77,7 @@ impl Change<'_> {
         let (release, _) = self.release(&walk.manifest)?;
         let deadline = self.patience(walk);
         let report = &mut *self.report;
-        let gate = health::Gate { podman: &podman, release: &release, paths: self.paths, deadline };
+        let gate = health::Gate { podman: &podman, release: &release, paths: self.paths, deadline, stop: &self.stop };
         gate.pass(&walk.manifest.lifecycle, &mut |line| report.note(line))
     }
 

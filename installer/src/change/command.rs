@@ -21,6 +21,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::proof::{ProvedBundle, SitePolicy, clock};
 use crate::release::Release;
+use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
 use crate::{audit, banner, check, preflight, trust};
@@ -75,6 +76,15 @@ pub enum ChangeCommand {
     Check,
     /// Puts back what differs from the signed manifest.
     Repair,
+    /// Shows the site's settings, or sets one.
+    Settings {
+        /// The setting.
+        #[arg(value_parser = ["keep-generations"], requires = "value")]
+        key: Option<String>,
+        /// Its value: former generations that are kept with their data, 0 to 20.
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=20))]
+        value: Option<u32>,
+    },
 }
 
 /// Backups.
@@ -143,6 +153,7 @@ impl ChangeCommand {
             Self::Restore { .. } => "restore",
             Self::Check => "check",
             Self::Repair => "repair",
+            Self::Settings { .. } => "settings",
         }
     }
 
@@ -166,6 +177,7 @@ impl ChangeCommand {
             Self::Restore { backup } => desk.restore(backup),
             Self::Check => desk.check(),
             Self::Repair => desk.repair(),
+            Self::Settings { key, value } => desk.settings(key.as_deref().zip(*value)),
         }
     }
 }
@@ -277,6 +289,7 @@ impl Desk<'_> {
                 state: &mut state,
                 host: &host,
                 now: now.clone(),
+                stop: Stop::default(),
                 deadline: None,
                 report: &mut report,
             };
@@ -388,6 +401,23 @@ impl Desk<'_> {
         })
     }
 
+    fn settings(&self, set: Option<(&str, u32)>) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "settings")?;
+        let mut state = State::open(&self.paths.database())?;
+        if let Some((key, value)) = set {
+            let detail = format!("{key} {value}");
+            let record = |result| audit::Record::new(&clock(), "settings", result).detail(&detail);
+            state.audit()?.begin(&record(audit::Outcome::Begun))?;
+            state.set_setting(key, &value.to_string())?;
+            audit::append_or_warn(self.paths, &record(audit::Outcome::Ok));
+        }
+        let keep = state.setting("keep-generations")?.unwrap_or_else(|| super::KEEP.to_string());
+        if self.json {
+            return print_json(&serde_json::json!({"keep-generations": keep}));
+        }
+        print(&[format!("keep-generations {keep}")])
+    }
+
     /// The highest marking of what is here.
     fn banner(&self, state: &State) -> Result<()> {
         let mut markings = Vec::new();
@@ -410,7 +440,15 @@ impl Desk<'_> {
         act: impl FnOnce(&mut Change<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut report = Told { progress: Progress::new("", 0, self.json) };
-        act(&mut Change { paths: self.paths, state, host, now: clock(), deadline: None, report: &mut report })
+        act(&mut Change {
+            paths: self.paths,
+            state,
+            host,
+            now: clock(),
+            stop: Stop::listen()?,
+            deadline: None,
+            report: &mut report,
+        })
     }
 
     fn change(
@@ -422,7 +460,15 @@ impl Desk<'_> {
         act: impl FnOnce(&mut Change<'_>) -> Result<Outcome>,
     ) -> Result<()> {
         let mut report = Told { progress: Progress::new("store", total, self.json) };
-        let outcome = act(&mut Change { paths: self.paths, state, host, now: clock(), deadline, report: &mut report })?;
+        let outcome = act(&mut Change {
+            paths: self.paths,
+            state,
+            host,
+            now: clock(),
+            stop: Stop::listen()?,
+            deadline,
+            report: &mut report,
+        })?;
         report.progress.finish();
         let text = match outcome {
             Outcome::Active { generation } => format!("active and healthy: generation {generation}"),

@@ -31,6 +31,7 @@ use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::proof::ProvedBundle;
 use crate::release::{Release, WorkloadFile};
+use crate::signals::Stop;
 use crate::state::{Generation, GenerationState, NewRun, Phase, Run, State, StepState};
 use crate::store::Store;
 use crate::{audit, tree, trust};
@@ -38,6 +39,9 @@ use crate::{audit, tree, trust};
 pub use recover::Recovery;
 pub use remove::Data;
 use step::Step;
+
+/// Former generations that are kept with their data, unless the site says otherwise.
+const KEEP: usize = 1;
 
 /// What a change tells while it works.
 pub trait Reporter {
@@ -59,6 +63,8 @@ pub struct Change<'a> {
     pub host: &'a HostFacts,
     /// The time, taken once for the whole run (TUF 1.0.34, 5.1).
     pub now: Timestamp,
+    /// Whether somebody asked to stop.
+    pub stop: Stop,
     /// How long the platform has to become healthy; none means what the release says.
     pub deadline: Option<Duration>,
     /// Who is told.
@@ -185,6 +191,7 @@ impl Change<'_> {
                 Ok(Outcome::Active { generation: walk.run.generation })
             }
             Err(error) => {
+                let error = if self.stop.asked() { ErrorKind::Stopped.into() } else { error };
                 // Where the journal itself fails, the phase on disk is what recovery goes by.
                 let phase = self.state.open_run().ok().flatten().map_or(walk.run.phase, |run| run.phase);
                 if walk.run.act == "uninstall" {
@@ -207,6 +214,9 @@ impl Change<'_> {
                 continue;
             }
             let (ordinal, what) = (step.ordinal, Step::from_json(&step.step)?);
+            if self.stop.asked() && what.phase() != Phase::Committed {
+                return Err(ErrorKind::Stopped.into());
+            }
             self.report.step(&what.title());
             if what.phase() != walk.run.phase {
                 walk.run.phase = what.phase();

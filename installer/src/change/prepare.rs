@@ -137,7 +137,7 @@ impl Change<'_> {
         };
         let bundle = walk.bundle.take().ok_or_else(gone)?;
         let report = &mut *self.report;
-        let mut sink = StoreSink::new(&store);
+        let mut sink = StoreSink::new(&store).until(self.stop.clone());
         bundle.unpack(&mut sink, &mut |bytes| report.bytes(bytes))?;
         store.sync()?;
         let kept = self.state.kept_manifests()?;

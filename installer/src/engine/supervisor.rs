@@ -238,7 +238,7 @@ fn watch_units(program: &Path, state_dir: &Path) -> [(&'static str, String); 6] 
         (GUARD, guard + at_boot),
         ("lockgate-resume.service", resume + at_boot),
         ("lockgate-backup.service", service("backs up data", &after, "oneshot", "backup make --scheduled")),
-        (BACKUP_TIMER, timer("backs up data", "OnActiveSec=5min\nOnUnitActiveSec=5min\nAccuracySec=10s")),
+        (BACKUP_TIMER, timer("backs up data", "OnActiveSec=4min\nOnUnitActiveSec=4min\nAccuracySec=10s")),
         ("lockgate-check.service", service("looks for drift", &after, "oneshot", "check")),
         (CHECK_TIMER, timer("looks for drift", "OnCalendar=daily\nRandomizedDelaySec=1h\nPersistent=true")),
     ]
@@ -351,7 +351,7 @@ mod tests {
         for (name, part) in [
             (GUARD, "ExecStart=/s/bin/installer --state-dir /s --no-color --yes resume --guard\n"),
             ("lockgate-resume.service", "After=lockgate-guard.service"),
-            (BACKUP_TIMER, "OnUnitActiveSec=5min"),
+            (BACKUP_TIMER, "OnUnitActiveSec=4min"),
             ("lockgate-check.service", "--yes check\n"),
         ] {
             let text = &units.iter().find(|(unit, _)| *unit == name).unwrap().1;

@@ -97,6 +97,16 @@ impl<'a> Intake<'a> {
             return Ok(Taken::No(format!("{shown}: volume {number} of another set, {theirs}; this one is {ours}")));
         }
         let mut lines = volume.notes.clone();
+        if self.read.is_empty() && !collection.has_any() {
+            // A disc of another set on the pile begins a set of its own: that must not go unseen.
+            let others = super::volumes::others(self.inbox, *set).join(", ");
+            if !others.is_empty() {
+                lines.push(format!(
+                    "this begins set {}, while set {others} is on its way in this inbox too",
+                    set.short()
+                ));
+            }
+        }
         if let Some(before) = self.read.insert(number, volume.path().to_owned()) {
             let before = escaped(&before.display().to_string());
             lines.push(format!("volume {number} is here twice: {before} and {shown}"));

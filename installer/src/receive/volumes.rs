@@ -207,6 +207,18 @@ pub enum Outcome {
     Lacking(Vec<String>),
 }
 
+/// Other sets that are on their way in the inbox, by the short form of their id.
+pub fn others(inbox: &Path, set: SetId) -> Vec<String> {
+    let own = format!("set-{}", set.hex());
+    let names = std::fs::read_dir(inbox).into_iter().flatten().flatten();
+    let names = names.filter(|entry| entry.path().join("journal").exists()).map(|entry| entry.file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned()).filter(|name| *name != own);
+    let mut found: Vec<String> =
+        names.filter_map(|name| Some(name.strip_prefix("set-")?.chars().take(8).collect())).collect();
+    found.sort();
+    found
+}
+
 impl Collection {
     /// Opens the collection of `set` in the inbox, or begins it.
     pub fn open(inbox: &Path, set: SetId, shape: Shape) -> Result<Self> {
@@ -238,6 +250,11 @@ impl Collection {
     /// Whether a volume was read to its end before.
     pub fn has_seen(&self, number: u16) -> bool {
         self.seen.get(u64::from(number) - 1)
+    }
+
+    /// Whether any volume was read to its end before.
+    pub fn has_any(&self) -> bool {
+        self.seen.count() > 0
     }
 
     /// What the last reading of a volume found.
@@ -471,7 +488,16 @@ impl Collection {
             let blocks = runs(&gaps, RUNS_SHOWN);
             lines.push(if more <= unseen.len() {
                 let which = if more == unseen.len() { "" } else { "any " };
-                format!("blocks {blocks}: bring {which}{more} of the volumes {} that were not read yet", list(&unseen))
+                // A volume that was read, also in an earlier call, and lacks these blocks would do as well.
+                let or = if seen.is_empty() {
+                    String::new()
+                } else {
+                    format!(", or re-burn volumes that were read: {}", list(&seen))
+                };
+                format!(
+                    "blocks {blocks}: bring {which}{more} of the volumes {} that were not read yet{or}",
+                    list(&unseen)
+                )
             } else {
                 let burn = more - unseen.len();
                 let which = if burn == seen.len() { "" } else { "any " };

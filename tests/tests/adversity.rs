@@ -1,0 +1,165 @@
+//! What goes wrong around an installation, each with a named state and a named exit code: signals,
+//! full and read-only disks, a dead medium, a killed engine, a damaged record, a wrong clock. (Kills
+//! and failures at every durable operation: `cuts.rs`. Power cuts: `vm/powercut.sh`.)
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use system_tests::site::{Said, Site};
+
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn machine() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn status(site: &Site) -> serde_json::Value {
+    serde_json::from_str(&site.installer(&["--json", "status"]).out).unwrap()
+}
+
+fn end(site: &Site) {
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.assert_nothing_left();
+}
+
+/// Release 1 installed, release 2 as a bundle whose probe is `probe`.
+fn one_and_two(site: &Site, probe: &str) {
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.release(2, probe, |text| text);
+    site.bundle("two.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+}
+
+#[test]
+fn a_signal_takes_back_what_was_made() {
+    let _machine = machine();
+    let site = Site::new(18131);
+    one_and_two(&site, Site::BAD);
+    let mut child = std::process::Command::new(system_tests::site::program("installer"))
+        .args(["--state-dir", "high/state", "--yes", "install", "two.tar"])
+        .current_dir(site.path(""))
+        .env("CONTAINERS_STORAGE_CONF", site.path("storage.conf"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while status(&site)["unfinished"]["phase"] != "trial" {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the trial");
+    }
+    site.tool("kill", &["-TERM", &child.id().to_string()]).expect(0);
+    let said = Said::of(&child.wait_with_output().unwrap()).expect(7);
+    assert!(said.err.contains("stopped on request"), "{}", said.err);
+    assert!(site.answers(), "the former release runs again");
+    assert_eq!(status(&site)["products"][0]["sequence"], 1);
+    assert!(status(&site)["unfinished"].is_null());
+    end(&site);
+}
+
+#[test]
+fn a_dead_medium_and_a_killed_engine() {
+    let _machine = machine();
+    let site = Site::new(18132);
+    one_and_two(&site, Site::GOOD);
+    // The medium stops answering in the middle: EIO from the third read of the bundle's packs on.
+    let bundle = site.path("two.tar").display().to_string();
+    let dead = [
+        "-f",
+        "-qq",
+        "-b",
+        "execve",
+        "-o",
+        "/dev/null",
+        "-P",
+        &bundle,
+        "-e",
+        "trace=read,pread64",
+        "-e",
+        "inject=read,pread64:error=EIO:when=5+",
+    ];
+    let said = site.installer_under("strace", &dead, &["--yes", "install", &bundle]).expect(6);
+    assert!(said.err.contains("read or write failed"), "{}", said.err);
+    assert!(status(&site)["unfinished"].is_null());
+    assert!(site.answers());
+
+    // The engine dies while it starts the new release.
+    std::fs::create_dir(site.path("shim")).unwrap();
+    let real = site.tool("sh", &["-c", "command -v podman"]).expect(0).out;
+    let shim = format!(
+        "#!/bin/sh\ncase \"$*\" in *\"kube play\"*) [ -e {flag} ] && {{ rm {flag}; kill -9 $$; }};; esac\nexec {} \"$@\"\n",
+        real.trim(),
+        flag = site.path("kill-once").display()
+    );
+    std::fs::write(site.path("shim/podman"), shim).unwrap();
+    std::fs::set_permissions(site.path("shim/podman"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(site.path("kill-once"), "").unwrap();
+    let path = format!("{}:{}", site.path("shim").display(), std::env::var("PATH").unwrap());
+    let said = site.installer_env(&["--yes", "install", "two.tar"], &[("PATH", &path)]).expect(7);
+    assert!(said.err.contains("ended with 137"), "{}", said.err);
+    assert!(site.answers());
+    assert_eq!(status(&site)["products"][0]["sequence"], 1);
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    end(&site);
+}
+
+#[test]
+fn a_full_a_read_only_and_an_inodeless_disk() {
+    let _machine = machine();
+    let site = Site::new(18133);
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("one.tar", &["alice", "bob"]);
+    let state = site.path("high/state");
+    std::fs::create_dir_all(&state).unwrap();
+    let state = state.display().to_string();
+    // As many inodes as the record needs, and no more; then no more bytes; then no more writing.
+    site.tool("mount", &["-t", "tmpfs", "-o", "size=64m,nr_inodes=40", "tmpfs", &state]).expect(0);
+    site.trust();
+    let said = site.installer(&["--yes", "install", "one.tar"]).expect(6);
+    assert!(said.err.contains("inodes"), "{}", said.err);
+    site.tool("mount", &["-o", "remount,size=400k,nr_inodes=100k", &state]).expect(0);
+    let said = site.installer(&["--yes", "install", "one.tar"]).expect(6);
+    assert!(said.err.contains("disk") || said.err.contains("no space left"), "{}", said.err);
+    site.tool("mount", &["-o", "remount,ro", &state]).expect(0);
+    let said = site.installer(&["--yes", "install", "one.tar"]).expect(6);
+    assert!(said.err.contains("what to do: "), "{}", said.err);
+    site.tool("mount", &["-o", "remount,rw,size=64m", &state]).expect(0);
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    end(&site);
+    site.tool("umount", &["-l", &state]).expect(0);
+}
+
+#[test]
+fn a_damaged_record_and_a_wrong_clock() {
+    let _machine = machine();
+    let site = Site::new(18134);
+    one_and_two(&site, Site::GOOD);
+    // Ten years back: said, and nothing becomes valid again by it.
+    let installer = system_tests::site::program("installer").display().to_string();
+    let past = ["-f", "2016-01-01 00:00:00", &installer, "--state-dir", "high/state", "preflight", "two.tar"];
+    let said = site.tool("faketime", &past).expect(0);
+    assert!(said.out.contains("CLOCK SUSPECT"), "{}{}", said.out, said.err);
+    site.release(3, Site::GOOD, |text| text.replace("title:", "expires: \"2026-01-01T00:00:00Z\"\ntitle:"));
+    site.bundle("expired.tar", &["alice", "bob"]);
+    let past = ["-f", "2016-01-01 00:00:00", &installer, "--state-dir", "high/state", "verify", "expired.tar"];
+    let said = site.tool("faketime", &past).expect(5);
+    assert!(said.err.contains("expired"), "{}", said.err);
+
+    // A page of the record is overwritten: refused, and the platform runs on.
+    let database = site.path("high/state/state.db");
+    let kept = std::fs::read(&database).unwrap();
+    let wal = site.path("high/state/state.db-wal");
+    drop(std::fs::remove_file(&wal));
+    let mut bytes = kept.clone();
+    for byte in &mut bytes[4096..8192] {
+        *byte = 0xa5;
+    }
+    std::fs::write(&database, bytes).unwrap();
+    let said = site.installer(&["--yes", "install", "two.tar"]).expect(6);
+    assert!(said.err.contains("state database"), "{}", said.err);
+    assert!(site.answers(), "what runs is not touched");
+    std::fs::write(&database, kept).unwrap();
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    end(&site);
+}
