@@ -15,7 +15,9 @@
 pub mod bundle;
 pub mod carry;
 pub mod custody;
+pub mod cuts;
 pub mod eio;
+pub mod engine;
 pub mod keys;
 pub mod law;
 pub mod netns;

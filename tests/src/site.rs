@@ -69,7 +69,15 @@ impl Site {
     /// Three signers, a root of 2 of 3 signed by two, a release of one small pod on `port`.
     pub fn new(port: u16) -> Self {
         // Short: the engine's run folder has at most 50 characters.
-        let site = Self { folder: tempfile::Builder::new().prefix("lg").tempdir_in("/var/tmp").unwrap(), port };
+        let site = Self::bare(Path::new("/var/tmp"), port);
+        std::os::unix::fs::symlink(fixtures().join("images"), site.path("release/images")).unwrap();
+        site.storage();
+        site
+    }
+
+    /// The same below `base` without images and without an engine's storage.
+    pub fn bare(base: &Path, port: u16) -> Self {
+        let site = Self { folder: tempfile::Builder::new().prefix("lg").tempdir_in(base).unwrap(), port };
         for folder in ["keys", "release", "high"] {
             std::fs::create_dir(site.path(folder)).unwrap();
         }
@@ -87,8 +95,6 @@ impl Site {
         for name in ["alice", "bob"] {
             site.sign_root("root-1.json", name);
         }
-        std::os::unix::fs::symlink(fixtures().join("images"), site.path("release/images")).unwrap();
-        site.storage();
         site
     }
 

@@ -27,7 +27,7 @@ use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Paths;
 use crate::release::Release;
-use crate::state::Generation;
+use crate::state::{Generation, State};
 use crate::tree::{self, Source};
 
 pub use archive::unpack;
@@ -112,14 +112,15 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Makes the backup, reads it back, removes those beyond what is to be kept; where it lies.
-    pub fn run(&self, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    /// Makes the backup, reads it back, removes those beyond what is to be kept; where it lies. `state`
+    /// keeps which pods are held still, so that a backup that is cut off leaves none so for long.
+    pub fn run(&self, state: &mut State, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let folder = self.paths.backups(&self.manifest.product);
         let name = format!("{}-g{}", self.now.as_str().replace(':', ""), self.generation.id);
         let (part, whole) = (folder.join(format!(".{name}.part")), folder.join(&name));
         atomic::remove_folder(&part)?;
         atomic::make_folder(&part)?;
-        let made = self.fill(&part, tell).and_then(|entries| {
+        let made = self.fill(&part, state, tell).and_then(|entries| {
             let list = List {
                 format: FORMAT.into(),
                 product: self.manifest.product.clone(),
@@ -145,7 +146,7 @@ impl Job<'_> {
         Ok(whole)
     }
 
-    fn fill(&self, part: &Path, tell: &mut dyn FnMut(&str)) -> Result<Vec<Entry>> {
+    fn fill(&self, part: &Path, state: &mut State, tell: &mut dyn FnMut(&str)) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for data in &self.manifest.lifecycle.data {
             let (file, kind) = match &data.backup {
@@ -157,7 +158,7 @@ impl Job<'_> {
                 lifecycle::Backup::Postgres { container, database, host } => {
                     self.dump(container, database, host, &path)?;
                 }
-                lifecycle::Backup::Copy => self.copy(data, &part.join("copy"), &path)?,
+                lifecycle::Backup::Copy => self.copy(data, &part.join("copy"), &path, state)?,
             }
             let size = std::fs::metadata(&path).map_err(|e| Error::io(path.display().to_string(), e))?.len();
             let entry = Entry { claim: data.volume.clone(), file, kind, size, sha384: from_disk(&path)? };
@@ -186,19 +187,20 @@ impl Job<'_> {
     }
 
     /// Two passes: the pods are held still only for what changed since the first.
-    fn copy(&self, data: &Data, copy: &Path, path: &Path) -> Result<()> {
+    fn copy(&self, data: &Data, copy: &Path, path: &Path, state: &mut State) -> Result<()> {
         let volume = self.volumes.get(&data.volume).map_or(data.volume.as_str(), String::as_str);
         let from = self.podman.volume_path(volume)?;
         atomic::make_folder(copy)?;
         let mut seen = tree::Seen::default();
         tree::mirror(&from, copy, Source::Live, &mut seen)?;
         let pods = self.release.pods_of(&data.volume);
+        state.set_setting(HELD, &pods.join(" "))?;
         let held = pods.iter().try_for_each(|pod| self.podman.pause(pod, true));
         let copied = held.and_then(|()| tree::mirror(&from, copy, Source::Quiet, &mut seen));
-        // They go on whatever happened; one that was not held says so, and that is no trouble.
-        let released: Vec<Error> = pods.iter().filter_map(|pod| self.podman.pause(pod, false).err()).collect();
+        // They go on whatever happened.
+        let released = let_go(self.podman, state);
         copied?;
-        released.into_iter().next().map_or(Ok(()), Err)?;
+        released?;
         archive::pack(copy, path)?;
         atomic::remove_folder(copy)
     }
@@ -209,6 +211,25 @@ impl Job<'_> {
         let beyond = all.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
         all.drain(..beyond).try_for_each(|old| atomic::remove_folder(&old))
     }
+}
+
+/// Site setting with the pods that a backup holds still.
+const HELD: &str = "held-pods";
+
+/// Whether a backup that was cut off holds pods still.
+pub fn holds(state: &State) -> Result<bool> {
+    Ok(state.setting(HELD)?.is_some_and(|held| !held.is_empty()))
+}
+
+/// Lets pods go on that a backup held still; one that is not held, or not there, is no trouble.
+pub fn let_go(podman: &Podman, state: &mut State) -> Result<()> {
+    let held = state.setting(HELD)?.unwrap_or_default();
+    for pod in held.split_whitespace() {
+        if podman.is_paused(pod)? {
+            podman.pause(pod, false)?;
+        }
+    }
+    if held.is_empty() { Ok(()) } else { state.set_setting(HELD, "") }
 }
 
 /// Folders of a product's backups, oldest first.

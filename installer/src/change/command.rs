@@ -190,6 +190,7 @@ impl Desk<'_> {
         banner::open(&proved.manifest().marking, self.no_color);
         self.act.seen(&proved.manifest().product, &proved.manifest().release, &proved.verified().sha384());
         proved.check_policy(&SitePolicy::of(&state, &proved.manifest().product)?)?;
+        self.let_go(&mut state)?;
         // A log that does not prove is refused for what it is, before the machine is judged.
         state.audit()?.head()?;
         let host = HostFacts::read(Path::new("/"))?;
@@ -217,6 +218,7 @@ impl Desk<'_> {
     pub(crate) fn uninstall(&self, state: &mut State, product: &str, with_data: bool) -> Result<()> {
         self.confirm(if with_data { "Remove the platform and its data?" } else { "Remove the platform?" })?;
         let data = if with_data { Data::Remove } else { Data::Keep };
+        self.let_go(state)?;
         let host = HostFacts::read(Path::new("/"))?;
         self.change(state, &host, None, 0, |change| change.uninstall(product, data))
     }
@@ -225,6 +227,9 @@ impl Desk<'_> {
         let _lock = Lock::take(&self.paths.lock(), "resume")?;
         let mut state = State::open(&self.paths.database())?;
         self.banner(&state)?;
+        if who != Recovery::Guard {
+            self.let_go(&mut state)?;
+        }
         let host = HostFacts::read(Path::new("/"))?;
         self.change(&mut state, &host, None, 0, |change| change.resume(who))
     }
@@ -233,6 +238,7 @@ impl Desk<'_> {
         let _lock = Lock::take(&self.paths.lock(), "rollback")?;
         let mut state = State::open(&self.paths.database())?;
         self.banner(&state)?;
+        self.let_go(&mut state)?;
         let host = HostFacts::read(Path::new("/"))?;
         if let Some(run) = state.open_run()? {
             print(&[format!(
@@ -272,6 +278,7 @@ impl Desk<'_> {
             Err(error) if scheduled && matches!(error.kind(), ErrorKind::Locked { .. }) => return Ok(()),
             other => other?,
         };
+        self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         let generation = chosen(&state, product)?;
         banner::open(&Marking::parse(&generation.marking)?, self.no_color);
@@ -284,7 +291,7 @@ impl Desk<'_> {
         let release = Release::load(&manifest, &Store::peek(&self.paths.store()))?;
         let now = clock();
         let mut lines = Vec::new();
-        let made = {
+        let volumes = {
             let mut report = Told { progress: Progress::new("backup", 0, self.json) };
             let change = Change {
                 paths: self.paths,
@@ -295,18 +302,18 @@ impl Desk<'_> {
                 deadline: None,
                 report: &mut report,
             };
-            let volumes = change.volumes_of(generation.id, &manifest)?;
-            let job = backup::Job {
-                podman: &podman,
-                paths: self.paths,
-                generation: &generation,
-                manifest: &manifest,
-                release: &release,
-                volumes: &volumes,
-                now: &now,
-            };
-            job.run(&mut |line| lines.push(line.to_owned()))?
+            change.volumes_of(generation.id, &manifest)?
         };
+        let job = backup::Job {
+            podman: &podman,
+            paths: self.paths,
+            generation: &generation,
+            manifest: &manifest,
+            release: &release,
+            volumes: &volumes,
+            now: &now,
+        };
+        let made = job.run(&mut state, &mut |line| lines.push(line.to_owned()))?;
         let record =
             audit::Record::new(&now, "backup", audit::Outcome::Ok).of(&generation.product, &generation.release);
         state.audit()?.append(&record.detail(&made.display().to_string()))?;
@@ -351,6 +358,7 @@ impl Desk<'_> {
     fn restore(&self, folder: &Path) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "restore")?;
         let mut state = State::open(&self.paths.database())?;
+        self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         let folder = std::path::absolute(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
         let backup = Backup::open(&folder)?;
@@ -393,6 +401,7 @@ impl Desk<'_> {
     fn repair(&self) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "repair")?;
         let mut state = State::open(&self.paths.database())?;
+        self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         self.banner(&state)?;
         let host = HostFacts::read(Path::new("/"))?;
@@ -418,6 +427,18 @@ impl Desk<'_> {
             return print_json(&serde_json::json!({"keep-generations": keep}));
         }
         print(&[format!("keep-generations {keep}")])
+    }
+
+    /// What a backup that was cut off holds still goes on, before anything else is done.
+    fn let_go(&self, state: &mut State) -> Result<()> {
+        if !backup::holds(state)? {
+            return Ok(());
+        }
+        let host = HostFacts::read(Path::new("/"))?;
+        match Podman::detect(self.paths, &host)? {
+            Some(podman) => backup::let_go(&podman, state),
+            None => Ok(()),
+        }
     }
 
     /// The highest marking of what is here.

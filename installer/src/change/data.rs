@@ -131,7 +131,7 @@ impl Change<'_> {
             now: &self.now,
         };
         let report = &mut *self.report;
-        let made = job.run(&mut |line| report.note(line))?;
+        let made = job.run(self.state, &mut |line| report.note(line))?;
         self.report.note(&format!("backup {}", made.display()));
         Ok(())
     }

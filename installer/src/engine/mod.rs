@@ -161,6 +161,12 @@ impl Podman {
         self.call(["exec", "--interactive", container]).args(command.iter().map(String::as_str))
     }
 
+    /// Whether any container of a pod is held still; a pod that is not there is not.
+    pub fn is_paused(&self, pod: &str) -> Result<bool> {
+        let said = self.call(["pod", "inspect", pod]).output()?;
+        Ok(said.code == 0 && said.stdout.to_ascii_lowercase().contains("\"paused\""))
+    }
+
     /// Holds a pod still, or lets it go on.
     pub fn pause(&self, pod: &str, hold: bool) -> Result<()> {
         self.call(["pod", if hold { "pause" } else { "unpause" }, pod]).run().map(drop)

@@ -1,0 +1,164 @@
+//! Every cut point of the installer: killed or refused at each operation that outlives it, it always
+//! comes back to the release before or the release after, with every acknowledged line of data.
+//!
+//! `LOCKGATE_CUTS_EVERY=1` makes every cut, any other number each so many-th; `LOCKGATE_CUTS_SEED`
+//! moves where the counting begins; `LOCKGATE_CUTS_ONLY=update/kill` makes all cuts whose name begins
+//! so. A flow is one row of the table below.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "the totals are for whoever reads the run")]
+
+use std::collections::BTreeMap;
+
+use system_tests::cuts::ground::{ACKNOWLEDGED, LATER, MIGRATED, PRODUCT, UNDER_NEW};
+use system_tests::cuts::invariant::{End, NEW, OLD};
+use system_tests::cuts::{Choice, Flow, Recovery, run, signature};
+
+/// Cuts that a run must at least have made.
+const FLOOR: usize = 1000;
+/// Without a word, each so many-th cut is made: a run takes a few minutes.
+const EVERY: usize = 15;
+
+const NOTHING: End = End { sequence: 0, has: &[], hasnt: &[] };
+const FIRST: End = End { sequence: 1, has: &[OLD, ACKNOWLEDGED], hasnt: &[NEW, MIGRATED, UNDER_NEW, LATER] };
+const SECOND: End = End { sequence: 2, has: &[OLD, ACKNOWLEDGED, NEW, MIGRATED], hasnt: &[LATER] };
+const ALL_WAYS: &[Recovery] = &[Recovery::Resume, Recovery::Boot, Recovery::Again];
+const NEVER_AGAIN: &[Recovery] = &[Recovery::Resume, Recovery::Boot];
+
+const FLOWS: &[Flow] = &[
+    Flow {
+        name: "install",
+        from: "fresh",
+        command: &["--yes", "install", "{one}"],
+        codes: &[0],
+        open: false,
+        recoveries: ALL_WAYS,
+        ends: &[NOTHING, End { sequence: 1, has: &[OLD], hasnt: &[NEW] }],
+    },
+    Flow {
+        name: "update",
+        from: "one",
+        command: &["--yes", "install", "{two}"],
+        codes: &[0],
+        open: false,
+        recoveries: ALL_WAYS,
+        ends: &[FIRST, SECOND],
+    },
+    Flow {
+        name: "update-unhealthy",
+        from: "sick",
+        command: &["--yes", "install", "{two}"],
+        codes: &[0, 7],
+        open: false,
+        recoveries: ALL_WAYS,
+        ends: &[FIRST],
+    },
+    Flow {
+        name: "rollback",
+        from: "two",
+        command: &["--yes", "rollback"],
+        codes: &[0],
+        open: false,
+        recoveries: NEVER_AGAIN,
+        ends: &[FIRST, End { sequence: 2, has: &[OLD, ACKNOWLEDGED, NEW, MIGRATED, UNDER_NEW], hasnt: &[] }],
+    },
+    Flow {
+        name: "uninstall",
+        from: "one",
+        command: &["--yes", "uninstall", "--product", PRODUCT],
+        codes: &[0],
+        open: false,
+        recoveries: NEVER_AGAIN,
+        ends: &[FIRST, End { sequence: 0, ..FIRST }],
+    },
+    Flow {
+        name: "uninstall-with-data",
+        from: "two",
+        command: &["--yes", "uninstall", "--product", PRODUCT, "--with-data"],
+        codes: &[0],
+        open: false,
+        recoveries: NEVER_AGAIN,
+        ends: &[NOTHING, SECOND],
+    },
+    Flow {
+        name: "backup",
+        from: "one",
+        command: &["--yes", "backup", "make"],
+        codes: &[0],
+        open: false,
+        recoveries: ALL_WAYS,
+        ends: &[FIRST],
+    },
+    Flow {
+        name: "restore",
+        from: "saved",
+        command: &["--yes", "restore", "{backup}"],
+        codes: &[0],
+        open: false,
+        recoveries: NEVER_AGAIN,
+        // Before or after: what was written later is there, or it is not; never a part.
+        ends: &[FIRST, End { sequence: 1, has: &[OLD, ACKNOWLEDGED, LATER], hasnt: &[NEW] }],
+    },
+    Flow {
+        name: "resume-switching",
+        from: "switching",
+        command: &["--yes", "resume"],
+        codes: &[0],
+        open: true,
+        recoveries: NEVER_AGAIN,
+        ends: &[FIRST, SECOND],
+    },
+    Flow {
+        name: "resume-trial",
+        from: "trial",
+        command: &["--yes", "resume"],
+        codes: &[0],
+        open: true,
+        recoveries: NEVER_AGAIN,
+        ends: &[FIRST, SECOND],
+    },
+    Flow {
+        name: "resume-back",
+        from: "back",
+        command: &["--yes", "resume"],
+        codes: &[0],
+        open: true,
+        recoveries: NEVER_AGAIN,
+        ends: &[FIRST],
+    },
+    Flow {
+        name: "take-back",
+        from: "trial",
+        command: &["--yes", "rollback"],
+        codes: &[0],
+        open: true,
+        recoveries: NEVER_AGAIN,
+        ends: &[FIRST, SECOND],
+    },
+];
+
+#[test]
+fn every_cut_is_recovered_from() {
+    let choice = Choice::of_environment(EVERY);
+    let tallies = run(FLOWS, &choice);
+    let (mut made, mut failed) = (0, Vec::new());
+    for flow in FLOWS {
+        let tally = &tallies[flow.name];
+        let (kills, errors, unrecoverable) = (tally.kills, tally.errors, tally.unrecoverable.len());
+        eprintln!(
+            "cuts: {}: {kills} kills, {errors} errors, {unrecoverable} unrecoverable ({} elsewhere or not reached)",
+            flow.name, tally.missed
+        );
+        made += kills + errors;
+        failed.extend(tally.unrecoverable.iter());
+    }
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for text in &failed {
+        *kinds.entry(signature(text)).or_default() += 1;
+    }
+    for (kind, count) in &kinds {
+        eprintln!("cuts: {count} times: {kind}");
+    }
+    eprintln!("cuts: {made} cut points, {} unrecoverable", failed.len());
+    assert!(failed.is_empty(), "{} unrecoverable; the first:\n{}", failed.len(), failed[0]);
+    assert!(choice.only.is_some() || made >= FLOOR, "only {made} cuts were made");
+}
