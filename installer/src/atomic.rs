@@ -81,6 +81,28 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     builder.create(folder).map_err(|e| Error::io(folder.display().to_string(), e))
 }
 
+/// Removes what a killed run left half written below `state`: temporary files of [`write`], links of
+/// [`symlink`], backups that were not finished. The caller holds the installer's lock. The store and
+/// the inbox sweep their own.
+pub fn sweep(state: &Path) -> Result<()> {
+    let mut open = vec![state.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let hidden = |end: &str| name.starts_with('.') && path.extension().is_some_and(|found| found == end);
+            if hidden("part") && is_folder {
+                remove_folder(&path)?;
+            } else if is_folder && !["store", "inbox", "scratch"].contains(&name.as_str()) {
+                open.push(path);
+            } else if !is_folder && (name.starts_with(".tmp") || hidden("next")) {
+                remove_file(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Makes renames in a folder last.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder.display().to_string(), e))
@@ -103,6 +125,21 @@ mod tests {
         for target in ["1", "2"] {
             symlink(&link, Path::new(target)).unwrap();
             assert_eq!(std::fs::read_link(&link).unwrap(), Path::new(target));
+        }
+        std::fs::create_dir_all(folder.path().join("backups/p/.x.part")).unwrap();
+        std::fs::create_dir_all(folder.path().join("store")).unwrap();
+        for name in ["a/.tmpX1", "a/.current.next", "store/.tmpY", "backups/p/.x.part/.tmpZ"] {
+            std::fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        sweep(folder.path()).unwrap();
+        for (name, there) in [
+            ("a/.tmpX1", false),
+            ("a/.current.next", false),
+            ("store/.tmpY", true),
+            ("backups/p/.x.part", false),
+            ("a/b", true),
+        ] {
+            assert_eq!(folder.path().join(name).exists(), there, "{name}");
         }
         remove_folder(&folder.path().join("a")).unwrap();
         remove_folder(&folder.path().join("a")).unwrap();

@@ -298,6 +298,13 @@ impl State {
         Ok(false)
     }
 
+    /// Ends generations that were recorded for a run which was then never begun.
+    pub fn drop_orphans(&mut self, now: &Timestamp) -> Result<()> {
+        let update = "UPDATE generations SET state = 'failed', changed_at = ?1 WHERE state = 'staged'
+                      AND id NOT IN (SELECT generation FROM runs WHERE phase NOT IN ('done', 'undone'))";
+        self.db.execute(update, [now.as_str()]).map(drop).map_err(sql("end a generation"))
+    }
+
     /// A generation by its number.
     pub fn generation(&self, id: i64) -> Result<Generation> {
         let missing = || ErrorKind::NoGeneration { id };

@@ -431,6 +431,8 @@ impl Desk<'_> {
 
     /// What a backup that was cut off holds still goes on, before anything else is done.
     fn let_go(&self, state: &mut State) -> Result<()> {
+        crate::atomic::sweep(self.paths.state_dir())?;
+        state.drop_orphans(&clock())?;
         if !backup::holds(state)? {
             return Ok(());
         }

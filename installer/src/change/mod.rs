@@ -198,6 +198,12 @@ impl Change<'_> {
                     self.record_end(&walk, audit::Outcome::Failed, &error.to_string());
                     return Err(error);
                 }
+                // What is left over is no danger; one more try, then it is for the next command.
+                let again = phase == Phase::Committed && self.forward(&mut walk).is_ok();
+                if phase == Phase::Committed && again {
+                    self.record_end(&walk, audit::Outcome::Ok, "");
+                    return Ok(Outcome::Active { generation: walk.run.generation });
+                }
                 if phase == Phase::Committed {
                     self.report.note(&format!("installed, but not everything old could be cleared: {error}"));
                     self.record_end(&walk, audit::Outcome::Ok, &error.to_string());
