@@ -91,7 +91,7 @@ impl Plan {
 
     /// A plan that takes a product off the machine.
     pub fn uninstall(active: &Generation, data: Data) -> Result<Self> {
-        let steps = vec![Step::Uninstall { with_data: data == Data::Remove }];
+        let steps = vec![Step::Uninstall { with_data: data == Data::Remove }, Step::Sweep];
         let mut plan = Self::bare("uninstall", &active.parse()?, &active.manifest_sha384, Some(active), steps);
         plan.to = "nothing".into();
         Ok(plan)

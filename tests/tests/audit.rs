@@ -179,7 +179,7 @@ fn every_act_and_refusal_is_on_record_and_proves() {
 fn a_full_audit_disk_stops_changes_and_nothing_else() {
     let _machine = machine();
     let site = Site::new(18121);
-    let disk = Disk::mount(&site.path("auditfs"), "400k");
+    let disk = Disk::mount(&site.path("auditfs"), "3m");
     site.release(1, Site::GOOD, same);
     site.bundle("good.tar", &["alice", "bob"]);
     site.release(2, Site::GOOD, same);

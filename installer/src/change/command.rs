@@ -190,6 +190,8 @@ impl Desk<'_> {
         banner::open(&proved.manifest().marking, self.no_color);
         self.act.seen(&proved.manifest().product, &proved.manifest().release, &proved.verified().sha384());
         proved.check_policy(&SitePolicy::of(&state, &proved.manifest().product)?)?;
+        // A log that does not prove is refused for what it is, before the machine is judged.
+        state.audit()?.head()?;
         let host = HostFacts::read(Path::new("/"))?;
         let plan = Plan::make(&proved, &state, self.paths, &host)?;
         let mut looked = Vec::new();

@@ -262,11 +262,12 @@ impl Change<'_> {
         let kept = self.state.kept_generations(&walk.run.product)?;
         let returns = kept.iter().any(|generation| generation.id == walk.run.generation);
         let state = if returns { GenerationState::Superseded } else { GenerationState::Failed };
+        // A run that is taken back keeps nothing in the store; it is over only when that is gone.
+        self.clear_store()?;
         if !returns {
             self.state.forget_generation(walk.run.generation)?;
         }
-        self.state.end_undone(&walk.run, state, &self.now)?;
-        self.clear_store()
+        self.state.end_undone(&walk.run, state, &self.now)
     }
 
     fn check_active(&mut self, manifest: &Manifest) -> Result<()> {

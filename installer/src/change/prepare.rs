@@ -76,6 +76,7 @@ impl Change<'_> {
             Step::Health => self.pass_health(walk),
             Step::Commit => self.state.commit_run(&walk.run, walk.manifest.lifecycle.security_epoch, &self.now),
             Step::Clear => self.clear(&walk.run.product),
+            Step::Sweep => self.sweep(walk),
             Step::Uninstall { with_data } => self.take_off(walk, if *with_data { Data::Remove } else { Data::Keep }),
         }
     }
@@ -121,7 +122,7 @@ impl Change<'_> {
                 }
             }
             Step::Start { workload } => self.stop_one(walk, workload),
-            Step::Commit | Step::Clear | Step::Uninstall { .. } => {
+            Step::Commit | Step::Clear | Step::Uninstall { .. } | Step::Sweep => {
                 let (act, product) = (walk.run.act.clone(), walk.run.product.clone());
                 Err(ErrorKind::Unfinished { act, product, phase: "committed" }.into())
             }

@@ -74,6 +74,13 @@ impl Change<'_> {
         if self.state.active_generations()?.is_empty() {
             supervisor.remove_watch()?;
         }
+        Ok(())
+    }
+
+    /// Images and blobs that nothing else needs. A step of its own: what is taken off above is read from
+    /// the store, so nothing may leave the store before all of that is done.
+    pub(super) fn sweep(&mut self, walk: &Walk) -> Result<()> {
+        let (product, podman) = (&walk.run.product, self.engine()?);
         let others = self.state.kept_manifests_but(walk.run.id)?;
         for image in self.state.manifests_of(product)?.iter().flat_map(|manifest| &manifest.images) {
             if !others.iter().flat_map(|m| &m.images).any(|other| other.reference() == image.reference()) {

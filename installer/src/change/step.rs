@@ -60,6 +60,8 @@ pub enum Step {
         /// With its volumes, secrets and backups.
         with_data: bool,
     },
+    /// Remove the images and blobs of a product that is off the machine.
+    Sweep,
 }
 
 impl Step {
@@ -94,7 +96,7 @@ impl Step {
             | Self::Render => Phase::Staging,
             Self::Stop | Self::Sync | Self::Switch => Phase::Switching,
             Self::Start { .. } | Self::Migrate { .. } | Self::Load { .. } | Self::Health | Self::Commit => Phase::Trial,
-            Self::Clear | Self::Uninstall { .. } => Phase::Committed,
+            Self::Clear | Self::Uninstall { .. } | Self::Sweep => Phase::Committed,
         }
     }
 
@@ -119,6 +121,7 @@ impl Step {
             Self::Commit => "commit".into(),
             Self::Uninstall { with_data: false } => "stop and remove; data is kept".into(),
             Self::Uninstall { with_data: true } => "stop and remove, data too".into(),
+            Self::Sweep => "remove its images and blobs".into(),
             Self::Clear => "clear what is not needed any more".into(),
         }
     }

@@ -87,9 +87,14 @@ pub(super) fn findings(needs: &[Need]) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// All needs of one file system, and room to breathe.
+/// Room to breathe; a file system of the audit log's own needs none: it refuses changes when it is full.
+fn headroom(same: &[&Need]) -> u64 {
+    if same.iter().all(|need| need.what == "audit") { 0 } else { HEADROOM }
+}
+
+/// All needs of one file system.
 fn total(same: &[&Need]) -> u64 {
-    same.iter().fold(HEADROOM, |sum, need| sum.saturating_add(need.bytes))
+    same.iter().fold(headroom(same), |sum, need| sum.saturating_add(need.bytes))
 }
 
 /// The check that speaks for a file system: the strictest of those that need it.
@@ -108,7 +113,7 @@ fn judge(same: &[&Need], room: &Room) -> Vec<Finding> {
     let (check, needed) = (check_of(same), total(same));
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let mut parts: Vec<String> = same.iter().map(|need| format!("{} {}", need.what, mib(need.bytes))).collect();
-    parts.push(format!("headroom {}", HEADROOM >> 20));
+    parts.push(format!("headroom {}", headroom(same) >> 20));
     let place = same.first().map(|need| need.path.display().to_string()).unwrap_or_default();
     let (fit, said) = match &room.reservation {
         _ if room.free < needed => (false, String::new()),
@@ -188,7 +193,9 @@ mod tests {
     #[test]
     fn the_audit_log_alone_on_its_file_system() {
         let audit = need("audit", 1);
-        assert_eq!(judge(&[&audit], &room(65, Reservation::Granted))[0].check.id, "disk-audit");
+        assert_eq!(judge(&[&audit], &room(1, Reservation::Granted))[0].severity, Severity::Ok);
+        let full = &judge(&[&audit], &room(0, Reservation::Granted))[0];
+        assert_eq!((full.check.id, full.severity), ("disk-audit", Severity::Fail));
         assert_eq!(judge(&[&audit, &need("images", 1)], &room(1, Reservation::Granted))[0].check.id, "disk-engine");
     }
 
