@@ -21,6 +21,20 @@ pub enum Access {
 /// Writes `bytes` to `path`: temporary file beside it, synced, renamed, folder synced. The folder
 /// is made if it is missing.
 pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
+    let temporary = temporary(path, bytes, access)?;
+    temporary.persist(path).map_err(|e| Error::io(path.display().to_string(), e.error))?;
+    sync_folder(parent(path))
+}
+
+/// The same, but a file that is there already is an error and stays as it is.
+pub fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
+    let temporary = temporary(path, bytes, access)?;
+    temporary.persist_noclobber(path).map_err(|e| Error::io(path.display().to_string(), e.error))?;
+    sync_folder(parent(path))
+}
+
+/// A synced file beside `path`, gone unless it is given that name.
+fn temporary(path: &Path, bytes: &[u8], access: Access) -> Result<tempfile::NamedTempFile> {
     let io = |e| Error::io(path.display().to_string(), e);
     let folder = parent(path);
     make_folder(folder)?;
@@ -33,8 +47,7 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<()> {
     temporary.write_all(bytes).map_err(io)?;
     temporary.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(io)?;
     temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|e| io(e.error))?;
-    sync_folder(folder)
+    Ok(temporary)
 }
 
 /// Makes `link` name `target`, replacing what it named before in one step.
@@ -121,6 +134,13 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        let error = write_new(&path, b"three", Access::Private).unwrap_err();
+        assert!(matches!(error.kind(), crate::ErrorKind::Io { .. }), "{error}");
+        assert_eq!(
+            (std::fs::read(&path).unwrap(), std::fs::read_dir(path.parent().unwrap()).unwrap().count()),
+            (b"two".to_vec(), 1)
+        );
+        write_new(&folder.path().join("new"), b"x", Access::Public).unwrap();
         let link = folder.path().join("a/current");
         for target in ["1", "2"] {
             symlink(&link, Path::new(target)).unwrap();

@@ -118,6 +118,8 @@ enum Command {
     /// The audit log: what was done here, by whom, and the proof that nothing of it was changed.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Gathers what support needs, redacted by rule and shown for review, into one file.
+    SupportBundle(crate::support::command::SupportBundle),
     /// Prints a completion script.
     #[command(hide = true)]
     Completions {
@@ -216,6 +218,7 @@ impl Cli {
                 no_color: self.no_color,
                 confirm: &|question| self.desk(&self.paths()?).confirm(question),
             }),
+            Command::SupportBundle(command) => command.run(&self.desk(&self.paths()?)),
             Command::Completions { shell } => {
                 let mut command = <Self as clap::CommandFactory>::command();
                 clap_complete::generate(*shell, &mut command, "installer", &mut std::io::stdout());
@@ -480,7 +483,7 @@ pub(crate) fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> R
     })
 }
 
-fn accreditation(state: &State) -> Result<Marking> {
+pub(crate) fn accreditation(state: &State) -> Result<Marking> {
     let text = state.setting("accreditation")?;
     Ok(Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?)
 }

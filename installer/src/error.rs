@@ -202,6 +202,12 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
+    /// A secret is still in a text that was redacted: our own defect.
+    #[error("support bundle: {file}: a secret is still in it after redaction; nothing was written")]
+    SecretLeft {
+        /// The file.
+        file: String,
+    },
     /// A failed finding that nobody goes past.
     #[error("preflight: {id} cannot be accepted")]
     NeverAccepted {
@@ -335,6 +341,7 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.class(),
             Self::Audit(fault) => fault.class(),
+            Self::SecretLeft { .. } => Class::Bug,
             Self::Usage { .. } | Self::NotInstalled { .. } | Self::NoGeneration { .. } => Class::Usage,
             Self::NeverAccepted { .. }
             | Self::EpochForbids { .. }
@@ -380,6 +387,7 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.advice(),
             Self::Audit(fault) => fault.advice(),
+            Self::SecretLeft { .. } => "tell your support which file is named, not what is in it",
             Self::NeverAccepted { .. } => "mend it; what follows could not end well, or could not be trusted",
             Self::Io { .. } => "check the path, the medium and the permissions, then run the command again",
             Self::DiskFull { .. } => "free the space that preflight asks for, then run the command again",

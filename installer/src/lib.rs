@@ -40,6 +40,7 @@ pub mod signals;
 pub mod state;
 pub mod status;
 pub mod store;
+pub mod support;
 pub mod tree;
 pub mod trust;
 

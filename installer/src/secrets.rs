@@ -4,8 +4,10 @@
 //! go over standard input alone. A secret that exists is kept: a new password would lock a database
 //! out of its own data.
 
+use std::collections::BTreeMap;
+
 use bundle_format::manifest::Secret;
-use bundle_format::text::base64;
+use bundle_format::text::{base64, unbase64};
 use bundle_format::timestamp::Timestamp;
 use zeroize::Zeroizing;
 
@@ -40,6 +42,31 @@ pub fn make_missing(podman: &Podman, secrets: &[Secret], paths: &Paths, now: &Ti
         podman.call(["secret", "create", secret.name(), "-"]).stdin(value.as_bytes()).run()?;
     }
     Ok(())
+}
+
+/// A secret that the engine keeps.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its name.
+    pub name: String,
+    /// Its value; none where another driver than the engine's own files keeps it.
+    pub value: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Names and values of every secret that the engine keeps, for whoever must find them in a text.
+pub fn kept(podman: &Podman) -> Result<Vec<Kept>> {
+    let listed = podman.call(["secret", "ls", "--format", "{{.ID}} {{.Name}}"]).run()?.stdout;
+    // The file driver of podman 4.3 and 5: base64 by the secret's id.
+    let file = podman.graph_root()?.join("secrets/filedriver/secretsdata.json");
+    let text = Zeroizing::new(std::fs::read_to_string(&file).unwrap_or_default());
+    let values: BTreeMap<String, Zeroizing<String>> = serde_json::from_str::<BTreeMap<String, String>>(&text)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(id, value)| (id, Zeroizing::new(value)))
+        .collect();
+    let value = |id: &str| values.get(id).and_then(|value| unbase64(value)).map(Zeroizing::new);
+    let pairs = listed.lines().filter_map(|line| line.split_once(' '));
+    Ok(pairs.map(|(id, name)| Kept { name: name.trim().to_owned(), value: value(id) }).collect())
 }
 
 /// Removes secrets; those that are not there are no error.

@@ -1,0 +1,83 @@
+//! `support-bundle`: gather, show, ask, write.
+
+use std::path::{Path, PathBuf};
+
+use bundle_format::digest::Sha384;
+use bundle_format::marking::Marking;
+
+use super::Draft;
+use crate::atomic::{self, Access};
+use crate::audit::{self, Outcome, Record};
+use crate::banner;
+use crate::change::command::Desk;
+use crate::cli::{print, print_json};
+use crate::error::{ErrorKind, Result};
+use crate::host::HostFacts;
+use crate::proof::clock;
+use crate::state::State;
+
+/// What the command takes from its caller.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SupportBundle {
+    /// The file to write; one that is there is never overwritten.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+impl SupportBundle {
+    /// Runs the command.
+    pub fn run(&self, desk: &Desk<'_>) -> Result<()> {
+        if std::fs::symlink_metadata(&self.out).is_ok() {
+            let why = format!("{} is there already; it is not overwritten", self.out.display());
+            return Err(ErrorKind::Usage { why }.into());
+        }
+        let state = State::open(&desk.paths.database())?;
+        let marking = marking(&state)?;
+        banner::open(&marking, desk.no_color);
+        let now = clock();
+        let draft = Draft::make(desk.paths, &state, &HostFacts::read(Path::new("/"))?, marking, &now)?;
+        if desk.json {
+            print_json(&draft.to_json())?;
+        } else {
+            print(&["for review before it is written (bytes, file, what was redacted):".into()])?;
+            print(&draft.lines())?;
+        }
+        desk.confirm("Write this bundle?")?;
+        let bytes = draft.archive()?;
+        let sha384 = Sha384::of(&bytes);
+        atomic::write_new(&self.out, &bytes, Access::Private)?;
+        // That something was put together to leave the machine is an act; a full log does not keep help away.
+        let record = Record::new(&now, "support-bundle", Outcome::Ok).subject(&sha384);
+        audit::append_or_warn(desk.paths, &record.detail(&self.out.display().to_string()));
+        if desk.json {
+            return Ok(());
+        }
+        print(&[format!("{}: {} bytes, SHA-384 {sha384}", self.out.display(), bytes.len())])
+    }
+}
+
+/// The highest marking installed; before anything is, the highest that this system may hold.
+fn marking(state: &State) -> Result<Marking> {
+    let mut markings = Vec::new();
+    for generation in state.active_generations()? {
+        markings.push(Marking::parse(&generation.marking)?);
+    }
+    match markings.into_iter().max_by_key(Marking::level) {
+        Some(marking) => Ok(marking),
+        None => crate::cli::accreditation(state),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_machine_is_marked_by_what_it_may_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&folder.path().join("state.db")).unwrap();
+        assert_eq!(marking(&state).unwrap().to_string(), "UNCLASSIFIED");
+        state.set_setting("accreditation", "SECRET").unwrap();
+        assert_eq!(marking(&state).unwrap().to_string(), "SECRET");
+    }
+}
