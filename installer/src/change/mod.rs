@@ -164,7 +164,11 @@ impl Change<'_> {
         let steps = plan.steps().iter().map(Step::to_json).collect::<Result<Vec<_>>>()?;
         let plan_sha384 = plan.sha384().to_string();
         let new = NewRun { act, product, generation, former, source, plan_sha384: &plan_sha384, steps: &steps };
-        self.state.begin_run(&new, &self.now)?;
+        if let Err(error) = self.state.begin_run(&new, &self.now) {
+            // A generation that was recorded for it leads nowhere.
+            self.state.drop_orphans(&self.now)?;
+            return Err(error);
+        }
         self.open_run()
     }
 
@@ -181,35 +185,40 @@ impl Change<'_> {
 
     /// Goes forward; what fails is taken back.
     fn go(&mut self, mut walk: Walk) -> Result<Outcome> {
-        match self.forward(&mut walk) {
-            Ok(()) if walk.run.act == "uninstall" => {
-                self.record_end(&walk, audit::Outcome::Ok, "");
+        let Err(error) = self.forward(&mut walk) else { return self.settled(&walk, Ok(())) };
+        let error = if self.stop.asked() { ErrorKind::Stopped.into() } else { error };
+        // Where the journal itself fails, the phase on disk is what recovery goes by.
+        let phase = self.state.open_run().ok().flatten().map_or(walk.run.phase, |run| run.phase);
+        if phase != Phase::Committed {
+            return Err(self.fail(&walk, phase, error));
+        }
+        // What is only to be cleared is no danger: one more try, then it is for a person.
+        let again = self.forward(&mut walk);
+        self.settled(&walk, again)
+    }
+
+    /// How a run ends of which nothing but clearing can be left.
+    fn settled(&mut self, walk: &Walk, cleared: Result<()>) -> Result<Outcome> {
+        let generation = walk.run.generation;
+        match (walk.run.act.as_str(), cleared) {
+            ("uninstall", Err(error)) => {
+                self.record_end(walk, audit::Outcome::Failed, &error.to_string());
+                let trouble = "the product is not off this machine yet; run: installer resume".into();
+                Err(ErrorKind::NeedsOperator { source: Box::new(error), trouble }.into())
+            }
+            ("uninstall", Ok(())) => {
+                self.record_end(walk, audit::Outcome::Ok, "");
                 Ok(Outcome::Removed)
             }
-            Ok(()) => {
-                self.record_end(&walk, audit::Outcome::Ok, "");
-                Ok(Outcome::Active { generation: walk.run.generation })
+            (_, Err(error)) => {
+                let said = format!("active, but not everything old could be cleared: {error}; run: installer resume");
+                self.report.note(&said);
+                self.record_end(walk, audit::Outcome::Ok, &said);
+                Ok(Outcome::Active { generation })
             }
-            Err(error) => {
-                let error = if self.stop.asked() { ErrorKind::Stopped.into() } else { error };
-                // Where the journal itself fails, the phase on disk is what recovery goes by.
-                let phase = self.state.open_run().ok().flatten().map_or(walk.run.phase, |run| run.phase);
-                if walk.run.act == "uninstall" {
-                    self.record_end(&walk, audit::Outcome::Failed, &error.to_string());
-                    return Err(error);
-                }
-                // What is left over is no danger; one more try, then it is for the next command.
-                let again = phase == Phase::Committed && self.forward(&mut walk).is_ok();
-                if phase == Phase::Committed && again {
-                    self.record_end(&walk, audit::Outcome::Ok, "");
-                    return Ok(Outcome::Active { generation: walk.run.generation });
-                }
-                if phase == Phase::Committed {
-                    self.report.note(&format!("installed, but not everything old could be cleared: {error}"));
-                    self.record_end(&walk, audit::Outcome::Ok, &error.to_string());
-                    return Ok(Outcome::Active { generation: walk.run.generation });
-                }
-                Err(self.fail(&walk, phase, error))
+            (_, Ok(())) => {
+                self.record_end(walk, audit::Outcome::Ok, "");
+                Ok(Outcome::Active { generation })
             }
         }
     }
@@ -266,8 +275,13 @@ impl Change<'_> {
             return Err(first);
         }
         let kept = self.state.kept_generations(&walk.run.product)?;
-        let returns = kept.iter().any(|generation| generation.id == walk.run.generation);
-        let state = if returns { GenerationState::Superseded } else { GenerationState::Failed };
+        let before = kept.iter().find(|generation| generation.id == walk.run.generation);
+        let returns = before.is_some();
+        let state = match before.map(|generation| generation.state.as_str()) {
+            Some("active") => GenerationState::Active,
+            Some(_) => GenerationState::Superseded,
+            None => GenerationState::Failed,
+        };
         // A run that is taken back keeps nothing in the store; it is over only when that is gone.
         self.clear_store()?;
         if !returns {

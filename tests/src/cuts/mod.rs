@@ -185,7 +185,7 @@ fn one(ground: &Ground, case: &Case, cut: &Cut<'_>, at: usize) -> (Reached, Resu
     }
     let recovered = recover(case, cut, &said, &args, &mut story);
     let checked = recovered.and_then(|()| invariant::check(ground, case, cut.flow.ends));
-    let followed = checked.and_then(|end| if at % 10 == 0 { follow(ground, case, end) } else { Ok(()) });
+    let followed = checked.and_then(|end| if at.is_multiple_of(10) { follow(ground, case, end) } else { Ok(()) });
     let Point { call, nth, about, .. } = cut.point;
     (
         reached,

@@ -82,7 +82,9 @@ fn start(held: &mut Held, network: &str, wanted: Wanted) -> Answer<()> {
     }
     if running {
         for claim in &wanted.claims {
-            containers.iter().for_each(|container| work(held, claim, &container.digest));
+            for container in &containers {
+                work(held, claim, &container.digest);
+            }
         }
     }
     let pod = Pod {

@@ -130,7 +130,7 @@ mod tests {
             }
         });
         let digest = Sha256::of(b"blob").to_string();
-        let mut fetch = || fetch(&mirror, "/v2/x", &digest);
+        let fetch = || fetch(&mirror, "/v2/x", &digest);
         assert_eq!(fetch().unwrap(), b"blob");
         for word in ["unexpected EOF", "digest did not match", "manifest unknown"] {
             let refused = fetch().unwrap_err();
