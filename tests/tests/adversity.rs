@@ -124,7 +124,7 @@ fn a_full_a_read_only_and_an_inodeless_disk() {
     site.tool("mount", &["-o", "remount,ro", &state]).expect(0);
     let said = site.installer(&["--yes", "install", "one.tar"]).expect(6);
     assert!(said.err.contains("what to do: "), "{}", said.err);
-    site.tool("mount", &["-o", "remount,rw,size=64m", &state]).expect(0);
+    site.tool("mount", &["-o", "remount,rw,size=160m", &state]).expect(0);
     site.installer(&["--yes", "install", "one.tar"]).expect(0);
     end(&site);
     site.tool("umount", &["-l", &state]).expect(0);
