@@ -122,7 +122,9 @@ impl Change<'_> {
                 }
             }
             Step::Start { workload } => self.stop_one(walk, workload),
-            Step::Commit | Step::Clear | Step::Uninstall { .. } | Step::Sweep => {
+            // One transaction: where it is undone, it never came about.
+            Step::Commit => Ok(()),
+            Step::Clear | Step::Uninstall { .. } | Step::Sweep => {
                 let (act, product) = (walk.run.act.clone(), walk.run.product.clone());
                 Err(ErrorKind::Unfinished { act, product, phase: "committed" }.into())
             }
