@@ -61,7 +61,11 @@ pub fn symlink(link: &Path, target: &Path) -> Result<()> {
     let next = folder.join(name);
     remove_file(&next)?;
     std::os::unix::fs::symlink(target, &next).map_err(io)?;
-    std::fs::rename(&next, link).map_err(io)?;
+    if let Err(error) = std::fs::rename(&next, link) {
+        // What is left if this fails too is swept later.
+        drop(remove_file(&next));
+        return Err(io(error));
+    }
     sync_folder(folder)
 }
 
@@ -94,8 +98,11 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     builder.create(folder).map_err(|e| Error::io(folder.display().to_string(), e))
 }
 
+/// How folders are named in which preflight tries what a file system can do.
+pub const PROBE: &str = ".lockgate-probe";
+
 /// Removes what a killed run left half written below `state`: temporary files of [`write`], links of
-/// [`symlink`], backups that were not finished. The caller holds the installer's lock. The store and
+/// [`symlink`], backups that were not finished, preflight's probes. The caller holds the installer's lock. The store and
 /// the inbox sweep their own.
 pub fn sweep(state: &Path) -> Result<()> {
     let mut open = vec![state.to_owned()];
@@ -104,9 +111,9 @@ pub fn sweep(state: &Path) -> Result<()> {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let hidden = |end: &str| name.starts_with('.') && path.extension().is_some_and(|found| found == end);
-            if hidden("part") && is_folder {
+            if is_folder && (hidden("part") || name.starts_with(PROBE)) {
                 remove_folder(&path)?;
-            } else if is_folder && !["store", "inbox", "scratch"].contains(&name.as_str()) {
+            } else if is_folder && !["blobs", "incoming", "inbox", "scratch"].contains(&name.as_str()) {
                 open.push(path);
             } else if !is_folder && (name.starts_with(".tmp") || hidden("next")) {
                 remove_file(&path)?;
@@ -147,15 +154,18 @@ mod tests {
             assert_eq!(std::fs::read_link(&link).unwrap(), Path::new(target));
         }
         std::fs::create_dir_all(folder.path().join("backups/p/.x.part")).unwrap();
-        std::fs::create_dir_all(folder.path().join("store")).unwrap();
-        for name in ["a/.tmpX1", "a/.current.next", "store/.tmpY", "backups/p/.x.part/.tmpZ"] {
+        std::fs::create_dir_all(folder.path().join("store/blobs")).unwrap();
+        std::fs::create_dir_all(folder.path().join(".lockgate-probeX")).unwrap();
+        for name in ["a/.tmpX1", "a/.current.next", "store/.tmpY", "store/blobs/.tmpQ", "backups/p/.x.part/.tmpZ"] {
             std::fs::write(folder.path().join(name), b"x").unwrap();
         }
         sweep(folder.path()).unwrap();
         for (name, there) in [
             ("a/.tmpX1", false),
             ("a/.current.next", false),
-            ("store/.tmpY", true),
+            ("store/.tmpY", false),
+            ("store/blobs/.tmpQ", true),
+            (".lockgate-probeX", false),
             ("backups/p/.x.part", false),
             ("a/b", true),
         ] {

@@ -1,7 +1,7 @@
 //! `installer`: parse, dispatch, print.
-#![allow(clippy::print_stderr, reason = "the one place that tells a person what went wrong")]
 
 use std::error::Error as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -11,13 +11,16 @@ fn main() -> ExitCode {
     let code = match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            let mut said = format!("error: {error}\n");
             let mut source = error.source();
             while let Some(cause) = source {
-                eprintln!("  because: {cause}");
+                said.push_str("  because: ");
+                said.push_str(&cause.to_string());
+                said.push('\n');
                 source = cause.source();
             }
-            eprintln!("what to do: {}", error.advice());
+            // A standard error that is gone changes nothing about what happened: the exit code tells.
+            drop(writeln!(std::io::stderr(), "{said}what to do: {}", error.advice()));
             ExitCode::from(error.class().exit_code())
         }
     };

@@ -4,7 +4,7 @@
 //! `LOCKGATE_CUTS_EVERY=1` makes every cut, any other number each so many-th; `LOCKGATE_CUTS_SEED`
 //! moves where the counting begins; `LOCKGATE_CUTS_ONLY=update/kill` makes all cuts whose name begins
 //! so. A flow is one row of the table below.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "the totals are for whoever reads the run")]
 
 use std::collections::BTreeMap;

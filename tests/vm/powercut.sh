@@ -5,13 +5,13 @@
 # acknowledged before the cut.
 #
 #   powercut.sh DIR        DIR as isolated.sh leaves it: disk.qcow2 with release 1, keys, root, release
-#   LOCKGATE_CUTS=30       so many cuts, in LOCKGATE_CHAINS=2 machines beside each other
+#   LOCKGATE_CUTS=10       so many cuts, in LOCKGATE_CHAINS=2 machines beside each other
 #   LOCKGATE_SEED=N        the same moments again (as far as an emulated machine allows)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 bin=${CARGO_TARGET_DIR:-$root/target}/release
-cuts=${LOCKGATE_CUTS:-30}
+cuts=${LOCKGATE_CUTS:-10}
 chains=${LOCKGATE_CHAINS:-2}
 seed=${LOCKGATE_SEED:-$(date +%s)}
 window=${LOCKGATE_CUT_WINDOW_MS:-45000}
@@ -87,14 +87,14 @@ writer() {
         sleep 0.5
     done
 }
-if wait_settled 200; then
+if wait_settled 400; then
     echo "UP alone after $(cut -d. -f1 /proc/uptime) s"
 else
     $I --json status 2>&1
     echo "RESUME"
     $I --yes resume
     echo "RESUME rc=$?"
-    wait_settled 60 && echo "UP by resume after $(cut -d. -f1 /proc/uptime) s"
+    wait_settled 200 && echo "UP by resume after $(cut -d. -f1 /proc/uptime) s"
 fi
 sed -n 's/.*"release":"\([0-9.]*\)","sequence".*/RUNS \1/p' /tmp/status
 grep -o '"unfinished":{[^}]*}' /tmp/status
@@ -123,7 +123,7 @@ chain() { # NUMBER CUTS
         log=$work/c$number-$cut.log
         ms=$(((RANDOM * 32768 + RANDOM) % window))
         rc=0
-        "$here/run-vm.sh" --disk "$disk" --medium "$work/medium.img" --log "$log" --smp 1 --memory 2048 --timeout 400 \
+        "$here/run-vm.sh" --disk "$disk" --medium "$work/medium.img" --log "$log" --smp 1 --memory 2048 --timeout 900 \
             --cut-after CUT --cut-ms $ms 2>>"$work/vm$number.log" || rc=$?
         [ $rc = 122 ] || { tail -n 40 "$log" >&2; echo "chain $number, cut $cut: the machine ended with $rc"; return 1; }
         verdict "$number" "$cut" "$log" "$ms" || return 1
@@ -131,7 +131,7 @@ chain() { # NUMBER CUTS
     # The last cut is looked at too.
     log=$work/c$number-last.log
     rc=0
-    "$here/run-vm.sh" --disk "$disk" --medium "$work/last.img" --log "$log" --smp 1 --memory 2048 --timeout 400 2>>"$work/vm$number.log" || rc=$?
+    "$here/run-vm.sh" --disk "$disk" --medium "$work/last.img" --log "$log" --smp 1 --memory 2048 --timeout 900 2>>"$work/vm$number.log" || rc=$?
     [ $rc = 0 ] || { tail -n 40 "$log" >&2; echo "chain $number, last look: the machine ended with $rc"; return 1; }
     verdict "$number" last "$log" -
 }

@@ -85,8 +85,15 @@ impl Change<'_> {
     pub(super) fn undo(&mut self, walk: &Walk, step: &Step, note: &Value) -> Result<()> {
         let manifest = &walk.manifest;
         match step {
-            // Blobs are cleared once, at the end of the way back.
-            Step::Store | Step::Backup | Step::Sync | Step::Migrate { .. } | Step::Load { .. } | Step::Health => Ok(()),
+            // Blobs are cleared once, at the end of the way back. A commit is one transaction: where it is
+            // undone, it never came about.
+            Step::Store
+            | Step::Backup
+            | Step::Sync
+            | Step::Migrate { .. }
+            | Step::Load { .. }
+            | Step::Health
+            | Step::Commit => Ok(()),
             Step::Engine => match note.get("packages_before") {
                 Some(_) => {
                     let before: BTreeSet<String> = words(note, "packages_before").into_iter().collect();
@@ -122,7 +129,7 @@ impl Change<'_> {
                 }
             }
             Step::Start { workload } => self.stop_one(walk, workload),
-            Step::Commit | Step::Clear | Step::Uninstall { .. } | Step::Sweep => {
+            Step::Clear | Step::Uninstall { .. } | Step::Sweep => {
                 let (act, product) = (walk.run.act.clone(), walk.run.product.clone());
                 Err(ErrorKind::Unfinished { act, product, phase: "committed" }.into())
             }

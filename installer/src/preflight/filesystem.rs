@@ -67,7 +67,7 @@ pub(super) type Abilities = BTreeSet<Ability>;
 pub(super) fn probe(path: &Path) -> Result<Abilities> {
     let folder = existing(path);
     let io = |e| Error::io(folder.display().to_string(), e);
-    let bench = tempfile::Builder::new().prefix(".lockgate-probe").tempdir_in(&folder).map_err(io)?;
+    let bench = tempfile::Builder::new().prefix(crate::atomic::PROBE).tempdir_in(&folder).map_err(io)?;
     let file = bench.path().join("file");
     File::create(&file).and_then(|mut file| file.write_all(&[1; 4096])).map_err(io)?;
     let tried = [
