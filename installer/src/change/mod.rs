@@ -266,10 +266,12 @@ impl Change<'_> {
                 continue;
             }
             let undone = Step::from_json(&step.step).and_then(|what| self.undo(walk, &what, &step.note));
-            match undone.and_then(|()| self.state.step_undone(walk.run.id, step.ordinal)) {
-                Ok(()) => {}
-                Err(error) => trouble.push(error),
-            }
+            // Behind one that failed nothing counts as undone: it is undone again in the same order later,
+            // because a later undoing may rely on what an earlier one left (a pod of the same name).
+            let undone = undone.and_then(|()| {
+                if trouble.is_empty() { self.state.step_undone(walk.run.id, step.ordinal) } else { Ok(()) }
+            });
+            trouble.extend(undone.err());
         }
         if let Some(first) = trouble.into_iter().next() {
             return Err(first);
