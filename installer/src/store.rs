@@ -19,6 +19,9 @@ use crate::atomic::{self, Access};
 use crate::error::{Error, ErrorKind, Result};
 use crate::signals::Stop;
 
+/// Folder of second copies.
+const SPARE: &str = "spare";
+
 /// A store in its folder.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -61,6 +64,10 @@ impl Store {
         self.blobs().join(digest.hex())
     }
 
+    fn spare(&self, digest: &Sha256) -> PathBuf {
+        self.folder.join(SPARE).join(digest.hex())
+    }
+
     /// Whether a blob is held with its size; its bytes are not read.
     pub fn holds(&self, digest: &Sha256, size: u64) -> bool {
         std::fs::symlink_metadata(self.path(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == size)
@@ -83,17 +90,30 @@ impl Store {
         if found == *digest { Ok(()) } else { Err(damaged(format!("its bytes hash to {found}")).into()) }
     }
 
-    /// Reads a small blob and checks it.
+    /// Reads a small blob and checks it; where it is damaged, its spare.
     pub fn read_small(&self, digest: &Sha256, limit: u64) -> Result<Vec<u8>> {
-        let damaged = |why: String| ErrorKind::StoreDamaged { digest: digest.to_string(), why };
-        let file = File::open(self.path(digest)).map_err(|e| damaged(e.to_string()))?;
-        let mut bytes = Vec::new();
-        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| damaged(e.to_string()))?;
-        if Sha256::of(&bytes) == *digest {
-            Ok(bytes)
-        } else {
-            Err(damaged("its bytes are others, or too many".into()).into())
+        read_checked(&self.path(digest), digest, limit)
+            .or_else(|error| read_checked(&self.spare(digest), digest, limit).map_err(|_| error))
+    }
+
+    /// Keeps a second copy of small blobs without which a release could not even be stopped.
+    pub fn keep_spares<'d>(&self, digests: impl Iterator<Item = &'d Sha256>, limit: u64) -> Result<()> {
+        atomic::make_folder(&self.folder.join(SPARE))?;
+        for digest in digests {
+            if read_checked(&self.spare(digest), digest, limit).is_err() {
+                atomic::write(&self.spare(digest), &self.read_small(digest, limit)?, Access::Public)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Puts a damaged blob back from its spare; says whether that was needed. Without a sound spare
+    /// the damage is the error.
+    pub fn mend(&self, digest: &Sha256, limit: u64) -> Result<bool> {
+        let Err(damage) = self.check(digest) else { return Ok(false) };
+        let bytes = read_checked(&self.spare(digest), digest, limit).map_err(|_| damage)?;
+        atomic::write(&self.path(digest), &bytes, Access::Public)?;
+        Ok(true)
     }
 
     /// Opens a held blob for serving.
@@ -102,8 +122,9 @@ impl Store {
         File::open(&path).map_err(|e| ErrorKind::StoreDamaged { digest: digest.to_string(), why: e.to_string() }.into())
     }
 
-    /// Takes a blob out; one that is not there is no error.
+    /// Takes a blob out, its spare first; one that is not there is no error.
     pub fn remove(&self, digest: &Sha256) -> Result<()> {
+        atomic::remove_file(&self.spare(digest))?;
         match std::fs::remove_file(self.path(digest)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("blob {digest}"), e)),
             _ => Ok(()),
@@ -143,6 +164,18 @@ impl Store {
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries,
         });
         atomic::write(&self.folder.join("index.json"), index.to_string().as_bytes(), Access::Public)
+    }
+}
+
+fn read_checked(path: &Path, digest: &Sha256, limit: u64) -> Result<Vec<u8>> {
+    let damaged = |why: String| ErrorKind::StoreDamaged { digest: digest.to_string(), why };
+    let file = File::open(path).map_err(|e| damaged(e.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| damaged(e.to_string()))?;
+    if Sha256::of(&bytes) == *digest {
+        Ok(bytes)
+    } else {
+        Err(damaged("its bytes are others, or too many".into()).into())
     }
 }
 
@@ -279,6 +312,33 @@ mod tests {
         sink.end().unwrap();
         assert!(sink.added().is_empty());
         store.check(&blob.digest).unwrap();
+    }
+
+    #[test]
+    fn a_spare_is_read_mends_and_goes_with_its_blob() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (kept, other) = (put(&store, b"kept"), put(&store, b"other"));
+        store.keep_spares([kept].iter(), 9).unwrap();
+        assert!(!store.mend(&kept, 9).unwrap(), "it is sound");
+        for digest in [&kept, &other] {
+            std::fs::write(store.path(digest), b"rot").unwrap();
+        }
+        assert_eq!(store.read_small(&kept, 9).unwrap(), b"kept");
+        assert!(matches!(store.read_small(&other, 9).unwrap_err().kind(), ErrorKind::StoreDamaged { .. }));
+        assert!(matches!(store.mend(&other, 9).unwrap_err().kind(), ErrorKind::StoreDamaged { .. }));
+        assert!(store.mend(&kept, 9).unwrap());
+        store.check(&kept).unwrap();
+        // A spare that rots is made anew; one that rots together with its blob is no help.
+        std::fs::write(store.spare(&kept), b"rot").unwrap();
+        store.keep_spares([kept].iter(), 9).unwrap();
+        assert_eq!(std::fs::read(store.spare(&kept)).unwrap(), b"kept");
+        for path in [store.spare(&kept), store.path(&kept)] {
+            std::fs::write(path, b"rot").unwrap();
+        }
+        assert!(matches!(store.mend(&kept, 9).unwrap_err().kind(), ErrorKind::StoreDamaged { .. }));
+        store.remove(&kept).unwrap();
+        assert!(!store.spare(&kept).exists() && !store.path(&kept).exists());
     }
 
     #[test]

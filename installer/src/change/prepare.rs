@@ -150,6 +150,8 @@ impl Change<'_> {
         store.sync()?;
         let kept = self.state.kept_manifests()?;
         store.write_index(&kept.iter().collect::<Vec<_>>())?;
+        let workloads = walk.manifest.workloads.iter().map(|workload| &workload.digest);
+        store.keep_spares(workloads, bundle_format::limits::YAML_BYTES)?;
         // Whether the workloads can be run at all is known before anything else is made.
         self.release(&walk.manifest).map(drop)
     }

@@ -237,6 +237,8 @@ fn store(case: &Case, record: &Record) -> Check {
         }
     }
     same("store: blobs", &expected, &found)?;
+    let workloads = record.kept().flat_map(|kept| &kept.manifest.workloads).map(|workload| workload.digest.hex());
+    same("store: second copies", &workloads.collect(), &names(&folder.join("spare")).into_iter().collect())?;
     let text = match fs::read(folder.join("index.json")) {
         Err(_) if expected.is_empty() => return Ok(()),
         other => other.map_err(|e| format!("store: index.json: {e}"))?,
