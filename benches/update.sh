@@ -1,7 +1,8 @@
 #!/bin/bash
 # What an update costs on the reference platform, on this machine: downtime (first failed request to
 # first good one, asked of the gateway every 20 ms) beside the bare restart of the same pods by
-# `podman kube play --replace`; the time of a rollback; a backup and a restore; what journalling costs.
+# `podman kube play --replace`; the time of a rollback; a backup and a restore; the recovery of a machine
+# that lost everything, from trust to healthy with its data; what journalling costs.
 # LOCKGATE_BENCH_ROUNDS=5.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
@@ -60,6 +61,8 @@ build() { # NAME RELEASE SEQUENCE
     "$bin/bundle-builder" build "$work/low/$1.yaml" --root "$work/root.json" --out "$work/$1.tar"
     "$bin/bundle-builder" sign "$work/$1.tar" --key "$work/bench" --passphrase-file "$work/pass"
 }
+trust() { inst trust init "$work/root.json" --fingerprint "$("$bin/bundle-builder" --json root show "$work/root.json" | jq -r .sha384)"; }
+rows() { engine exec database-postgres psql -h /tmp -d platform -qAtc "select count(*), sum(length(text)) from bench"; }
 {
     "$bin/bundle-builder" keygen --name bench --out "$work" --passphrase-file "$work/pass"
     "$bin/bundle-builder" root init --out "$work/root.json" --threshold 1 --signer "$work/bench.signer.json" --expires 2036-01-01T00:00:00Z
@@ -67,7 +70,7 @@ build() { # NAME RELEASE SEQUENCE
     build one 1.0.0 1
     build blue 2.0.0 2
     build green 2.0.1 2
-    inst trust init "$work/root.json" --fingerprint "$("$bin/bundle-builder" --json root show "$work/root.json" | jq -r .sha384)"
+    trust
     inst install "$work/one.tar"
     # Some data, so that copies and backups are of something.
     engine exec database-postgres psql -h /tmp -d platform -qAtc \
@@ -106,11 +109,24 @@ for round in $(seq "$rounds"); do
     echo "  round $round: update down $(tail -n 1 "$work/down") s, bare $(tail -n 1 "$work/bare.down") s, rollback $(tail -n 1 "$work/rollback") s"
     if [ $next = blue ]; then next=green; else next=blue; fi
 done
+
+# The machine is lost, its last backup was carried away: all of it again, on nothing.
+cp -a "$folder" "$work/carried"
+before=$(rows)
+for _ in $(seq "$rounds"); do
+    inst uninstall --product defense-builders --with-data >/dev/null 2>&1
+    rm -rf --one-file-system "$state"
+    began=$(now)
+    { trust && inst install "$work/one.tar" && inst restore "$work/carried"; } >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; exit 1; }
+    since "$began" >>"$work/recovery"
+    [ "$(rows)" = "$before" ] || { echo "the data came back as $(rows), expected $before" >&2; exit 1; }
+done
 m() { median <"$work/$1"; }
 echo "  downtime of an update   $(m down) s; bare restart of the same pods $(m bare) s ($(m bare.down) s without an answer); ratio $(ratio "$(m down)" "$(m bare)") (to reach: <= 1.5)"
 echo "  update, whole           $(m update) s"
 echo "  rollback, whole         $(m rollback) s (to reach: <= 30), $(m rollback.down) s without an answer"
 echo "  backup                  $(m backup) s; restore, whole $(m restore) s"
+echo "  recovery of a machine   $(m recovery) s: trust, install, restore, healthy with its data (RTO, to reach: <= 900)"
 
 # Journalling: time inside the state database's own files, beside the whole of an install.
 inst uninstall --product defense-builders --with-data >/dev/null 2>&1
