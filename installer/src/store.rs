@@ -112,7 +112,12 @@ impl Store {
     pub fn mend(&self, digest: &Sha256, limit: u64) -> Result<bool> {
         let Err(damage) = self.check(digest) else { return Ok(false) };
         let bytes = read_checked(&self.spare(digest), digest, limit).map_err(|_| damage)?;
-        atomic::write(&self.path(digest), &bytes, Access::Public)?;
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let mut sink = StoreSink::new(self);
+        sink.begin(&Blob { digest: *digest, size })?;
+        sink.write(&bytes)?;
+        sink.end()?;
+        self.sync()?;
         Ok(true)
     }
 

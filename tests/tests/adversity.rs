@@ -1,5 +1,6 @@
 //! What goes wrong around an installation, each with a named state and a named exit code: signals,
-//! full and read-only disks, a dead medium, a killed engine, a damaged record, a wrong clock. (Kills
+//! full and read-only disks, too little memory, a dead medium, a killed engine, a damaged record, a wrong
+//! clock. (Kills
 //! and failures at every durable operation: `cuts.rs`. Power cuts: `vm/powercut.sh`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
@@ -101,6 +102,61 @@ fn a_dead_medium_and_a_killed_engine() {
     assert!(site.answers());
     assert_eq!(status(&site)["products"][0]["sequence"], 1);
     site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    end(&site);
+}
+
+/// A control group with so little memory that the kernel kills who needs more; gone when dropped.
+struct Tight(std::path::PathBuf);
+
+impl Tight {
+    /// Where the kernel counts whom it killed, in version 1 and 2.
+    const EVENTS: (&str, &str) = ("memory.oom_control", "memory.events");
+
+    fn new(name: &str, bytes: u32) -> Self {
+        let root = std::path::Path::new("/sys/fs/cgroup");
+        // Version 1 has a folder for each controller.
+        let (root, limit) = match root.join("memory") {
+            old if old.exists() => (old, "memory.limit_in_bytes"),
+            _ => (root.to_owned(), "memory.max"),
+        };
+        let tight = Self(root.join(name));
+        std::fs::create_dir(&tight.0).unwrap();
+        std::fs::write(tight.0.join(limit), bytes.to_string()).unwrap();
+        tight
+    }
+}
+
+impl Drop for Tight {
+    fn drop(&mut self) {
+        // Who was killed leaves its group a moment later.
+        let gone = (0..50).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::fs::remove_dir(&self.0).is_ok()
+        });
+        assert!(gone || std::thread::panicking(), "{} is still in use", self.0.display());
+    }
+}
+
+#[test]
+fn out_of_memory() {
+    let _machine = machine();
+    let site = Site::new(18135);
+    one_and_two(&site, Site::GOOD);
+    let tight = Tight::new(&format!("lockgate-{}", site.name()), 8 << 20);
+    let enter = ["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\"", &tight.0.display().to_string()];
+    // The engine is the first that does not fit; the installer itself, killed anywhere: cuts.rs.
+    let said = site.installer_under("sh", &enter, &["--yes", "install", "two.tar"]).expect(6);
+    assert!(said.err.contains("podman"), "{}", said.err);
+    let killed = std::fs::read_to_string(tight.0.join(Tight::EVENTS.0))
+        .or_else(|_| std::fs::read_to_string(tight.0.join(Tight::EVENTS.1)));
+    let killed = killed.unwrap();
+    assert!(killed.lines().any(|line| line.starts_with("oom_kill ") && line != "oom_kill 0"), "{killed}");
+    assert!(status(&site)["unfinished"].is_null());
+    assert_eq!(status(&site)["products"][0]["sequence"], 1);
+    assert!(site.answers(), "the release before is not touched");
+    drop(tight);
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    assert_eq!(status(&site)["products"][0]["sequence"], 2);
     end(&site);
 }
 

@@ -301,7 +301,8 @@ fn files(case: &Case, held: &Held, record: &Record) -> Check {
     for path in tree(&root) {
         let name = path.strip_prefix(&root).unwrap().display().to_string();
         // Blobs, backups and logs have checks of their own, or none: a log is kept for a person.
-        let elsewhere = ["store/blobs/sha256/", "backups/", "logs/"].iter().any(|folder| name.starts_with(folder));
+        let elsewhere =
+            ["store/blobs/sha256/", "store/spare/", "backups/", "logs/"].iter().any(|folder| name.starts_with(folder));
         if !(explained.contains(&name) || elsewhere && !name.contains("/.tmp")) {
             stray.push(name);
         }
