@@ -1,6 +1,5 @@
 //! A low side and a high side in one temporary folder, worked by the real programs.
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,13 +22,10 @@ pub struct Said {
 }
 
 impl Said {
-    /// The code of a program that was killed: signals count downwards.
-    pub const KILLED: i32 = -9;
-
     /// Of a program that ended.
     pub fn of(output: &std::process::Output) -> Self {
         Self {
-            code: output.status.code().or_else(|| output.status.signal().map(|signal| -signal)).unwrap_or(-1),
+            code: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
