@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bundle_format::digest::Sha256;
 use bundle_format::manifest::Manifest;
+use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -25,6 +27,8 @@ const HEAD_BYTES: usize = 16 << 10;
 const CONNECTIONS: usize = 32;
 /// Wait for a client's bytes, and for a whole request head: a client that trickles holds no place.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Milliseconds after which the accepting thread looks whether it is to stop.
+const LOOK_UP: u8 = 200;
 
 /// A running registry; it ends when it is dropped.
 #[derive(Debug)]
@@ -60,6 +64,8 @@ impl Registry {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = Clients::default();
         let (stopped, open) = (Arc::clone(&stop), Arc::clone(&clients));
+        // One that gave up between the look and the taking must not hold the thread.
+        listener.set_nonblocking(true).map_err(io)?;
         let thread = std::thread::spawn(move || accept(&listener, &routes, &stopped, &open));
         Ok(Self { addr, stop, thread: Some(thread), clients })
     }
@@ -73,7 +79,7 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Wakes the accepting thread; if that fails it is gone already.
+        // Wakes the accepting thread at once; if that fails it looks up by itself soon.
         drop(TcpStream::connect(self.addr));
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -114,10 +120,13 @@ fn media_type(store: &Store, image: &bundle_format::manifest::Image, digest: &Sh
 }
 
 fn accept(listener: &TcpListener, routes: &Arc<Routes>, stop: &Arc<AtomicBool>, clients: &Clients) {
-    for (id, client) in (0u64..).zip(listener.incoming()) {
+    for id in 0u64.. {
+        let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        while !stop.load(Ordering::Acquire) && poll(&mut waiting, LOOK_UP) != Ok(1) {}
         if stop.load(Ordering::Acquire) {
             return;
         }
+        let client = listener.accept().map(|(client, _)| client);
         let Some((client, kept)) = client.ok().and_then(|client| client.try_clone().ok().map(|kept| (client, kept)))
         else {
             // Out of descriptors: a pause lets connections end.

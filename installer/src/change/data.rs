@@ -25,10 +25,26 @@ enum Content {
 impl Change<'_> {
     /// The engine's volume for each claim of the new generation; recorded before one is made.
     pub(super) fn note_volumes(&mut self, walk: &Walk) -> Result<Value> {
-        let recorded = self.state.volumes(walk.run.generation)?;
-        if !recorded.is_empty() {
-            return Ok(json!({"made": []}));
+        let mut volumes = self.state.volumes(walk.run.generation)?;
+        let is_new = volumes.is_empty();
+        if is_new {
+            volumes = self.names_of_volumes(walk)?;
         }
+        // Also of recorded ones: a cut between the two records of this step leaves names without volumes.
+        let podman = self.engine()?;
+        let mut made = Vec::new();
+        for name in volumes.values() {
+            if !podman.volume_exists(name)? {
+                made.push(name.clone());
+            }
+        }
+        if is_new {
+            self.state.set_volumes(walk.run.generation, &volumes)?;
+        }
+        Ok(json!({"made": made}))
+    }
+
+    fn names_of_volumes(&self, walk: &Walk) -> Result<BTreeMap<String, String>> {
         let (release, _) = self.release(&walk.manifest)?;
         let removed = self.state.removed_generation(&walk.run.product)?;
         let kept = removed.map(|generation| self.state.volumes(generation.id)).transpose()?.unwrap_or_default();
@@ -41,15 +57,7 @@ impl Change<'_> {
             };
             volumes.insert(claim, name);
         }
-        let podman = self.engine()?;
-        let mut made = Vec::new();
-        for name in volumes.values() {
-            if !podman.volume_exists(name)? {
-                made.push(name.clone());
-            }
-        }
-        self.state.set_volumes(walk.run.generation, &volumes)?;
-        Ok(json!({"made": made}))
+        Ok(volumes)
     }
 
     /// Makes the volumes and copies into them while the running release works on.
