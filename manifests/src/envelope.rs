@@ -7,7 +7,7 @@ use crate::digest::Sha384;
 use crate::key::{KeyId, Scheme};
 use crate::manifest::Manifest;
 use crate::pack::PackReader;
-use crate::root::{Role, RootEnvelope, TrustedRoot, apply_chain};
+use crate::root::{RootEnvelope, TrustedRoot, apply_chain};
 use crate::signature::{AlgorithmPolicy, Signature, verify_threshold};
 use crate::{ErrorKind, Result, limits};
 
@@ -129,12 +129,12 @@ impl UnverifiedEnvelope {
         Ok(members)
     }
 
-    /// The proof (spec 7): the root chain from `trusted`, then the release threshold over the exact
-    /// manifest bytes, and only then the parse of those same bytes.
+    /// The proof (spec 7): the root chain from `trusted`, then the release threshold (and the builder
+    /// threshold, where the root names that role) over the exact manifest bytes, and only then the parse of those same bytes.
     pub fn verify(self, trusted: &TrustedRoot, policy: AlgorithmPolicy) -> Result<VerifiedManifest> {
         let root = apply_chain(trusted, &self.roots)?;
-        let signers =
-            verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), Role::Release, policy)?;
+        let roles = root.root().manifest_roles();
+        let signers = verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), roles, policy)?;
         let manifest = crate::manifest::parse(&self.manifest)?;
         check_comments(&self.signatures, &trusted_comment(&manifest, &self.manifest))?;
         Ok(VerifiedManifest { manifest, bytes: self.manifest, signers, root })
@@ -157,7 +157,7 @@ impl VerifiedManifest {
         Sha384::of(&self.bytes)
     }
 
-    /// Ids of the release keys that signed.
+    /// Ids of the release and builder keys that signed.
     pub fn signers(&self) -> &[KeyId] {
         &self.signers
     }

@@ -191,8 +191,9 @@ fn verify_fips204(
 }
 
 /// The one threshold function: every signature present must verify and come from a key that
-/// `root` lists, and for each scheme of `policy` at least the role's threshold of distinct public
-/// keys of that role must have signed. Returns the ids of the role's keys that did.
+/// `root` lists, and for each scheme of `policy` and each of `roles` at least the role's threshold
+/// of distinct public keys of that role must have signed. Returns the ids of the roles' keys that
+/// did.
 ///
 /// Stricter than TUF 1.0.34 (5.3.4), which passes over unknown and invalid extra signatures: a
 /// bundle is a finished medium, so a signature that proves nothing is a defect of it.
@@ -201,52 +202,98 @@ pub fn verify_threshold(
     document: &[u8],
     signatures: &[Signature],
     root: &TrustRoot,
-    role: Role,
+    roles: &[Role],
     policy: AlgorithmPolicy,
 ) -> Result<Vec<KeyId>> {
-    verify_each(what, document, signatures, root, UnknownKeys::Refused)?;
-    count(what, signatures, root, role, policy)
+    verify_threshold_over(&[Signed { what, document, signatures }], root, roles, policy)
 }
 
-/// What a signature by a key that the root does not list means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UnknownKeys {
-    /// A defect.
-    Refused,
-    /// The other root of a rotation lists it; that root's own call refuses what neither lists.
-    OtherRoot,
+/// A document with its signatures, not yet verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed<'a> {
+    /// What it is called in errors.
+    pub what: &'a str,
+    /// Its exact bytes.
+    pub document: &'a [u8],
+    /// The signatures over them.
+    pub signatures: &'a [Signature],
 }
 
-/// Verifies every signature by a key of `root`; returns how many were.
-pub(crate) fn verify_each(
-    what: &str,
-    document: &[u8],
-    signatures: &[Signature],
+/// The same over documents that count together, such as two persons' approvals of one plan: a key
+/// counts once, whichever of them it signed, and is refused when it signed two.
+pub fn verify_threshold_over(
+    documents: &[Signed<'_>],
     root: &TrustRoot,
-    unknown: UnknownKeys,
-) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for signature in signatures {
-        if !seen.insert(signature.key) {
-            return Err(ErrorKind::DuplicateSignature { document: what.into(), key: signature.key.to_string() }.into());
+    roles: &[Role],
+    policy: AlgorithmPolicy,
+) -> Result<Vec<KeyId>> {
+    let mut signed = Vec::new();
+    for Signed { what, document, signatures } in documents {
+        for signature in *signatures {
+            refuse_doubled(what, signature, &signed)?;
+            signed.push(signature.key);
         }
-        match root.key(signature.key) {
-            Some(key) if key.scheme() == signature.scheme() => signature.verify(what, document, key)?,
-            None if unknown == UnknownKeys::OtherRoot => {}
-            _ => {
-                let (document, key) = (what.to_owned(), signature.key.to_string());
-                return Err(ErrorKind::UnknownKey { document, key, root: root.version() }.into());
-            }
-        }
+        verify_each(what, document, signatures, &[root], UnknownKeys::Refused)?;
+    }
+    let what = documents.first().map_or("document", |first| first.what);
+    let mut counted = Vec::new();
+    for role in roles {
+        counted.extend(count(what, &signed, root, *role, policy)?);
+    }
+    counted.sort();
+    counted.dedup();
+    Ok(counted)
+}
+
+fn refuse_doubled(what: &str, signature: &Signature, before: &[KeyId]) -> Result<()> {
+    if before.contains(&signature.key) {
+        return Err(ErrorKind::DuplicateSignature { document: what.into(), key: signature.key.to_string() }.into());
     }
     Ok(())
 }
 
-/// Counts distinct public keys of `role` among verified signatures. Key ids are computed from the
-/// keys and unique within a root, and `verify_each` refused doubled ids, so ids count keys here.
+/// What a signature by a key that the roots do not list means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnknownKeys {
+    /// A defect.
+    Refused,
+    /// A key of the version before, which was proved when this one was taken.
+    Former,
+}
+
+/// Verifies every signature by a key of `roots`, the newest last. A key that several of them list is
+/// asked once; two keys of one id (64 bits) must both verify, which nobody can arrange.
+pub(crate) fn verify_each(
+    what: &str,
+    document: &[u8],
+    signatures: &[Signature],
+    roots: &[&TrustRoot],
+    unknown: UnknownKeys,
+) -> Result<()> {
+    let mut seen = Vec::new();
+    for signature in signatures {
+        refuse_doubled(what, signature, &seen)?;
+        seen.push(signature.key);
+        let mut keys: Vec<&PublicKey> = roots.iter().filter_map(|root| root.key(signature.key)).collect();
+        keys.dedup();
+        if keys.is_empty() && unknown == UnknownKeys::Former {
+            continue;
+        }
+        if keys.is_empty() || keys.iter().any(|key| key.scheme() != signature.scheme()) {
+            let (document, key) = (what.to_owned(), signature.key.to_string());
+            let root = roots.last().map_or(0, |root| root.version());
+            return Err(ErrorKind::UnknownKey { document, key, root }.into());
+        }
+        keys.into_iter().try_for_each(|key| signature.verify(what, document, key))?;
+    }
+    Ok(())
+}
+
+/// Counts distinct public keys of `role` among the keys whose signatures were verified. Key ids are
+/// computed from the keys and unique within a root, so distinct ids count keys here.
 pub(crate) fn count(
     what: &str,
-    signatures: &[Signature],
+    signed: &[KeyId],
     root: &TrustRoot,
     role: Role,
     policy: AlgorithmPolicy,
@@ -256,7 +303,7 @@ pub(crate) fn count(
         role: role.name(),
         root: root.version(),
     })?;
-    let of_role: BTreeSet<KeyId> = signatures.iter().map(|s| s.key).filter(|id| root.role_holds(role, *id)).collect();
+    let of_role: BTreeSet<KeyId> = signed.iter().copied().filter(|id| root.role_holds(role, *id)).collect();
     for scheme in policy.required() {
         let found = of_role.iter().filter_map(|id| root.key(*id)).filter(|key| key.scheme() == *scheme).count();
         if found < needed {
