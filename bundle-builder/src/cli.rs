@@ -103,6 +103,19 @@ enum Command {
         #[arg(long, value_name = "N")]
         record: Option<u64>,
     },
+    /// Approves a plan that goes past a refusal on the high side; two persons must.
+    Approve {
+        /// The plan, as written by installer plan --out.
+        plan: PathBuf,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// The approval to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
     /// Reads a receipt code from the high side: which bundle arrived, which is installed.
     Confirm {
         /// The code, in quotes or without its spaces.
@@ -272,6 +285,7 @@ impl Cli {
             Command::Carry(command) => command.run(self.json),
             Command::Custody(command) => command.run(self.json),
             Command::Papers { folder, out, record } => crate::papers::run(folder, out, *record, self.json),
+            Command::Approve { plan, reason, out, key } => approve(plan, reason, out, key),
             Command::Confirm { code, bundles } => {
                 let confirmed = crate::confirm::confirm(code, bundles)?;
                 if self.json { print_json(&confirmed.to_json()) } else { print(&confirmed.lines()) }
@@ -422,6 +436,17 @@ fn sign(bundle: &Path, key: &KeyArgs) -> Result<()> {
         bundle.display(),
         envelope.signatures().len()
     )])
+}
+
+fn approve(plan: &Path, reason: &str, out: &Path, key: &KeyArgs) -> Result<()> {
+    refuse_existing(out)?;
+    let plan = crate::approve::ReadPlan::read(plan)?;
+    open_banner(&bundle_format::marking::Marking::parse(&plan.plan().marking)?);
+    print(&plan.lines())?;
+    let signer = open_key(key)?;
+    let approval = plan.approve(&signer, reason, now()?)?;
+    roots::write_bytes(out, &approval.to_bytes()?)?;
+    print(&[format!("{} approved it; wrote {}", signer.name(), out.display())])
 }
 
 pub(crate) fn open_key(args: &KeyArgs) -> Result<Signer> {

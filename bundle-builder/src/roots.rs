@@ -191,11 +191,16 @@ pub fn read_signer(path: &Path) -> Result<PublicSigner> {
 
 /// Writes an envelope file atomically.
 pub fn write(path: &Path, envelope: &RootEnvelope) -> Result<()> {
+    write_bytes(path, &envelope.to_bytes()?)
+}
+
+/// Writes a small document atomically.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write as _;
     let io = |e| Error::io(path.display().to_string(), e);
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    temporary.write_all(&envelope.to_bytes()?).map_err(io)?;
+    temporary.write_all(bytes).map_err(io)?;
     crate::build::persist(temporary, path)
 }
 

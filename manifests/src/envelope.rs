@@ -27,6 +27,7 @@ pub struct VerifiedManifest {
     bytes: Vec<u8>,
     signers: Vec<KeyId>,
     root: TrustedRoot,
+    new_roots: Vec<RootEnvelope>,
 }
 
 impl UnverifiedEnvelope {
@@ -137,7 +138,9 @@ impl UnverifiedEnvelope {
         let signers = verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), roles, policy)?;
         let manifest = crate::manifest::parse(&self.manifest)?;
         check_comments(&self.signatures, &trusted_comment(&manifest, &self.manifest))?;
-        Ok(VerifiedManifest { manifest, bytes: self.manifest, signers, root })
+        let known = trusted.root().version();
+        let new_roots = self.roots.into_iter().filter(|root| root.claimed().version() > known).collect();
+        Ok(VerifiedManifest { manifest, bytes: self.manifest, signers, root, new_roots })
     }
 }
 
@@ -165,6 +168,18 @@ impl VerifiedManifest {
     /// The newest proven root: the trusted one, or the end of the bundle's chain.
     pub const fn root(&self) -> &TrustedRoot {
         &self.root
+    }
+
+    /// Proven roots of the bundle's chain that are newer than the trusted one, oldest first.
+    pub fn new_roots(&self) -> &[RootEnvelope] {
+        &self.new_roots
+    }
+
+    /// What a floor becomes for this bundle's product when its new roots are taken, oldest first.
+    pub fn floor_after_resets(&self, floor: u64) -> u64 {
+        let resets = self.new_roots.iter().flat_map(|root| root.claimed().sequence_resets());
+        let own = resets.filter(|reset| reset.product == self.manifest.product);
+        own.fold(floor, |floor, reset| floor.min(reset.sequence))
     }
 }
 
