@@ -113,6 +113,9 @@ enum Command {
         /// The approval to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Time of the approval, where the site's time is another than this machine's (default: now).
+        #[arg(long, value_parser = parse_time)]
+        at: Option<Timestamp>,
         #[command(flatten)]
         key: KeyArgs,
     },
@@ -285,7 +288,7 @@ impl Cli {
             Command::Carry(command) => command.run(self.json),
             Command::Custody(command) => command.run(self.json),
             Command::Papers { folder, out, record } => crate::papers::run(folder, out, *record, self.json),
-            Command::Approve { plan, reason, out, key } => approve(plan, reason, out, key),
+            Command::Approve { plan, reason, out, at, key } => approve(plan, reason, out, at.as_ref(), key),
             Command::Confirm { code, bundles } => {
                 let confirmed = crate::confirm::confirm(code, bundles)?;
                 if self.json { print_json(&confirmed.to_json()) } else { print(&confirmed.lines()) }
@@ -438,13 +441,13 @@ fn sign(bundle: &Path, key: &KeyArgs) -> Result<()> {
     )])
 }
 
-fn approve(plan: &Path, reason: &str, out: &Path, key: &KeyArgs) -> Result<()> {
+fn approve(plan: &Path, reason: &str, out: &Path, at: Option<&Timestamp>, key: &KeyArgs) -> Result<()> {
     refuse_existing(out)?;
     let plan = crate::approve::ReadPlan::read(plan)?;
     open_banner(&bundle_format::marking::Marking::parse(&plan.plan().marking)?);
     print(&plan.lines())?;
     let signer = open_key(key)?;
-    let approval = plan.approve(&signer, reason, now()?)?;
+    let approval = plan.approve(&signer, reason, at.cloned().map_or_else(now, Ok)?)?;
     roots::write_bytes(out, &approval.to_bytes()?)?;
     print(&[format!("{} approved it; wrote {}", signer.name(), out.display())])
 }

@@ -116,7 +116,8 @@ pub fn add(envelope: &RootEnvelope, signers: &[PublicSigner]) -> Result<RootEnve
         )
         .into());
     }
-    let changes = Changes { add: signers.to_vec(), ..Changes::default() };
+    let resets = envelope.claimed().sequence_resets().to_vec();
+    let changes = Changes { add: signers.to_vec(), resets, ..Changes::default() };
     changed(envelope.claimed(), envelope.claimed().version(), envelope.claimed().issued().clone(), &changes)
 }
 

@@ -70,23 +70,41 @@ impl Dangerous {
     }
 }
 
+/// A plan that may be walked: it goes past nothing, or two persons approved it. Only [`permit`] makes it.
+#[derive(Debug)]
+pub struct Permitted {
+    plan: Plan,
+    approvals: Option<VerifiedApprovals>,
+}
+
+impl Permitted {
+    /// The plan.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What is gone past, who approved it, when and why, for the record; nothing where nothing is.
+    pub fn line(&self) -> Option<String> {
+        let approvals = self.approvals.as_ref()?.approvals();
+        let person = |a: &approval::Approval| format!("{} at {}: {}", a.holder(), a.at(), a.reason());
+        let persons: Vec<String> = approvals.iter().map(person).collect();
+        Some(format!("DANGEROUS {}; approved by {}", self.plan.dangerous().text(), persons.join("; ")))
+    }
+}
+
 /// Judges the approvals of `plan`, if it needs any: by the newest root, the site's algorithms, and the
 /// time of this run. Files that are not needed are refused.
-pub fn approved(
-    plan: &Plan,
-    files: &[PathBuf],
-    bundle: &ProvedBundle,
-    state: &State,
-) -> Result<Option<VerifiedApprovals>> {
+pub fn permit(plan: Plan, files: &[PathBuf], bundle: &ProvedBundle, state: &State) -> Result<Permitted> {
     if plan.dangerous().set().is_empty() {
         if files.is_empty() {
-            return Ok(None);
+            return Ok(Permitted { plan, approvals: None });
         }
         return Err(ErrorKind::Usage { why: "--approval without a --dangerous- flag".into() }.into());
     }
     let given = files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let (root, algorithms) = (bundle.verified().root(), Policy::of(state)?.algorithms());
-    Ok(Some(approval::verify(&given, &plan.sha384()?, root, algorithms, Moment::read(state)?.now())?))
+    let approvals = approval::verify(&given, &plan.sha384()?, root, algorithms, Moment::read(state)?.now())?;
+    Ok(Permitted { plan, approvals: Some(approvals) })
 }
 
 fn read(path: &Path) -> Result<UnverifiedApproval> {
@@ -96,14 +114,4 @@ fn read(path: &Path) -> Result<UnverifiedApproval> {
     let file = std::fs::File::open(path).map_err(io)?;
     file.take(limits::APPROVAL_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
     Ok(UnverifiedApproval::parse(&bytes)?)
-}
-
-/// Who approved what and why, for the record.
-pub fn line(dangerous: &Dangerous, approvals: &VerifiedApprovals) -> String {
-    let persons: Vec<String> = approvals
-        .approvals()
-        .iter()
-        .map(|approval| format!("{} at {}: {}", approval.holder(), approval.at(), approval.reason()))
-        .collect();
-    format!("DANGEROUS {}; approved by {}", dangerous.text(), persons.join("; "))
 }

@@ -327,6 +327,14 @@ pub enum ErrorKind {
         /// Each difference.
         differences: String,
     },
+    /// Going back to what a trust root reset away.
+    #[error("{product}: generation {generation} is above the sequence that the trust root went back to")]
+    GenerationRevoked {
+        /// The product.
+        product: String,
+        /// The generation.
+        generation: i64,
+    },
     /// The policy file is not the one that was taken over.
     #[error("{path}: not the policy on record: expected {expected}, found {found}")]
     PolicyChanged {
@@ -349,12 +357,6 @@ pub enum ErrorKind {
         /// The flag's name.
         what: &'static str,
     },
-    /// A plan that goes past a refusal was to be walked without two persons' approvals.
-    #[error("the plan goes past a refusal ({what}) and nobody approved it")]
-    NotApproved {
-        /// What it goes past.
-        what: String,
-    },
     /// The trust root demands a chain of custody, and there is none.
     #[error("chain of custody: expected {expected}, found none; the trust root names transfer agents")]
     CustodyMissing {
@@ -375,9 +377,9 @@ impl ErrorKind {
             | Self::NoGeneration { .. }
             | Self::DangerousUnneeded { .. } => Class::Usage,
             Self::NeverAccepted { .. }
+            | Self::GenerationRevoked { .. }
             | Self::PolicyChanged { .. }
             | Self::RequirementUnmet { .. }
-            | Self::NotApproved { .. }
             | Self::EpochForbids { .. }
             | Self::NotApplicable { .. }
             | Self::NoWayBack { .. } => Class::Policy,
@@ -450,12 +452,14 @@ impl ErrorKind {
             Self::StoreDamaged { .. } => "install the bundle again from its medium; check the disk",
             Self::NotInstalled { .. } => "installer status shows what is installed",
             Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
+            Self::GenerationRevoked { .. } => {
+                "whoever signed it is not believed any more; go back to another generation"
+            }
             Self::PolicyChanged { .. } => {
                 "tell your ISSO; if the change is wanted, run: installer policy set FILE (a file outside the state folder)"
             }
             Self::RequirementUnmet { .. } => "ask the releasing office for a bundle that brings it along",
             Self::DangerousUnneeded { .. } => "leave the flag out",
-            Self::NotApproved { .. } => "let two persons approve it: installer plan --out, bundle-builder approve",
             Self::CustodyMissing { .. } => "ask who brought the set for its signed chain; do not install without it",
             Self::Unfinished { .. } => "run: installer resume to go on, or: installer rollback to go back",
             Self::NoGeneration { .. } => "installer status lists the generations that are kept",

@@ -61,6 +61,7 @@ CREATE TABLE run_steps (
     PRIMARY KEY (run, ordinal)) STRICT;
 ", "
 ALTER TABLE generations ADD COLUMN created TEXT NOT NULL DEFAULT '';
+ALTER TABLE generations ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0 CHECK (revoked IN (0, 1));
 ALTER TABLE runs ADD COLUMN dangerous TEXT NOT NULL DEFAULT '';
 "];
 
@@ -187,13 +188,13 @@ fn one_row(what: &str, id: i64, changed: usize) -> Result<()> {
     Err(ErrorKind::Unexpected { what: format!("record of {what} {id}"), expected, found }.into())
 }
 
-/// Lowers the floors of one product, and forgets the signed times of what lies above: whoever signed
-/// that is not believed any more.
+/// Lowers the floors of one product, and marks what lies above as revoked: whoever signed that is not
+/// believed any more. Its signed time counts no longer, and nobody goes back to it.
 fn lower(db: &Connection, reset: &SequenceReset, now: &Timestamp) -> rusqlite::Result<Option<String>> {
     let sequence = i64::try_from(reset.sequence).unwrap_or(i64::MAX);
     let epoch = reset.security_epoch.map_or(i64::MAX, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX));
-    let forget = "UPDATE generations SET created = '' WHERE product = ?1 AND sequence > ?2";
-    db.execute(forget, params![reset.product, sequence])?;
+    let revoke = "UPDATE generations SET revoked = 1 WHERE product = ?1 AND sequence > ?2";
+    db.execute(revoke, params![reset.product, sequence])?;
     let query = "SELECT sequence, epoch FROM floors WHERE product = ?1";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let Some((before, epoch_before)) = db.query_row(query, [&reset.product], read).optional()? else { return Ok(None) };
@@ -357,6 +358,12 @@ impl State {
         self.generations_where("product = ?1 AND kept = 1 ORDER BY changed_at DESC, id DESC", [product])
     }
 
+    /// Whether a trust root reset the sequence of a generation away (spec 4.5).
+    pub fn is_revoked(&self, id: i64) -> Result<bool> {
+        let query = "SELECT revoked FROM generations WHERE id = ?1";
+        self.db.query_row(query, [id], |row| row.get(0)).map_err(sql("read a generation"))
+    }
+
     /// The newest generation of a product that was taken off while its data was kept.
     pub fn removed_generation(&self, product: &str) -> Result<Option<Generation>> {
         let which =
@@ -487,7 +494,7 @@ impl State {
     /// The newest signed time that was accepted here: of the newest trust root, and of releases that were
     /// committed.
     pub fn newest_signed_time(&self) -> Result<Option<Timestamp>> {
-        let query = "SELECT max(created) FROM generations WHERE created <> '' AND state NOT IN ('staged', 'failed')";
+        let query = "SELECT max(created) FROM generations WHERE created <> '' AND revoked = 0 AND state NOT IN ('staged', 'failed')";
         let text: Option<String> =
             self.db.query_row(query, [], |row| row.get(0)).map_err(sql("read the signed times"))?;
         let created = text.map(|text| Timestamp::parse(&text)).transpose()?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha384;
 use crate::key::{KeyId, PublicKey, Scheme};
-use crate::signature::{AlgorithmPolicy, Signature, UnknownKeys, count, verify_each};
+use crate::signature::{AlgorithmPolicy, Check, Signature, UnknownKeys, checks, count, verify_all};
 use crate::timestamp::Timestamp;
 use crate::{ErrorKind, Result, limits, signed};
 
@@ -266,7 +266,9 @@ impl TrustRoot {
 
     /// The key with this id.
     pub fn key(&self, id: KeyId) -> Option<&PublicKey> {
-        self.keys.iter().find(|key| key.id() == id)
+        // Each listed id was compared with the computed one when the root was made.
+        let mut listed = self.payload.keys.iter().zip(&self.keys);
+        listed.find(|(entry, _)| entry.id == id).map(|(_, key)| key)
     }
 
     /// Threshold of a role, for each scheme on its own; `None` for a role that this root lacks.
@@ -455,7 +457,7 @@ impl RootEnvelope {
 }
 
 /// A root that is proved: by a person's fingerprint, or by the chain from such a one.
-/// Only [`TrustedRoot::anchor`] and [`TrustedRoot::advance`] make it.
+/// Only [`TrustedRoot::anchor`], [`TrustedRoot::advance`] and [`apply_chain`] make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedRoot {
     root: TrustRoot,
@@ -481,37 +483,10 @@ impl TrustedRoot {
 
     /// The next version: exactly one higher, signed by this root's and by its own threshold.
     pub fn advance(&self, next: &RootEnvelope) -> Result<Self> {
-        let (expected, found) = (self.root.version() + 1, next.root.version());
-        if found != expected {
-            return Err(ErrorKind::RootVersion { expected, found }.into());
-        }
-        let document = next.root.to_bytes()?;
-        let what = format!("trust root version {found}");
-        verify_each(&what, &document, &next.signatures, &[&self.root, &next.root], UnknownKeys::Refused)?;
-        let signed: Vec<KeyId> = next.signatures.iter().map(|signature| signature.key).collect();
-        count(&what, &signed, &self.root, Role::Root, AlgorithmPolicy::Hybrid)?;
-        count(&what, &signed, &next.root, Role::Root, AlgorithmPolicy::Hybrid)?;
-        self.check_revocation(&next.root)?;
+        let link = Link::of(next)?;
+        verify_all(&link.checks(Some(&self.root))?)?;
+        link.count(Some(&self.root))?;
         Ok(Self { root: next.root.clone() })
-    }
-
-    /// Sequences may be reset only where the release keys of before are too few to release again
-    /// (R-ROOT-15): else the very bundle that is to be forgotten could be installed once more.
-    fn check_revocation(&self, next: &TrustRoot) -> Result<()> {
-        if next.sequence_resets().is_empty() {
-            return Ok(());
-        }
-        let threshold = next.payload.roles.release.threshold;
-        for scheme in Scheme::ALL {
-            let of_scheme = next.keys.iter().filter(|key| key.scheme() == scheme).map(PublicKey::id);
-            let both = |id: &KeyId| next.role_holds(Role::Release, *id) && self.root.role_holds(Role::Release, *id);
-            let kept = of_scheme.filter(both).count();
-            if kept >= threshold {
-                let (version, scheme) = (next.version(), scheme.name());
-                return Err(ErrorKind::ResetWithoutRevocation { version, scheme, kept, threshold }.into());
-            }
-        }
-        Ok(())
     }
 
     /// The root.
@@ -520,36 +495,98 @@ impl TrustedRoot {
     }
 }
 
+/// A root of a chain with its signed bytes. What must be verified and what must be counted are asked
+/// apart, so that the signatures of a whole chain are verified at once.
+struct Link<'a> {
+    envelope: &'a RootEnvelope,
+    what: String,
+    document: Vec<u8>,
+}
+
+impl<'a> Link<'a> {
+    fn of(envelope: &'a RootEnvelope) -> Result<Self> {
+        let what = format!("trust root version {}", envelope.root.version());
+        Ok(Self { envelope, what, document: envelope.root.to_bytes()? })
+    }
+
+    /// The signatures to verify: by keys of the version before and of this one. Without the version
+    /// before, as an anchor, signatures by its keys are passed over; version 1 has none.
+    fn checks<'b>(&'b self, former: Option<&'b TrustRoot>) -> Result<Vec<Check<'b>>> {
+        let (root, signatures) = (&self.envelope.root, &self.envelope.signatures);
+        let Some(former) = former else {
+            let unknown = if root.version() == 1 { UnknownKeys::Refused } else { UnknownKeys::Former };
+            return checks(&self.what, &self.document, signatures, &[root], unknown);
+        };
+        let (expected, found) = (former.version() + 1, root.version());
+        if found != expected {
+            return Err(ErrorKind::RootVersion { expected, found }.into());
+        }
+        checks(&self.what, &self.document, signatures, &[former, root], UnknownKeys::Refused)
+    }
+
+    /// The thresholds of the version before and of this one, once the signatures are verified.
+    fn count(&self, former: Option<&TrustRoot>) -> Result<()> {
+        let signed: Vec<KeyId> = self.envelope.signatures.iter().map(|signature| signature.key).collect();
+        for root in former.into_iter().chain([&self.envelope.root]) {
+            count(&self.what, &signed, root, Role::Root, AlgorithmPolicy::Hybrid)?;
+        }
+        former.map_or(Ok(()), |former| check_revocation(former, &self.envelope.root))
+    }
+}
+
+/// Sequences may be reset only where the release keys of before are too few to release again
+/// (R-ROOT-14): else the very bundle that is to be forgotten could be installed once more.
+fn check_revocation(former: &TrustRoot, next: &TrustRoot) -> Result<()> {
+    if next.sequence_resets().is_empty() {
+        return Ok(());
+    }
+    let threshold = next.payload.roles.release.threshold;
+    for scheme in Scheme::ALL {
+        let of_scheme = next.keys.iter().filter(|key| key.scheme() == scheme).map(PublicKey::id);
+        let both = |id: &KeyId| next.role_holds(Role::Release, *id) && former.role_holds(Role::Release, *id);
+        let kept = of_scheme.filter(both).count();
+        if kept >= threshold {
+            let (version, scheme) = (next.version(), scheme.name());
+            return Err(ErrorKind::ResetWithoutRevocation { version, scheme, kept, threshold }.into());
+        }
+    }
+    Ok(())
+}
+
 /// Applies a bundle's chain to the trusted root (spec 4.4): versions run from 1 without gaps, each
 /// follows from the one before, the one of the trusted version is the trusted one to the byte. The
 /// result is the chain's last root, or `trusted` if the chain ends before it.
 pub fn apply_chain(trusted: &TrustedRoot, chain: &[RootEnvelope]) -> Result<TrustedRoot> {
-    let Some((first, rest)) = chain.split_first() else {
-        return Err(ErrorKind::RootVersion { expected: 1, found: 0 }.into());
-    };
-    if first.root.version() != 1 {
-        return Err(ErrorKind::RootVersion { expected: 1, found: first.root.version() }.into());
+    let first = chain.first().map_or(0, |first| first.root.version());
+    if first != 1 {
+        return Err(ErrorKind::RootVersion { expected: 1, found: first }.into());
     }
     // Links below the trusted version give no trust; they are proved so that no byte of the
     // archive is left unexplained.
-    let mut link = TrustedRoot::anchor(first, &first.root.fingerprint()?)?;
-    let mut known = None;
-    check_same(trusted, &link)?.then(|| known.replace(link.clone()));
-    for next in rest {
-        link = link.advance(next)?;
-        check_same(trusted, &link)?.then(|| known.replace(link.clone()));
+    let links = chain.iter().map(Link::of).collect::<Result<Vec<_>>>()?;
+    let formers = || std::iter::once(None).chain(chain.iter().map(|envelope| Some(&envelope.root)));
+    let (mut all, mut known) = (Vec::new(), false);
+    for (link, former) in links.iter().zip(formers()) {
+        // First, so that another office's chain costs no signature.
+        known |= check_same(trusted, &link.envelope.root)?;
+        all.extend(link.checks(former)?);
+    }
+    verify_all(&all)?;
+    for (link, former) in links.iter().zip(formers()) {
+        link.count(former)?;
     }
     // A chain that ends before the trusted version comes from an older bundle: it is judged by the
     // trusted root, which may have revoked keys since.
-    Ok(if known.is_some() { link } else { trusted.clone() })
+    let newest = chain.last().filter(|_| known);
+    Ok(newest.map_or_else(|| trusted.clone(), |newest| TrustedRoot { root: newest.root.clone() }))
 }
 
 /// Whether `link` is the trusted version; an error if it has that version and other bytes.
-fn check_same(trusted: &TrustedRoot, link: &TrustedRoot) -> Result<bool> {
-    if trusted.root.version() != link.root.version() {
+fn check_same(trusted: &TrustedRoot, link: &TrustRoot) -> Result<bool> {
+    if trusted.root.version() != link.version() {
         return Ok(false);
     }
-    let (expected, found) = (trusted.root.fingerprint()?, link.root.fingerprint()?);
+    let (expected, found) = (trusted.root.fingerprint()?, link.fingerprint()?);
     if expected == found {
         return Ok(true);
     }
@@ -558,12 +595,7 @@ fn check_same(trusted: &TrustedRoot, link: &TrustedRoot) -> Result<bool> {
 }
 
 fn verify_self(envelope: &RootEnvelope) -> Result<()> {
-    let document = envelope.root.to_bytes()?;
-    let what = format!("trust root version {}", envelope.root.version());
-    // A later version also carries signatures by keys of the version before it.
-    let unknown = if envelope.root.version() == 1 { UnknownKeys::Refused } else { UnknownKeys::Former };
-    verify_each(&what, &document, &envelope.signatures, &[&envelope.root], unknown)?;
-    let signed: Vec<KeyId> = envelope.signatures.iter().map(|signature| signature.key).collect();
-    count(&what, &signed, &envelope.root, Role::Root, AlgorithmPolicy::Hybrid)?;
-    Ok(())
+    let link = Link::of(envelope)?;
+    verify_all(&link.checks(None)?)?;
+    link.count(None)
 }

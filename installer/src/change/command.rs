@@ -214,7 +214,8 @@ impl Desk<'_> {
         state.audit()?.head()?;
         let host = HostFacts::read(Path::new("/"))?;
         let plan = Plan::make(&proved, &state, self.paths, &host, dangerous)?;
-        let approvals = dangerous::approved(&plan, approvals, &proved, &state)?;
+        let permitted = dangerous::permit(plan, approvals, &proved, &state)?;
+        let plan = permitted.plan();
         let mut looked = Vec::new();
         if !plan.is_noop() {
             looked = findings(&proved, &state, self.paths)?;
@@ -231,7 +232,7 @@ impl Desk<'_> {
         let (manifest, now) = (proved.manifest(), run_clock());
         preflight::record(&state, &looked, &now, (&manifest.product, &manifest.release), &proved.verified().sha384())?;
         let total = proved.manifest().stored_size();
-        self.change(&mut state, &host, deadline, total, |change| change.install(proved, &plan, approvals.as_ref()))
+        self.change(&mut state, &host, deadline, total, |change| change.install(proved, &permitted))
     }
 
     /// Takes a product off the machine.
@@ -250,6 +251,9 @@ impl Desk<'_> {
         self.banner(&state)?;
         if who != Recovery::Guard {
             self.let_go(&mut state)?;
+        }
+        if who == Recovery::Person {
+            Moment::read(&state)?.record(&state)?;
         }
         let host = HostFacts::read(Path::new("/"))?;
         self.change(&mut state, &host, None, 0, |change| change.resume(who))

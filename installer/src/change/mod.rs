@@ -19,11 +19,11 @@ pub mod step;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bundle_format::approval::VerifiedApprovals;
 use bundle_format::digest::Sha384;
 use bundle_format::manifest::Manifest;
 use bundle_format::timestamp::Timestamp;
 
+use crate::dangerous::Permitted;
 use crate::engine::{Podman, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health;
@@ -35,7 +35,7 @@ use crate::release::{Release, WorkloadFile};
 use crate::signals::Stop;
 use crate::state::{Generation, GenerationState, NewRun, Phase, Run, State, StepState};
 use crate::store::Store;
-use crate::{audit, dangerous, tree, trust};
+use crate::{audit, tree, trust};
 
 pub use recover::Recovery;
 pub use remove::Data;
@@ -100,20 +100,11 @@ struct Walk {
 }
 
 impl Change<'_> {
-    /// Installs `bundle`, walking `plan`. On an error everything is taken back; the error says whether
+    /// Installs `bundle`, walking the plan that is permitted. On an error everything is taken back; the error says whether
     /// that worked ([`ErrorKind::RolledBack`], exit 7; [`ErrorKind::NeedsOperator`], exit 8), unless
     /// nothing that ran was touched, which keeps its own class.
-    ///
-    /// A plan that goes past a refusal needs `approvals` of exactly this plan.
-    pub fn install(
-        &mut self,
-        bundle: ProvedBundle,
-        plan: &Plan,
-        approvals: Option<&VerifiedApprovals>,
-    ) -> Result<Outcome> {
-        if approvals.is_none() && !plan.dangerous().set().is_empty() {
-            return Err(ErrorKind::NotApproved { what: plan.dangerous().text() }.into());
-        }
+    pub fn install(&mut self, bundle: ProvedBundle, permitted: &Permitted) -> Result<Outcome> {
+        let plan = permitted.plan();
         let sha384 = bundle.verified().sha384().to_string();
         let source = std::path::absolute(bundle.path())
             .map_err(|e| Error::io(bundle.path().display().to_string(), e))?
@@ -135,8 +126,8 @@ impl Change<'_> {
             return self.check_active(&manifest).map(|()| Outcome::AlreadyActive);
         }
         let mut detail = format!("plan SHA-384 {}, {source}", plan.sha384()?);
-        if let Some(approvals) = approvals {
-            detail = format!("{}; {detail}", dangerous::line(plan.dangerous(), approvals));
+        if let Some(line) = permitted.line() {
+            detail = format!("{line}; {detail}");
         }
         let record = audit::Record::new(&self.now, "install", audit::Outcome::Begun)
             .of(&manifest.product, &manifest.release)

@@ -133,10 +133,16 @@ impl Change<'_> {
         let missing = || ErrorKind::NotInstalled { product: product.to_owned() };
         let active = self.state.active_generation(product)?.ok_or_else(missing)?;
         let kept = self.state.kept_generations(product)?;
-        let target = match to {
-            Some(id) => kept.into_iter().find(|generation| generation.id == id && id != active.id),
-            None => kept.into_iter().find(|generation| generation.id != active.id),
-        };
+        let mut others = Vec::new();
+        for generation in kept.into_iter().filter(|generation| generation.id != active.id) {
+            let revoked = self.state.is_revoked(generation.id)?;
+            if revoked && to == Some(generation.id) {
+                let (product, generation) = (product.to_owned(), generation.id);
+                return Err(ErrorKind::GenerationRevoked { product, generation }.into());
+            }
+            others.extend((!revoked).then_some(generation));
+        }
+        let target = others.into_iter().find(|generation| to.is_none_or(|id| generation.id == id));
         let target = target.ok_or(ErrorKind::NoGeneration { id: to.unwrap_or(0) })?;
         let manifest = target.parse()?;
         let (floor, found) = (self.state.epoch(product)?, manifest.lifecycle.security_epoch);

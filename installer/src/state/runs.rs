@@ -228,7 +228,9 @@ impl State {
     }
 
     /// Makes the run's generation the active one, raises the floors and marks the run committed: one
-    /// transaction, the point of no return. The former generation stays kept.
+    /// transaction, the point of no return. The former generation stays kept. Only an installation
+    /// raises floors: a generation that is gone back to did so when it came, and a floor that a trust
+    /// root lowered since must not rise by it.
     pub fn commit_run(&mut self, run: &Run, epoch: u64, now: &Timestamp) -> Result<()> {
         let what = sql("commit a run");
         let transaction = self.db.transaction().map_err(&what)?;
@@ -245,7 +247,9 @@ impl State {
                      ON CONFLICT (product) DO UPDATE SET sequence = max(sequence, excluded.sequence),
                      raised_at = excluded.raised_at, epoch = max(epoch, excluded.epoch)";
         let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
-        transaction.execute(raise, params![run.generation, at, epoch]).map_err(&what)?;
+        if run.act == "install" {
+            transaction.execute(raise, params![run.generation, at, epoch]).map_err(&what)?;
+        }
         let update = "UPDATE runs SET phase = 'committed', changed_at = ?2 WHERE id = ?1";
         one_row("run", run.id, transaction.execute(update, params![run.id, at]).map_err(&what)?)?;
         transaction.commit().map_err(&what)

@@ -1,4 +1,4 @@
-//! Bundles under a root that tells builders from releasers (R-SIG-12, R-ROOT-12).
+//! Bundles under a root that tells builders from releasers (R-SIG-12, R-ROOT-11).
 
 use bundle_format::key::Scheme;
 use bundle_format::signature::AlgorithmPolicy;
