@@ -56,6 +56,7 @@ bench: build
 	benches/bench.sh
 	benches/link.sh
 	benches/parity.sh
+	benches/proof.sh
 	benches/update.sh
 
 clean:

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
+use bundle_format::root::SequenceReset;
 use bundle_format::timestamp::Timestamp;
 use clap::{Args, Parser, Subcommand};
 use signing_keys::file::KeyFiles;
@@ -102,6 +103,22 @@ enum Command {
         #[arg(long, value_name = "N")]
         record: Option<u64>,
     },
+    /// Approves a plan that goes past a refusal on the high side; two persons must.
+    Approve {
+        /// The plan, as written by installer plan --out.
+        plan: PathBuf,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// The approval to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Time of the approval, where the site's time is another than this machine's (default: now).
+        #[arg(long, value_parser = parse_time)]
+        at: Option<Timestamp>,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
     /// Reads a receipt code from the high side: which bundle arrived, which is installed.
     Confirm {
         /// The code, in quotes or without its spaces.
@@ -138,7 +155,7 @@ enum RootCommand {
         #[arg(long, value_parser = parse_time)]
         expires: Timestamp,
         #[command(flatten)]
-        agents: AgentArgs,
+        apart: ApartArgs,
     },
     /// Adds signers to a root that nobody signed yet.
     Add {
@@ -168,7 +185,11 @@ enum RootCommand {
         #[arg(long, value_parser = parse_time)]
         expires: Option<Timestamp>,
         #[command(flatten)]
-        agents: AgentArgs,
+        apart: ApartArgs,
+        /// Lowers the floors of a product at every site: the way back from a sequence that should never
+        /// have been signed. The release keys that signed it must go in the same version.
+        #[arg(long = "reset-sequence", value_name = "PRODUCT=SEQUENCE[:EPOCH]", value_parser = roots::parse_reset)]
+        resets: Vec<SequenceReset>,
     },
     /// Adds one signer's signatures to a root.
     Sign {
@@ -184,19 +205,39 @@ enum RootCommand {
     },
 }
 
+/// Who holds the roles that a root may do without.
 #[derive(Debug, Args)]
-struct AgentArgs {
+struct ApartArgs {
     /// Public signer files of data transfer agents, who sign custody records and nothing else.
     #[arg(long = "transfer-signer", value_name = "FILE")]
     transfer_signers: Vec<PathBuf>,
     /// How many agents must sign a custody record (default: 2, or as before).
     #[arg(long, value_name = "N")]
     transfer_threshold: Option<usize>,
+    /// Public signer files of builders, whose signatures a bundle then needs beside the release signers'.
+    #[arg(long = "builder-signer", value_name = "FILE")]
+    builder_signers: Vec<PathBuf>,
+    /// How many builders must sign a bundle (default: 1, or as before).
+    #[arg(long, value_name = "N")]
+    builder_threshold: Option<usize>,
+    /// Public signer files of approvers, who approve plans that go past a refusal.
+    #[arg(long = "approve-signer", value_name = "FILE")]
+    approve_signers: Vec<PathBuf>,
+    /// How many must approve such a plan, at least 2 (default: 2, or as before).
+    #[arg(long, value_name = "N")]
+    approve_threshold: Option<usize>,
 }
 
-impl AgentArgs {
-    fn read(&self) -> Result<roots::Agents> {
-        Ok(roots::Agents { signers: read_signers(&self.transfer_signers)?, threshold: self.transfer_threshold })
+impl ApartArgs {
+    fn read(&self) -> Result<roots::Apart> {
+        let group = |signers: &[PathBuf], threshold| {
+            Ok::<_, Error>(roots::Group { signers: read_signers(signers)?, threshold })
+        };
+        Ok(roots::Apart {
+            transfer: group(&self.transfer_signers, self.transfer_threshold)?,
+            builder: group(&self.builder_signers, self.builder_threshold)?,
+            approve: group(&self.approve_signers, self.approve_threshold)?,
+        })
     }
 }
 
@@ -247,6 +288,7 @@ impl Cli {
             Command::Carry(command) => command.run(self.json),
             Command::Custody(command) => command.run(self.json),
             Command::Papers { folder, out, record } => crate::papers::run(folder, out, *record, self.json),
+            Command::Approve { plan, reason, out, at, key } => approve(plan, reason, out, at.as_ref(), key),
             Command::Confirm { code, bundles } => {
                 let confirmed = crate::confirm::confirm(code, bundles)?;
                 if self.json { print_json(&confirmed.to_json()) } else { print(&confirmed.lines()) }
@@ -268,10 +310,10 @@ impl Cli {
 
     fn root(&self, command: &RootCommand) -> Result<()> {
         match command {
-            RootCommand::Init { out, threshold, signers, expires, agents } => {
+            RootCommand::Init { out, threshold, signers, expires, apart } => {
                 refuse_existing(out)?;
-                let (signers, agents) = (read_signers(signers)?, agents.read()?);
-                let envelope = roots::init(&signers, *threshold, &agents, now()?, expires.clone())?;
+                let (signers, apart) = (read_signers(signers)?, apart.read()?);
+                let envelope = roots::init(&signers, *threshold, &apart, now()?, expires.clone())?;
                 roots::write(out, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
@@ -280,14 +322,15 @@ impl Cli {
                 roots::write(root, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
-            RootCommand::Rotate { root, out, add, remove, threshold, expires, agents } => {
+            RootCommand::Rotate { root, out, add, remove, threshold, expires, apart, resets } => {
                 refuse_existing(out)?;
                 let changes = roots::Changes {
                     add: read_signers(add)?,
                     remove: remove.clone(),
                     threshold: *threshold,
                     expires: expires.clone(),
-                    agents: agents.read()?,
+                    apart: apart.read()?,
+                    resets: resets.clone(),
                 };
                 let envelope = roots::rotate(&roots::read(root)?, now()?, &changes)?;
                 roots::write(out, &envelope)?;
@@ -396,6 +439,17 @@ fn sign(bundle: &Path, key: &KeyArgs) -> Result<()> {
         bundle.display(),
         envelope.signatures().len()
     )])
+}
+
+fn approve(plan: &Path, reason: &str, out: &Path, at: Option<&Timestamp>, key: &KeyArgs) -> Result<()> {
+    refuse_existing(out)?;
+    let plan = crate::approve::ReadPlan::read(plan)?;
+    open_banner(&bundle_format::marking::Marking::parse(&plan.plan().marking)?);
+    print(&plan.lines())?;
+    let signer = open_key(key)?;
+    let approval = plan.approve(&signer, reason, at.cloned().map_or_else(now, Ok)?)?;
+    roots::write_bytes(out, &approval.to_bytes()?)?;
+    print(&[format!("{} approved it; wrote {}", signer.name(), out.display())])
 }
 
 pub(crate) fn open_key(args: &KeyArgs) -> Result<Signer> {

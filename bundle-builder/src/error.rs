@@ -174,8 +174,8 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
-    /// A signer whose keys do not hold the release role.
-    #[error("signer {signer}: key {key} does not hold the release role in trust root version {root}")]
+    /// A signer whose keys hold neither the release nor the builder role.
+    #[error("signer {signer}: key {key} holds no role that signs bundles in trust root version {root}")]
     NotASigner {
         /// The holder's name.
         signer: String,

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use bundle_format::archive::ArchiveWriter;
 use bundle_format::envelope::UnverifiedEnvelope;
-use bundle_format::root::Role;
 use signing_keys::Signer;
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// Signs the bundle at `path` in place: the new archive is written beside it and takes its name
-/// when it is whole. The signer's keys must hold the release role in the bundle's newest root.
+/// when it is whole. The signer's keys must hold one of the roles that a manifest needs
+/// (release, and builder where it is named) in the bundle's newest root.
 pub fn sign(path: &Path, signer: &Signer, progress: &mut dyn FnMut(u64)) -> Result<UnverifiedEnvelope> {
     let io = |e| Error::io(path.display().to_string(), e);
     let mut input = File::open(path).map_err(io)?;
@@ -52,8 +52,9 @@ fn check_role(envelope: &UnverifiedEnvelope, signer: &Signer) -> Result<()> {
         .roots()
         .last()
         .ok_or_else(|| ErrorKind::Usage("the bundle carries no trust root; build it with --root".into()))?;
+    let roles = root.claimed().manifest_roles();
     for key in signer.public().holder().keys {
-        if !root.claimed().role_holds(Role::Release, key.id()) {
+        if !roles.iter().any(|role| root.claimed().role_holds(*role, key.id())) {
             return Err(ErrorKind::NotASigner {
                 signer: signer.name().into(),
                 key: key.id().to_string(),

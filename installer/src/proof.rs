@@ -5,20 +5,24 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bundle_format::ErrorKind as Format;
+use bundle_format::approval::Override;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::{UnverifiedEnvelope, VerifiedManifest};
 use bundle_format::limits;
 use bundle_format::manifest::{Blob, Manifest};
 use bundle_format::marking::Marking;
 use bundle_format::pack::{BlobSink, PackReader, Want, unpack};
-use bundle_format::root::{RootEnvelope, TrustedRoot};
-use bundle_format::signature::AlgorithmPolicy;
+use bundle_format::root::RootEnvelope;
 use bundle_format::timestamp::Timestamp;
 
+use crate::dangerous::Dangerous;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
+use crate::moment::Moment;
+use crate::policy::{Policy, Requirement};
 use crate::release::Release;
 use crate::state::State;
+use crate::trust;
 
 /// A bundle whose head is proved and permitted; its packs are still to be read.
 #[derive(Debug)]
@@ -26,7 +30,6 @@ pub struct ProvedBundle {
     path: PathBuf,
     manifest: VerifiedManifest,
     packs: PackReader<File>,
-    new_roots: Vec<RootEnvelope>,
 }
 
 /// What the site allows.
@@ -38,8 +41,16 @@ pub struct SitePolicy {
     pub platform: String,
     /// Anti-rollback floor of the bundle's product.
     pub floor: u64,
-    /// The time, never earlier than what was recorded before.
+    /// The time, never earlier than the floor of times.
     pub now: Timestamp,
+    /// The policy file.
+    pub policy: Policy,
+}
+
+/// A refusal, and what two persons may go past it with.
+struct Refusal {
+    error: Error,
+    door: Option<Override>,
 }
 
 impl SitePolicy {
@@ -50,53 +61,88 @@ impl SitePolicy {
             accreditation: Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?,
             platform: HostFacts::platform(),
             floor: state.floor(product)?,
-            now: floor_time(state)?,
+            now: Moment::read(state)?.now().clone(),
+            policy: Policy::of(state)?,
         })
     }
 
-    /// Rollback floor, marking, platform, expiry of bundle and root.
+    /// Rollback floor, marking, platform, expiry of bundle and root, what a bundle must bring along.
     pub fn check(&self, verified: &VerifiedManifest) -> Result<()> {
+        self.check_but(verified, &Dangerous::default())
+    }
+
+    /// The same, but for what `dangerous` goes past: two persons have to approve that before anything
+    /// is done.
+    pub fn check_but(&self, verified: &VerifiedManifest, dangerous: &Dangerous) -> Result<()> {
+        let open = |refusal: &Refusal| refusal.door.is_some_and(|door| dangerous.holds(door));
+        match self.refusals(verified).into_iter().find(|refusal| !open(refusal)) {
+            Some(refusal) => Err(refusal.error),
+            None => Ok(()),
+        }
+    }
+
+    /// An error if `dangerous` names what nothing here refuses: nobody is to get used to the flag.
+    pub fn refuse_unneeded(&self, verified: &VerifiedManifest, dangerous: &Dangerous) -> Result<()> {
+        let refusals = self.refusals(verified);
+        let needed = |what: &Override| refusals.iter().any(|refusal| refusal.door == Some(*what));
+        match dangerous.set().iter().find(|what| !needed(what)) {
+            Some(what) => Err(ErrorKind::DangerousUnneeded { what: what.name() }.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn refusals(&self, verified: &VerifiedManifest) -> Vec<Refusal> {
         let manifest = verified.manifest();
+        let mut found = Vec::new();
+        let mut refuse = |kind: Format, door| found.push(Refusal { error: format(kind), door });
         if !manifest.marking.is_within(&self.accreditation) {
             let (accredited, found) = (self.accreditation.to_string(), manifest.marking.to_string());
-            return Err(format(Format::MarkingAboveSite { accredited, found }));
+            refuse(Format::MarkingAboveSite { accredited, found }, None);
         }
         if manifest.platform != self.platform {
-            return Err(format(Format::Platform { expected: self.platform.clone(), found: manifest.platform.clone() }));
+            refuse(Format::Platform { expected: self.platform.clone(), found: manifest.platform.clone() }, None);
         }
-        if manifest.sequence < self.floor {
-            let (product, floor, found) = (manifest.product.clone(), self.floor, manifest.sequence);
-            return Err(format(Format::Rollback { product, floor, found }));
+        let floor = verified.floor_after_resets(self.floor);
+        if manifest.sequence < floor {
+            let (product, found) = (manifest.product.clone(), manifest.sequence);
+            refuse(Format::Rollback { product, floor, found }, Some(Override::AcceptRollback));
         }
         let root = verified.root().root();
         let root_expiry = (format!("trust root version {}", root.version()), Some(root.expires()));
         for (what, expires) in [("the bundle".to_owned(), manifest.expires.as_ref()), root_expiry] {
             if let Some(expires) = expires.filter(|expires| **expires <= self.now) {
-                return Err(format(Format::Expired { what, expires: expires.to_string(), now: self.now.to_string() }));
+                let (expires, now) = (expires.to_string(), self.now.to_string());
+                refuse(Format::Expired { what, expires, now }, Some(Override::AcceptExpired));
             }
         }
-        Ok(())
+        let missing = self.policy.requirements().iter().find(|required| !carries(manifest, **required));
+        if let Some(required) = missing {
+            let error = ErrorKind::RequirementUnmet { what: required.name() }.into();
+            found.push(Refusal { error, door: None });
+        }
+        found
     }
 }
 
-/// This machine's clock.
+/// Whether a bundle brings along what the site requires. This version of the manifest has no place for
+/// either, so a site that requires one takes no bundle: a requirement is never passed over in silence.
+const fn carries(_: &Manifest, required: Requirement) -> bool {
+    match required {
+        Requirement::Sbom | Requirement::Provenance => false,
+    }
+}
+
+/// This machine's clock, now: for records. What is judged is judged by [`Moment`].
 pub fn clock() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::from_unix(since.map_or(0, |since| since.as_secs()))
 }
 
-/// The clock, but never earlier than the newest time on record: turning it back unexpires nothing.
-fn floor_time(state: &State) -> Result<Timestamp> {
-    let now = clock();
-    Ok(match state.time_floor()? {
-        Some(floor) if floor > now => floor,
-        _ => now,
-    })
-}
-
 impl ProvedBundle {
-    /// Opens `path` and proves its head from `trusted` on.
-    pub fn open(path: &Path, trusted: &TrustedRoot) -> Result<Self> {
+    /// Opens `path` and proves its head from this machine's trust root on, by the algorithms that the
+    /// site's policy asks for.
+    pub fn open(path: &Path, state: &State) -> Result<Self> {
+        let (trusted, policy) = (trust::required(state)?, Policy::of(state)?);
         let file = File::open(path).map_err(|e| Error::io(path.display().to_string(), e))?;
         let kind = file.metadata().map_err(|e| Error::io(path.display().to_string(), e))?.file_type();
         // A FIFO or device would never end, or differ between two reads.
@@ -104,11 +150,8 @@ impl ProvedBundle {
             return Err(ErrorKind::Usage { why: format!("{} is not a regular file", path.display()) }.into());
         }
         let (envelope, packs) = UnverifiedEnvelope::read(file)?;
-        let roots = envelope.roots().to_vec();
-        let manifest = envelope.verify(trusted, AlgorithmPolicy::Hybrid)?;
-        let known = trusted.root().version();
-        let new_roots = roots.into_iter().filter(|root| root.claimed().version() > known).collect();
-        Ok(Self { path: path.to_owned(), manifest, packs, new_roots })
+        let manifest = envelope.verify(&trusted, policy.algorithms())?;
+        Ok(Self { path: path.to_owned(), manifest, packs })
     }
 
     /// The proven manifest.
@@ -128,7 +171,7 @@ impl ProvedBundle {
 
     /// Proven roots that are newer than the trusted one, oldest first.
     pub fn new_roots(&self) -> &[RootEnvelope] {
-        &self.new_roots
+        self.manifest.new_roots()
     }
 
     /// Site policy; see [`SitePolicy::check`].

@@ -64,3 +64,12 @@ pub const STABLE_SECONDS: u64 = 3600;
 pub const LIFECYCLE_ENTRIES: u64 = 100;
 /// Bytes of one word of a command that runs in a container (R-LIM-39).
 pub const COMMAND_WORD_BYTES: usize = 4096;
+/// Resets of sequences in one trust root (R-LIM-50).
+pub const SEQUENCE_RESETS: usize = 100;
+/// Highest sequence and security epoch (R-LIM-51): what the record of a site holds, a signed 64-bit
+/// number.
+pub const SEQUENCE: u64 = i64::MAX as u64;
+/// Seconds between an approval and its use, either way (R-LIM-52).
+pub const APPROVAL_SECONDS: u64 = 86_400;
+/// Bytes of an approval, and of a plan that is approved (R-LIM-53).
+pub const APPROVAL_BYTES: u64 = 64 << 10;

@@ -6,6 +6,7 @@
 
 mod accepted;
 mod archive;
+mod builder;
 mod manifest;
 mod packs;
 mod signatures;
