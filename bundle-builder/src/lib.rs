@@ -10,6 +10,7 @@
 
 pub mod build;
 pub mod carry;
+pub mod ceremony;
 pub mod cli;
 pub mod collect;
 pub mod command;
@@ -18,6 +19,7 @@ pub mod custody;
 pub mod disc;
 pub mod error;
 pub mod inspect;
+pub mod keys;
 pub mod link;
 pub mod output;
 pub mod papers;
