@@ -15,6 +15,7 @@ use crate::inspect::View;
 use crate::keys::{KeyArgs, KeygenArgs, SecretArgs, open_key};
 use crate::output::{Progress, open_banner};
 use crate::pin::{PinOptions, ReleaseFile, pin};
+use crate::provenance::Builder;
 use crate::sign::OpenBundle;
 use crate::source::{AuthFiles, PlainHttp, RegistryOptions};
 use crate::{ceremony, inspect, roots};
@@ -60,6 +61,14 @@ enum Command {
         /// Trust root envelopes, version 1 first, all versions.
         #[arg(long = "root", required = true, value_name = "FILE")]
         roots: Vec<PathBuf>,
+        /// URI of this build platform for the provenance statement.
+        #[arg(long, value_name = "URI", default_value = crate::provenance::BUILDER)]
+        builder_id: String,
+        /// Also signs the provenance statement: a build key, FOLDER/NAME. It must be in the trust root.
+        #[arg(long, value_name = "FOLDER/NAME")]
+        provenance_key: Option<PathBuf>,
+        #[command(flatten)]
+        secrets: SecretArgs,
         #[command(flatten)]
         source: SourceArgs,
     },
@@ -249,7 +258,10 @@ impl Cli {
             Command::Keygen(args) => args.run(),
             Command::Root(command) => self.root(command),
             Command::Pin { release, source } => self.pin(release, source),
-            Command::Build { release, out, roots, source } => self.build(release, out, roots, source),
+            Command::Build { release, out, roots, builder_id, provenance_key, secrets, source } => {
+                let key = provenance_key.as_deref().map(|key| open_key(key, secrets)).transpose()?;
+                self.build(release, out, roots, &Builder { id: builder_id, key: key.as_ref() }, source)
+            }
             Command::Sign { bundle, how } => sign(bundle, how),
             Command::SignBytes { bytes, sha384, out, key } => sign_bytes(bytes, sha384, out.as_deref(), key),
             Command::Inspect { bundle, view } => self.inspect(bundle, *view),
@@ -338,11 +350,23 @@ impl Cli {
         print(&[format!("pinned {} images; wrote {}", lock.images.len(), file.lock.display())])
     }
 
-    fn build(&self, release: &Path, out: &Path, roots: &[PathBuf], source: &SourceArgs) -> Result<()> {
+    fn build(
+        &self,
+        release: &Path,
+        out: &Path,
+        roots: &[PathBuf],
+        builder: &Builder<'_>,
+        source: &SourceArgs,
+    ) -> Result<()> {
         let file = ReleaseFile::read(release)?;
         open_banner(&file.release.marking);
         let roots = roots.iter().map(|path| roots::read(path)).collect::<Result<Vec<_>>>()?;
-        let collected = collect(&file, &read_lock(&file)?, &source.options())?;
+        let mut collected = collect(&file, &read_lock(&file)?, &source.options())?;
+        let layers = collected.unknown_layer_bytes();
+        let mut progress = Progress::new("packages", layers);
+        collected.add_sboms(&mut |bytes| progress.add(bytes))?;
+        drop(progress);
+        collected.add_provenance(builder)?;
         let total: u64 = collected.blobs.iter().map(|blob| blob.size).sum();
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let spool = self.tmpdir.as_deref().unwrap_or(parent);

@@ -232,6 +232,44 @@ pub enum ErrorKind {
         /// The algorithm that is missing.
         missing: &'static str,
     },
+    /// The release demands a publisher's signature and there is none.
+    #[error("image {image}: expected a cosign signature over {digest}, found none")]
+    UpstreamUnsigned {
+        /// The image.
+        image: String,
+        /// What must be signed.
+        digest: Sha256,
+    },
+    /// None of the publisher's signatures verifies with the pinned key.
+    #[error("image {image}: none of {found} cosign signatures over {digest} verifies with key {key}")]
+    UpstreamSignature {
+        /// The image.
+        image: String,
+        /// What must be signed.
+        digest: Sha256,
+        /// The pinned key file.
+        key: String,
+        /// Signatures found.
+        found: usize,
+    },
+    /// A signature verifies, but over something else.
+    #[error("image {image}: the signed payload does not name it: expected {expected}, found {found}")]
+    UpstreamPayload {
+        /// The image.
+        image: String,
+        /// The digest expected.
+        expected: Sha256,
+        /// What the payload says, escaped.
+        found: String,
+    },
+    /// A pinned key cannot be used.
+    #[error("key {file}: expected a PEM public key, ECDSA P-256 or Ed25519: {why}")]
+    UpstreamKey {
+        /// The file.
+        file: String,
+        /// Why.
+        why: &'static str,
+    },
     /// A program of the system failed.
     #[error("{program}: {code}: {stderr}")]
     Child {
@@ -309,6 +347,7 @@ impl ErrorKind {
             | Self::SecretInWorkload { .. }
             | Self::Workload { .. }
             | Self::AlreadySigned { .. }
+            | Self::UpstreamKey { .. }
             | Self::HalfSigned { .. } => Class::Usage,
             Self::BlobMissing { .. }
             | Self::SourceDigest { .. }
@@ -319,6 +358,9 @@ impl ErrorKind {
             | Self::NotASigner { .. }
             | Self::OtherDocument { .. }
             | Self::SignedOther { .. }
+            | Self::UpstreamUnsigned { .. }
+            | Self::UpstreamSignature { .. }
+            | Self::UpstreamPayload { .. }
             | Self::UnknownSigner { .. } => Class::Untrusted,
             Self::TagMoved { .. } | Self::Infected { .. } | Self::ReceiptOfOther { .. } => Class::Policy,
         }
@@ -349,6 +391,10 @@ impl ErrorKind {
             Self::UnknownImage { .. } => "add the image to the release manifest, or name it exactly as there",
             Self::SecretInWorkload { .. } => "list it under `secrets:`; the installer makes it on the isolated machine",
             Self::NotASigner { .. } => "use a signer of this bundle's trust root, or rotate the root first",
+            Self::UpstreamUnsigned { .. } | Self::UpstreamSignature { .. } | Self::UpstreamPayload { .. } => {
+                "do not ship this image; ask its publisher, and compare the key file with the one they publish"
+            }
+            Self::UpstreamKey { .. } => "name the publisher's cosign.pub",
             Self::OtherDocument { .. } => {
                 "sign nothing; find out which is right, the bytes on the medium or the digest on paper"
             }

@@ -24,10 +24,13 @@ pub mod link;
 pub mod output;
 pub mod papers;
 pub mod pin;
+pub mod provenance;
 pub mod roots;
+pub mod sbom;
 pub mod sign;
 pub mod source;
 pub mod split;
+pub mod upstream;
 pub mod workload;
 
 pub use error::{Error, ErrorKind, Result};

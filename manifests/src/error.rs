@@ -294,6 +294,14 @@ pub enum ErrorKind {
         /// The bundle's.
         found: String,
     },
+    /// Policy: the release lacks a document that the site demands.
+    #[error("site policy requires {requirement}: {why}")]
+    Requirement {
+        /// What the policy names.
+        requirement: &'static str,
+        /// What is missing.
+        why: String,
+    },
     /// Policy: for other hardware.
     #[error("the bundle is for platform {found}, this machine is {expected}")]
     Platform {
@@ -436,6 +444,7 @@ impl ErrorKind {
             | Self::Expired { .. }
             | Self::MarkingAboveSite { .. }
             | Self::Platform { .. }
+            | Self::Requirement { .. }
             | Self::CustodyMarking { .. }
             | Self::ScanNotClean { .. }
             | Self::SamePerson { .. } => Class::Policy,
@@ -455,6 +464,7 @@ impl ErrorKind {
             Self::Expired { .. } => "ask the releasing office for a current bundle, and check this machine's clock",
             Self::MarkingAboveSite { .. } => "take the medium to a system that is accredited for this marking",
             Self::Platform { .. } => "ask the releasing office for the bundle of this platform",
+            Self::Requirement { .. } => "ask the releasing office for a bundle that carries it",
             Self::RoleMissing { .. } => "ask the releasing office for a trust root that names transfer agents",
             Self::CustodyMarking { .. } => {
                 "stop: treat this as a possible spill and tell your ISSO before moving the media"

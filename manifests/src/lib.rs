@@ -15,6 +15,7 @@
 )]
 
 pub mod archive;
+pub mod attachment;
 pub mod custody;
 pub mod datagram;
 pub mod digest;
@@ -32,6 +33,7 @@ pub mod name;
 pub mod oci;
 pub mod pack;
 pub mod parallel;
+pub mod provenance;
 pub mod receipt;
 pub mod reference;
 pub mod release;

@@ -2,7 +2,7 @@
 
 use bundle_format::custody::UnverifiedCustody;
 use bundle_format::envelope::UnverifiedEnvelope;
-use bundle_format::key::{PublicKey, Scheme};
+use bundle_format::key::{KeyId, PublicKey, Scheme};
 use bundle_format::root::{Holder, RootEnvelope};
 use bundle_format::signature::{Signature, Value, minisign_prehash};
 use bundle_format::text::base64;
@@ -131,6 +131,14 @@ impl Signer {
             self.proved(document, ed25519, &self.ed25519.public())?,
             self.proved(document, Value::MlDsa87(Box::new(sized)), &self.ml_dsa_public())?,
         ])
+    }
+
+    /// Raw signatures over `document` by both keys (RFC 8032, FIPS 204), for forms that are not
+    /// minisign's, such as a DSSE envelope.
+    pub fn sign_raw(&self, document: &[u8]) -> Result<Vec<(KeyId, Vec<u8>)>> {
+        let [_, post_quantum] = self.sign(document, "raw")?;
+        let ed25519 = (self.ed25519.public().id(), self.ed25519.sign(document)?.to_vec());
+        Ok(vec![ed25519, (post_quantum.key, post_quantum.to_file())])
     }
 
     fn proved(&self, document: &[u8], value: Value, key: &PublicKey) -> Result<Signature> {
