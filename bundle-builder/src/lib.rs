@@ -11,6 +11,7 @@
 pub mod approve;
 pub mod build;
 pub mod carry;
+pub mod ceremony;
 pub mod cli;
 pub mod collect;
 pub mod command;
@@ -19,14 +20,18 @@ pub mod custody;
 pub mod disc;
 pub mod error;
 pub mod inspect;
+pub mod keys;
 pub mod link;
 pub mod output;
 pub mod papers;
 pub mod pin;
+pub mod provenance;
 pub mod roots;
+pub mod sbom;
 pub mod sign;
 pub mod source;
 pub mod split;
+pub mod upstream;
 pub mod workload;
 
 pub use error::{Error, ErrorKind, Result};

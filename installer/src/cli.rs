@@ -4,11 +4,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::marking::Marking;
-use bundle_format::pack::NoSink;
 use bundle_format::receipt::Health;
 use bundle_format::text::{escaped, groups_of_four};
 use clap::{Parser, Subcommand};
 
+use crate::attachments;
 use crate::audit::command::AuditCommand;
 use crate::audit::refusal::{Act, Kind};
 use crate::banner;
@@ -64,6 +64,9 @@ enum Command {
         /// The bundle.
         bundle: PathBuf,
     },
+    /// Shows documents that a bundle carries, after its head is proved.
+    #[command(subcommand)]
+    Inspect(InspectCommand),
     /// Takes in a bundle that comes in parts: volumes, a drop folder, the one-way link.
     #[command(subcommand)]
     Receive(crate::receive::command::ReceiveCommand),
@@ -179,6 +182,25 @@ enum PolicyCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum InspectCommand {
+    /// SBOMs: which images have one, or the one of IMAGE.
+    Sbom {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Name with tag, or digest, of an image; prints its SBOM.
+        image: Option<String>,
+        /// Writes the exact bytes to a new file instead of printing them.
+        #[arg(long, value_name = "FILE", requires = "image")]
+        out: Option<PathBuf>,
+    },
+    /// The provenance statement.
+    Provenance {
+        /// The bundle.
+        bundle: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum CustodyCommand {
     /// Proves the chain by the trust root and compares every file in a folder with it.
     Verify {
@@ -200,6 +222,7 @@ impl Command {
             Self::Plan { .. } => ("plan", Kind::Look),
             Self::Policy(PolicyCommand::Set { .. }) => ("policy", Kind::Change),
             Self::Import { .. } => ("import", Kind::Look),
+            Self::Inspect(_) => ("inspect", Kind::Look),
             Self::Custody(_) => ("custody verify", Kind::Look),
             _ => return None,
         })
@@ -230,6 +253,7 @@ impl Cli {
             Command::CryptoReport => self.crypto_report(),
             Command::Trust(TrustCommand::Show) => self.trust_show(),
             Command::Verify { bundle } => self.verify(bundle),
+            Command::Inspect(command) => self.inspect(command),
             Command::Receive(command) => {
                 let paths = self.paths()?;
                 command.run(&crate::receive::command::Site { paths: &paths, json: self.json, no_color: self.no_color })
@@ -380,13 +404,42 @@ impl Cli {
         Ok(proved)
     }
 
+    fn inspect(&self, command: &InspectCommand) -> Result<()> {
+        let state = State::open(&self.paths()?.database())?;
+        match command {
+            InspectCommand::Sbom { bundle, image, out } => {
+                let proved = self.open(bundle, &state)?;
+                match (image, out) {
+                    (None, _) if self.json => print_json(&attachments::sboms_json(proved.manifest())),
+                    (None, _) => print(&attachments::sbom_lines(proved.manifest())),
+                    (Some(image), None) => print(&[attachments::printable(&attachments::sbom(&proved, image)?)?]),
+                    (Some(image), Some(out)) => {
+                        attachments::write_new(out, &attachments::sbom(&proved, image)?)?;
+                        print(&[format!("wrote {}", out.display())])
+                    }
+                }
+            }
+            InspectCommand::Provenance { bundle } => {
+                let proved = self.open(bundle, &state)?;
+                let provenance = attachments::provenance(&proved)?;
+                if self.json {
+                    print_json(&attachments::json(&provenance))
+                } else {
+                    print(&attachments::lines(&provenance))
+                }
+            }
+        }
+    }
+
     fn verify(&self, bundle: &Path) -> Result<()> {
         let state = State::open(&self.paths()?.database())?;
         let proved = self.open(bundle, &state)?;
         let mut progress = Progress::new("verify", proved.manifest().stored_size(), self.json);
-        let verified = proved.unpack(&mut NoSink, &mut |bytes| progress.add(bytes))?;
+        let mut sink = attachments::sink(proved.manifest());
+        let verified = proved.unpack(&mut sink, &mut |bytes| progress.add(bytes))?;
         progress.finish();
         let manifest = verified.manifest();
+        let provenance = attachments::kept_provenance(&verified, &sink)?;
         if self.json {
             return print_json(&serde_json::json!({
                 "verified": true,
@@ -395,6 +448,8 @@ impl Cli {
                 "root_version": verified.root().root().version(),
                 "clock": Moment::read(&state)?.to_json(),
                 "signers": verified.signers().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "sboms": attachments::sboms_json(manifest),
+                "provenance": provenance.as_ref().map(attachments::json),
             }));
         }
         let frames: usize = manifest.packs.iter().map(|pack| pack.frames.len()).sum();
@@ -412,6 +467,8 @@ impl Cli {
                 |(holder, scheme, ..)| format!("  signed {id}  {scheme:<10}  {holder}"),
             ));
         }
+        lines.push(attachments::sbom_count(manifest));
+        lines.push(provenance.as_ref().map_or_else(|| "  no provenance".into(), attachments::line));
         print(&lines)
     }
 

@@ -345,12 +345,6 @@ pub enum ErrorKind {
         /// What lies there.
         found: String,
     },
-    /// The site's policy requires what the bundle does not bring along.
-    #[error("the site's policy requires {what}, which the bundle does not bring along")]
-    RequirementUnmet {
-        /// What is missing.
-        what: &'static str,
-    },
     /// A dangerous flag that nothing here needs.
     #[error("--dangerous-{what}: nothing here is refused that it would go past")]
     DangerousUnneeded {
@@ -379,7 +373,6 @@ impl ErrorKind {
             Self::NeverAccepted { .. }
             | Self::GenerationRevoked { .. }
             | Self::PolicyChanged { .. }
-            | Self::RequirementUnmet { .. }
             | Self::EpochForbids { .. }
             | Self::NotApplicable { .. }
             | Self::NoWayBack { .. } => Class::Policy,
@@ -458,7 +451,6 @@ impl ErrorKind {
             Self::PolicyChanged { .. } => {
                 "tell your ISSO; if the change is wanted, run: installer policy set FILE (a file outside the state folder)"
             }
-            Self::RequirementUnmet { .. } => "ask the releasing office for a bundle that brings it along",
             Self::DangerousUnneeded { .. } => "leave the flag out",
             Self::CustodyMissing { .. } => "ask who brought the set for its signed chain; do not install without it",
             Self::Unfinished { .. } => "run: installer resume to go on, or: installer rollback to go back",

@@ -11,6 +11,7 @@
 )]
 
 pub mod atomic;
+pub mod attachments;
 pub mod audit;
 pub mod backup;
 pub mod banner;

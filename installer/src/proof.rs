@@ -1,6 +1,6 @@
 //! From a bundle on disk to a proven, permitted release: opening, the whole proof, site policy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -115,20 +115,17 @@ impl SitePolicy {
                 refuse(Format::Expired { what, expires, now }, Some(Override::AcceptExpired));
             }
         }
-        let missing = self.policy.requirements().iter().find(|required| !carries(manifest, **required));
-        if let Some(required) = missing {
-            let error = ErrorKind::RequirementUnmet { what: required.name() }.into();
-            found.push(Refusal { error, door: None });
-        }
+        let missing = self.policy.requirements().iter().filter_map(|required| carries(manifest, *required).err());
+        found.extend(missing.map(|error| Refusal { error: error.into(), door: None }));
         found
     }
 }
 
-/// Whether a bundle brings along what the site requires. This version of the manifest has no place for
-/// either, so a site that requires one takes no bundle: a requirement is never passed over in silence.
-const fn carries(_: &Manifest, required: Requirement) -> bool {
+/// What the site requires must come along; what it says is checked when its blob is read.
+fn carries(manifest: &Manifest, required: Requirement) -> bundle_format::Result<()> {
     match required {
-        Requirement::Sbom | Requirement::Provenance => false,
+        Requirement::Sbom => bundle_format::attachment::require_sboms(manifest),
+        Requirement::Provenance => bundle_format::attachment::require_provenance(manifest),
     }
 }
 
@@ -182,18 +179,25 @@ impl ProvedBundle {
     /// The workloads, proved and read ahead of everything else, for plans and preflight. The file is
     /// opened again; what comes out is pinned by the same proven manifest.
     pub fn peek_release(&self) -> Result<Release> {
+        let wanted = self.manifest().workloads.iter().map(|workload| (workload.digest, limits::YAML_BYTES)).collect();
+        let found = self.peek(wanted)?;
+        Release::parse(self.manifest(), |digest| {
+            let missing = || ErrorKind::StoreDamaged { digest: digest.to_string(), why: "not in the bundle".into() };
+            Ok(found.get(digest).cloned().ok_or_else(missing)?)
+        })
+    }
+
+    /// A few blobs, proved and read ahead of everything else: digest and the most bytes of each.
+    pub fn peek(&self, wanted: BTreeMap<Sha256, u64>) -> Result<BTreeMap<Sha256, Vec<u8>>> {
         let file = File::open(&self.path).map_err(|e| Error::io(self.path.display().to_string(), e))?;
         let (_, mut packs) = UnverifiedEnvelope::read(file)?;
-        let mut sink = WorkloadSink::new(self.manifest());
+        let mut sink = KeepSink { stop: true, ..KeepSink::new(wanted) };
         match unpack(&mut packs, &self.manifest, &mut sink, 1, &mut |_| ()) {
             // The sink ends the walk once it has all that it came for.
             Err(_) if sink.is_full() => {}
             other => other?,
         }
-        Release::parse(self.manifest(), |digest| {
-            let missing = || ErrorKind::StoreDamaged { digest: digest.to_string(), why: "not in the bundle".into() };
-            Ok(sink.found.get(digest).cloned().ok_or_else(missing)?)
-        })
+        Ok(sink.found)
     }
 
     /// Proves every byte behind the head and hands the blobs to `sink`.
@@ -204,17 +208,24 @@ impl ProvedBundle {
     }
 }
 
-/// Keeps the workloads' blobs in memory and ends the walk when it has them all.
-struct WorkloadSink {
-    wanted: BTreeSet<Sha256>,
+/// Keeps a few blobs in memory.
+#[derive(Debug)]
+pub struct KeepSink {
+    wanted: BTreeMap<Sha256, u64>,
     current: Option<(Sha256, Vec<u8>)>,
     found: BTreeMap<Sha256, Vec<u8>>,
+    stop: bool,
 }
 
-impl WorkloadSink {
-    fn new(manifest: &Manifest) -> Self {
-        let wanted = manifest.workloads.iter().map(|workload| workload.digest).collect();
-        Self { wanted, current: None, found: BTreeMap::new() }
+impl KeepSink {
+    /// Keeps the blobs of these digests, each of at most so many bytes, and lets all others pass.
+    pub const fn new(wanted: BTreeMap<Sha256, u64>) -> Self {
+        Self { wanted, current: None, found: BTreeMap::new(), stop: false }
+    }
+
+    /// A blob that was kept.
+    pub fn found(&self, digest: &Sha256) -> Option<&[u8]> {
+        self.found.get(digest).map(Vec::as_slice)
     }
 
     fn is_full(&self) -> bool {
@@ -222,17 +233,15 @@ impl WorkloadSink {
     }
 }
 
-impl BlobSink for WorkloadSink {
+impl BlobSink for KeepSink {
     fn begin(&mut self, blob: &Blob) -> bundle_format::Result<Want> {
-        if self.is_full() {
-            return Err(Format::Inconsistent { what: "workloads".into(), why: "all are read".into() }.into());
+        if self.stop && self.is_full() {
+            return Err(Format::Inconsistent { what: "blobs".into(), why: "all are read".into() }.into());
         }
-        if !self.wanted.contains(&blob.digest) {
-            return Ok(Want::Skip);
-        }
-        if blob.size > limits::YAML_BYTES {
-            let (limit, found) = (limits::YAML_BYTES, blob.size);
-            return Err(Format::TooLarge { what: format!("workload {}", blob.digest), limit, found }.into());
+        let Some(limit) = self.wanted.get(&blob.digest) else { return Ok(Want::Skip) };
+        if blob.size > *limit {
+            let (limit, found) = (*limit, blob.size);
+            return Err(Format::TooLarge { what: format!("blob {}", blob.digest), limit, found }.into());
         }
         self.current = Some((blob.digest, Vec::new()));
         Ok(Want::Keep)

@@ -294,6 +294,14 @@ pub enum ErrorKind {
         /// The bundle's.
         found: String,
     },
+    /// Policy: the release lacks a document that the site demands.
+    #[error("site policy requires {requirement}: {why}")]
+    Requirement {
+        /// What the policy names.
+        requirement: &'static str,
+        /// What is missing.
+        why: String,
+    },
     /// Policy: for other hardware.
     #[error("the bundle is for platform {found}, this machine is {expected}")]
     Platform {
@@ -488,6 +496,7 @@ impl ErrorKind {
             | Self::Expired { .. }
             | Self::MarkingAboveSite { .. }
             | Self::Platform { .. }
+            | Self::Requirement { .. }
             | Self::CustodyMarking { .. }
             | Self::ScanNotClean { .. }
             | Self::ApprovalPlan { .. }
@@ -513,6 +522,7 @@ impl ErrorKind {
             Self::RoleMissing { role: "approve", .. } => {
                 "this site's trust root lets nobody go past a refusal; ask the releasing office"
             }
+            Self::Requirement { .. } => "ask the releasing office for a bundle that carries it",
             Self::RoleMissing { .. } => "ask the releasing office for a trust root that names transfer agents",
             Self::ResetWithoutRevocation { .. } => "the root office must take the former release keys out",
             Self::ApprovalPlan { .. } => "let both persons approve the plan as it is now: installer plan --out",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::attachment::Attachment;
 use crate::digest::{Sha256, Sha384};
 use crate::lifecycle::Lifecycle;
 use crate::marking::Marking;
@@ -54,6 +55,8 @@ pub struct Manifest {
     pub files: Vec<PlainFile>,
     /// Operating-system packages of the engine, for hosts that have none.
     pub runtime: Vec<Runtime>,
+    /// Documents about the release: SBOMs, provenance.
+    pub attachments: Vec<Attachment>,
     /// Where every blob lies.
     pub packs: Vec<Pack>,
 }
@@ -348,10 +351,12 @@ impl Manifest {
             }
             no_doubles("runtime package file", runtime.packages.iter().map(|package| package.name.to_lowercase()))?;
         }
+        self.attachments.iter().try_for_each(|attachment| need("an attachment", &attachment.digest()))?;
         if let Some(stowaway) = sizes.keys().find(|digest| !used.contains(*digest)) {
             return Err(inconsistent(format!("blob {stowaway} is in a pack, but nothing names it")).into());
         }
         no_doubles("image", self.images.iter().map(Image::reference))?;
+        crate::attachment::check(self)?;
         no_doubles("workload", self.workloads.iter().map(|workload| workload.name.clone()))?;
         // Folded, so that no two paths meet on a file system that ignores case.
         no_doubles("file", self.files.iter().map(|file| file.path.to_lowercase()))?;
@@ -425,7 +430,7 @@ fn check_version(what: &str, text: &str) -> Result<()> {
 }
 
 /// Refuses text of more than one line, with control or hidden characters, or too long.
-pub(crate) fn check_line(what: &str, text: &str) -> Result<()> {
+pub fn check_line(what: &str, text: &str) -> Result<()> {
     if !text.is_empty() && text.len() <= limits::NAME_BYTES && crate::text::escaped(text) == text {
         return Ok(());
     }

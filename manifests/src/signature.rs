@@ -186,6 +186,25 @@ impl<'a> Expanded<'a> {
     }
 }
 
+/// Verifies a raw signature over `document` that is not in minisign's form: RFC 8032, or FIPS 204
+/// with an empty context. A DSSE envelope holds such ones ([`crate::provenance`]). ML-DSA-87 is
+/// verified by both implementations, Ed25519 by the one that takes a raw signature.
+pub(crate) fn verify_raw(what: &str, document: &[u8], key: &PublicKey, signature: &[u8]) -> Result<()> {
+    let (scheme, id) = (key.scheme().name(), key.id());
+    let bad = || ErrorKind::BadSignature { document: what.into(), scheme, key: id.to_string() };
+    match key {
+        PublicKey::MlDsa87(_) => {
+            let value = Value::MlDsa87(Box::new(signature.try_into().map_err(|_| bad())?));
+            Signature { key: id, value }.verify(what, document, key)
+        }
+        PublicKey::Ed25519(point) => {
+            let key = ed25519_dalek::VerifyingKey::from_bytes(point).map_err(|_| bad())?;
+            let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| bad())?;
+            Ok(key.verify_strict(document, &signature).map_err(|_| bad())?)
+        }
+    }
+}
+
 fn parse_minisign(file: &[u8], key: KeyId) -> Option<Value> {
     let mut lines = std::str::from_utf8(file).ok()?.lines();
     (lines.next()? == UNTRUSTED_COMMENT).then_some(())?;

@@ -57,6 +57,7 @@ impl Draft {
             workloads: Vec::new(),
             files: Vec::new(),
             runtime: Vec::new(),
+            attachments: Vec::new(),
             packs: Vec::new(),
         };
         let signers = vec![keys::alice(), keys::bob()];
