@@ -1,14 +1,18 @@
 #!/bin/bash
-# Makes the real images of the size benchmark, once, outside the tree: Debian 13 (recipes in images/), as
-# OCI layouts v1 (the suite as released) and v2 (with its updates and security fixes: a real update).
-# Every image is the shared base layer and its own layer above it.
+# Makes the real images of the size benchmark, once, outside the tree: Debian's packages (recipes in
+# images/), as OCI layouts v1 (the suite as released) and v2 (with its updates and security fixes: a real
+# update). Every image is the shared base layer and its own layer above it.
 #
-#   images.sh           makes what is missing, prints a table of the layers
-#   images.sh --folder  the same, but prints only the folder that holds v1 and v2
+#   images.sh [--suite trixie|bookworm]           makes what is missing, prints a table of the layers
+#   images.sh [--suite trixie|bookworm] --folder  the same, but prints only the folder of v1 and v2
 #
-# Kept in ${LOCKGATE_CACHE:-~/.cache/lockgate}/bench-images, keyed by the recipes, the scripts, the
-# compressors and the mirror's signed indexes. DONE in a layout holds its key and is written last.
-# A mirror that does not answer is no obstacle where the layouts are there.
+# How much an update changes depends on how long ago the suite had its last point release: days after it
+# there is little. bookworm has no more of them, so its update is long and touches nearly every layer.
+#
+# Kept in ${LOCKGATE_CACHE:-~/.cache/lockgate}/bench-images (another suite than trixie: in a folder of its
+# name), keyed by the recipes, the scripts, the compressors and the mirror's signed indexes. DONE in a
+# layout holds its key and is written last. A mirror that does not answer is no obstacle where the layouts
+# are there.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=../appliance/runtime/apt-root.sh
@@ -17,10 +21,18 @@ recipes=$here/images
 # shellcheck source-path=SCRIPTDIR source=images/compressors.sh
 . "$recipes/compressors.sh"
 dest=${LOCKGATE_CACHE:-${HOME:?}/.cache/lockgate}/bench-images
-suite=trixie
-case ${1:-} in
-'' | --folder) ;;
-*) sed -n '2,/^set /{/^set /d;s/^# \?//p}' "$0" >&2 && exit 2 ;;
+suite=trixie folder=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --suite) suite=${2:?--suite needs a name} && shift 2 ;;
+    --folder) folder=yes && shift ;;
+    *) sed -n '2,/^set /{/^set /d;s/^# \?//p}' "$0" >&2 && exit 2 ;;
+    esac
+done
+case $suite in
+trixie) names=(base postgresql prometheus python openjdk nodejs) ;;
+bookworm) names=(base postgresql-15 prometheus python openjdk-17 nodejs) dest=$dest/bookworm ;;
+*) die "no recipes for the suite '$suite'" ;;
 esac
 for tool in go skopeo python3 jq gzip; do
     command -v "$tool" >/dev/null || die "$tool is not installed; tests/setup/packages.sh bench installs it"
@@ -65,11 +77,16 @@ make_layout() { # VERSION [with-updates]
         return 0
     fi
     if [ "$(cat "$layout/DONE" 2>/dev/null)" = "$key" ]; then return 0; fi
-    for name in base postgresql prometheus python openjdk nodejs; do images+=(--image "$name"); done
-    rm -f "$layout/DONE"
-    "$here/../appliance/images/build.sh" --out "$layout" --suite "$suite" --recipes "$recipes" ${2:+--with-updates} "${images[@]}" >&2
-    describe "$layout" >"$dest/$version.layers.new"
-    mv "$dest/$version.layers.new" "$dest/$version.layers"
+    for name in "${names[@]}"; do images+=(--image "$name"); done
+    "$here/../appliance/images/build.sh" --out "$layout.next" --suite "$suite" --recipes "$recipes" ${2:+--with-updates} "${images[@]}" >&2
+    # Somebody may be reading: what is there stays if it is the same.
+    if [ -f "$layout/DONE" ] && cmp -s "$layout.next/index.json" "$layout/index.json"; then
+        rm -rf "$layout.next"
+    else
+        rm -rf "$layout"
+        mv "$layout.next" "$layout"
+        describe "$layout" >"$dest/$version.layers"
+    fi
     echo "$key" >"$layout/DONE"
 }
 
@@ -82,7 +99,7 @@ table() { # VERSION: each layer once; the base is every image's
 
 make_layout v1
 make_layout v2 with-updates
-if [ "${1:-}" = --folder ]; then
+if [ -n "$folder" ]; then
     echo "$dest"
 else
     table v1

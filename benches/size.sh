@@ -12,20 +12,26 @@
 # In one run, the timed ones interleaved, medians of LOCKGATE_BENCH_ROUNDS=5. What depends on the images
 # alone (peer's archive, floor) is computed once for each set of images and kept beside them.
 #
-#   size.sh [--json FILE]
-#   LOCKGATE_BENCH_EFFORTS="fast default max"   the first bundles' efforts; default is always among them
+#   size.sh [--suite trixie|bookworm] [--json FILE]
+#   size.sh [--suite trixie|bookworm] --prepare   only what is kept
+#
+# LOCKGATE_BENCH_EFFORTS="fast default max"; default is always among them. LOCKGATE_BENCH_ROUNDS=0: sizes
+# alone. bookworm: a longer update than trixie's (see images.sh).
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 here=$root/benches
 rounds=${LOCKGATE_BENCH_ROUNDS:-5}
 efforts=${LOCKGATE_BENCH_EFFORTS:-fast default max}
-json=''
-case ${1:-} in
-'') ;;
---json) json=${2:?--json needs a file} ;;
-*) sed -n '2,/^set /{/^set /d;s/^# \?//p}' "$0" >&2 && exit 2 ;;
-esac
-images=$("$here/images.sh" --folder)
+json='' suite=trixie prepare=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --json) json=${2:?--json needs a file} && shift 2 ;;
+    --suite) suite=${2:?--suite needs a name} && shift 2 ;;
+    --prepare) prepare=yes && shift ;;
+    *) sed -n '2,/^set /{/^set /d;s/^# \?//p}' "$0" >&2 && exit 2 ;;
+    esac
+done
+images=$("$here/images.sh" --suite "$suite" --folder)
 work=$(work_folder 2500 lockgate-size)
 trap 'rm -rf --one-file-system "$work"' EXIT
 : >"$work/figures"
@@ -37,11 +43,13 @@ figure() {
 }
 share() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.3f", a / b}'; }
 mb() { awk -v b="$1" 'BEGIN {printf "%.1f MB", b / 1e6}'; }
-# timed FILE COMMAND...: appends "wall user system peak-KiB".
+# timed FILE COMMAND...: appends "wall user system peak-KiB". /usr/bin/time runs programs and no functions,
+# so a shell of its own calls those that are exported below.
 timed() {
     local into=$1
     shift
-    /usr/bin/time -a -o "$into" -f '%e %U %S %M' "$@" >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; return 1; }
+    # shellcheck disable=SC2016 # expanded by that shell
+    /usr/bin/time -a -o "$into" -f '%e %U %S %M' bash -c '"$@"' bash "$@" >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; return 1; }
 }
 wall() { awk '{print $1}' "$1" | median; }
 work_of() { awk '{print $2 + $3}' "$1" | median; }
@@ -81,6 +89,11 @@ floor_delta() {
     rm -f "$work/former" "$work/later"
 }
 
+if [ -n "$prepare" ]; then
+    echo "peer's archive of v1 $(once peer-v1 peer v1), floor of v1 $(once floor-v1 floor_full v1), floor of the delta $(once floor-delta floor_delta) bytes"
+    exit 0
+fi
+
 # --- what is built -----------------------------------------------------------
 
 release() { # VERSION SEQUENCE
@@ -110,6 +123,14 @@ build() { # VERSION BUNDLE OPTION...
     shift 2
     "$bin/bundle-builder" build "$work/$version.yaml" --root "$work/root.json" --out "$work/$bundle" "$@"
 }
+hashes() { # one core's sha256 of the gzip bytes and sha384 of the bundle, and nothing else
+    local digest
+    layers v1 | while read -r digest _; do cat "$images/v1/blobs/sha256/$digest"; done | openssl dgst -sha256
+    openssl dgst -sha384 "$work/default.tar"
+}
+peer_9() { archive v1 | zstd -q -T0 -9 -c >"$work/peer.tar.zst"; }
+export -f build hashes peer_9 archive layers
+export bin work images
 sign() { "$bin/bundle-builder" sign "$work/$1" --key "$work/bench" --passphrase-file "$work/pass"; }
 inst() { "$bin/installer" --state-dir "$work/state" "$@"; }
 quietly() { "$@" >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; return 1; }; }
@@ -158,34 +179,28 @@ figure floor_delta_bytes "$floor" "  floor, zstd -19 --patch-from of the content
 
 # --- what is timed -----------------------------------------------------------
 
-[ -e "$work/delta-default.tar" ] || quietly build v2 delta-default.tar --effort default --base "$work/default.tar"
-quietly sign delta-default.tar
-quietly inst import "$work/default.tar" --store "$work/state/store"
-hashes() { # one core's sha256 of the gzip bytes and sha384 of the bundle, and nothing else
-    local digest
-    layers v1 | while read -r digest _; do cat "$images/v1/blobs/sha256/$digest"; done | openssl dgst -sha256
-    openssl dgst -sha384 "$work/default.tar"
+timings() {
+    [ -e "$work/delta-default.tar" ] || quietly build v2 delta-default.tar --effort default --base "$work/default.tar"
+    quietly sign delta-default.tar
+    quietly inst import "$work/default.tar" --store "$work/state/store"
+    archive v1 | cat >/dev/null # the page cache is warm for all
+    for ((round = 0; round < rounds; round++)); do
+        rm -f "$work/again.tar"
+        timed "$work/build" build v1 again.tar --effort default
+        timed "$work/peer" peer_9
+        timed "$work/verify" taskset -c 0 "$bin/installer" --state-dir "$work/state" verify "$work/default.tar"
+        timed "$work/hashes" taskset -c 0 bash -c hashes
+        timed "$work/verify-delta" "$bin/installer" --state-dir "$work/state" verify "$work/delta-default.tar"
+    done
+    b=$(wall "$work/build") p=$(wall "$work/peer")
+    figure build_wall "[$b, $p]" "building, medians of $rounds: --effort default $b s, tar | zstd -T0 -9 $p s, ratio $(share "$b" "$p") (to reach: <= 2)"
+    b=$(work_of "$work/build") p=$(work_of "$work/peer")
+    figure build_cpu "[$b, $p]" "  CPU $b s and $p s, ratio $(share "$b" "$p")"
+    v=$(wall "$work/verify") h=$(wall "$work/hashes")
+    figure verify_seconds "[$v, $h]" "decoding on one core: verify $v s = $(awk -v s="$sum" -v t="$v" 'BEGIN {printf "%.0f", s / t / 1e6}') MB/s of gzip bytes (to reach: >= 150); sha256 and sha384 alone (OpenSSL) $h s; without them $(awk -v s="$sum" -v t="$v" -v h="$h" 'BEGIN {if (t > h) printf "%.0f MB/s", s / (t - h) / 1e6; else print "nothing left"}')"
+    figure verify_peak_mib "[$(peak "$work/verify"), $(peak "$work/verify-delta")]" "peak memory of verify: full $(peak "$work/verify") MiB, delta $(peak "$work/verify-delta") MiB (to reach: <= 512); delta $(wall "$work/verify-delta") s"
 }
-peer_9() { archive v1 | zstd -q -T0 -9 -c >"$work/peer.tar.zst"; }
-# /usr/bin/time runs programs, not functions: they are handed to a shell of their own.
-export -f build hashes peer_9 archive layers
-export bin work images
-archive v1 | cat >/dev/null # the page cache is warm for all
-for ((round = 0; round < rounds; round++)); do
-    rm -f "$work/again.tar"
-    timed "$work/build" bash -c 'build v1 again.tar --effort default'
-    timed "$work/peer" bash -c peer_9
-    timed "$work/verify" taskset -c 0 "$bin/installer" --state-dir "$work/state" verify "$work/default.tar"
-    timed "$work/hashes" taskset -c 0 bash -c hashes
-    timed "$work/verify-delta" "$bin/installer" --state-dir "$work/state" verify "$work/delta-default.tar"
-done
-b=$(wall "$work/build") p=$(wall "$work/peer")
-figure build_wall "[$b, $p]" "building, medians of $rounds: --effort default $b s, tar | zstd -T0 -9 $p s, ratio $(share "$b" "$p") (to reach: <= 2)"
-b=$(work_of "$work/build") p=$(work_of "$work/peer")
-figure build_cpu "[$b, $p]" "  CPU $b s and $p s, ratio $(share "$b" "$p")"
-v=$(wall "$work/verify") h=$(wall "$work/hashes")
-figure verify_seconds "[$v, $h]" "decoding on one core: verify $v s = $(awk -v s="$sum" -v t="$v" 'BEGIN {printf "%.0f", s / t / 1e6}') MB/s of gzip bytes (to reach: >= 150); sha256 and sha384 alone (OpenSSL) $h s; without them $(awk -v s="$sum" -v t="$v" -v h="$h" 'BEGIN {if (t > h) printf "%.0f MB/s", s / (t - h) / 1e6; else print "nothing left"}')"
-figure verify_peak_mib "[$(peak "$work/verify"), $(peak "$work/verify-delta")]" "peak memory of verify: full $(peak "$work/verify") MiB, delta $(peak "$work/verify-delta") MiB (to reach: <= 512); delta $(wall "$work/verify-delta") s"
+[ "$rounds" = 0 ] || timings
 "$bin/bundle-builder" size-report "$work/default.tar" || { echo "size-report failed" >&2; exit 1; }
 if [ -n "$json" ]; then
     quietly "$bin/bundle-builder" --json size-report "$work/default.tar"
