@@ -20,6 +20,7 @@ here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 recipes=$here/images
 # shellcheck source-path=SCRIPTDIR source=images/compressors.sh
 . "$recipes/compressors.sh"
+cache=${LOCKGATE_CACHE:-${HOME:?}/.cache/lockgate}/images
 dest=${LOCKGATE_CACHE:-${HOME:?}/.cache/lockgate}/bench-images
 suite=trixie folder=''
 while [ $# -gt 0 ]; do
@@ -69,6 +70,19 @@ describe() {
         done
 }
 
+# link_layers LAYOUT: its layers become links to those in build.sh's cache. Nothing writes to these layouts,
+# and four of them would else hold two gigabytes twice.
+link_layers() {
+    local layer blob
+    for layer in "$cache"/*/layer.tar.gz; do
+        blob=$1/blobs/sha256/$(jq -r '.digest[7:]' "$(dirname "$layer")/layer.json")
+        if [ -f "$blob" ] && [ ! "$layer" -ef "$blob" ]; then
+            ln -f "$layer" "$blob.link"
+            mv "$blob.link" "$blob"
+        fi
+    done
+}
+
 make_layout() { # VERSION [with-updates]
     local version=$1 layout=$dest/$1 key images=() name
     if ! key=$(layout_key "$@"); then
@@ -76,9 +90,11 @@ make_layout() { # VERSION [with-updates]
         say "the mirror does not answer: $version as it was made before"
         return 0
     fi
+    [ ! -d "$layout" ] || link_layers "$layout"
     if [ "$(cat "$layout/DONE" 2>/dev/null)" = "$key" ]; then return 0; fi
     for name in "${names[@]}"; do images+=(--image "$name"); done
     "$here/../appliance/images/build.sh" --out "$layout.next" --suite "$suite" --recipes "$recipes" ${2:+--with-updates} "${images[@]}" >&2
+    link_layers "$layout.next"
     # Somebody may be reading: what is there stays if it is the same.
     if [ -f "$layout/DONE" ] && cmp -s "$layout.next/index.json" "$layout/index.json"; then
         rm -rf "$layout.next"
