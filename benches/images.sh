@@ -7,7 +7,7 @@
 #   images.sh [--suite trixie|bookworm] --folder  the same, but prints only the folder of v1 and v2
 #
 # How much an update changes depends on how long ago the suite had its last point release: days after it
-# there is little. bookworm has no more of them, so its update is long and touches nearly every layer.
+# there is little. bookworm has no more of them, so its update is long and touches every layer.
 #
 # Kept in ${LOCKGATE_CACHE:-~/.cache/lockgate}/bench-images (another suite than trixie: in a folder of its
 # name), keyed by the recipes, the scripts, the compressors and the mirror's signed indexes. DONE in a
