@@ -41,6 +41,7 @@ pub mod signature;
 pub mod signed;
 pub mod text;
 pub mod timestamp;
+pub mod tokens;
 pub mod volume;
 pub mod yaml;
 
