@@ -65,12 +65,10 @@ pub const STABLE_SECONDS: u64 = 3600;
 pub const LIFECYCLE_ENTRIES: u64 = 100;
 /// Bytes of one word of a command that runs in a container (R-LIM-39).
 pub const COMMAND_WORD_BYTES: usize = 4096;
-/// Symbols in one segment of deflate tokens from which the encoder ends it behind a block (R-LIM-40).
-pub const TOKEN_SEGMENT: usize = 1 << 20;
-/// Symbols in one segment of deflate tokens at most (R-LIM-41).
-pub const TOKEN_SYMBOLS: usize = 4 << 20;
-/// Bytes of one stream of a segment of deflate tokens (R-LIM-42).
-pub const TOKEN_STREAM: usize = 5 << 20;
+/// Bytes in one segment of deflate tokens from which the encoder ends it behind a block (R-LIM-40).
+pub const TOKEN_SEGMENT: usize = 14 << 20;
+/// Bytes in one segment of deflate tokens at most, its streams' sizes not counted (R-LIM-41).
+pub const TOKEN_SEGMENT_MOST: usize = 16 << 20;
 /// Base sets of one bundle (R-LIM-60).
 pub const BASE_SETS: usize = 16;
 /// Coded bytes of one segment of a delta (R-LIM-61): its decoder's window.

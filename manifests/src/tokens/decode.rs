@@ -2,10 +2,13 @@
 
 use super::BadTokens;
 use super::bits::BitWriter;
-use super::encode::{BLOCK, CUT, DYNAMIC, FINISH, FIXED, GO_ON, KIND, LAST, MEMBER, STORED, TAIL, TRAILER, VERSION};
+use super::encode::{
+    BLOCK, CUT, DYNAMIC, FINISH, FIXED, FORETOLD, GO_ON, KIND, LAST, MEMBER, MERGED, STORED, TAIL, TRAILER, VERSION,
+};
+use super::foretell::{Histogram, merged};
 use super::header::Header;
-use super::huffman::{DIST, DISTANCES, END, LENGTH_SYMBOL, LENGTHS, codes, distance_symbol, fixed};
-use super::segment::{Bytes, Command, SegmentReader};
+use super::huffman::{DIST, END, LENGTH_SYMBOL, LENGTHS, codes, distance_symbol, fixed};
+use super::segment::{Bytes, Command, PART, SegmentReader};
 
 /// What may come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +126,9 @@ impl TokenDecoder {
                 let last = record & LAST != 0;
                 let number = segment.control.number().ok_or(SHORT)?;
                 let kind = record & KIND;
-                self.writer.bits.put(u64::from(last) | u64::from(kind) >> 1, 3, out);
+                // A foretold head is that of a dynamic block.
+                let bits = if kind == FORETOLD { DYNAMIC } else { kind } >> 1;
+                self.writer.bits.put(u64::from(last) | u64::from(bits), 3);
                 match kind {
                     STORED if record & CUT == 0 => {
                         let pad = segment.control.byte().ok_or(SHORT)?;
@@ -143,13 +148,17 @@ impl TokenDecoder {
                             self.writer.codes(&litlen, &dist)?;
                         } else {
                             let header = explicit(&mut segment.control).ok_or(BadTokens("a block's head is none"))?;
-                            header
-                                .write(&mut self.writer.bits, out)
-                                .ok_or(BadTokens("a block's head cannot be written"))?;
-                            self.writer.codes(&header.litlen, &header.dist)?;
+                            self.writer.header(&header)?;
                         }
                         self.writer.symbols(number, segment, out)?;
                         self.end_block(last, record & CUT != 0, out)?
+                    }
+                    FORETOLD if record & CUT == 0 => {
+                        if segment.control.byte() != Some(MERGED) || number > PART {
+                            return Err(BadTokens("an unknown way to foretell a block's head"));
+                        }
+                        self.writer.foretold(number, segment, out)?;
+                        self.end_block(last, false, out)?
                     }
                     _ => return Err(BadTokens("an unknown block")),
                 }
@@ -192,83 +201,135 @@ fn explicit(control: &mut Bytes<'_>) -> Option<Header> {
 #[derive(Debug)]
 struct Writer {
     bits: BitWriter,
-    /// Word and its length, by literal; the length is 0 where there is none.
-    literal: [(u16, u8); 257],
-    /// Bits and their count, by length less 3, extra bits included.
-    length: [(u32, u8); 257],
-    /// Word and its length, by distance symbol.
-    distance: [(u16, u8); 32],
+    /// By literal, and [`END`]: word, its length from bit 24, [`LACKS`] if it has none.
+    literal: [u32; 257],
+    /// By length less 3, the same; the extra bits are part of the word.
+    length: [u32; 257],
+    /// By distance symbol, the same without extra bits.
+    distance: [u32; 32],
     commands: Vec<Command>,
+}
+
+/// Marks a symbol that the code lacks.
+const LACKS: u32 = 1 << 31;
+/// Where a word's length begins.
+const SIZE: u32 = 24;
+/// The word alone.
+const WORD: u32 = (1 << SIZE) - 1;
+/// Literals written before the writer looks for room again.
+const RUN: usize = 1024;
+
+fn entry(word: u32, size: u8) -> u32 {
+    if size == 0 { LACKS } else { word | u32::from(size) << SIZE }
 }
 
 impl Writer {
     fn new() -> Self {
-        Self {
-            bits: BitWriter::default(),
-            literal: [(0, 0); 257],
-            length: [(0, 0); 257],
-            distance: [(0, 0); 32],
-            commands: Vec::new(),
-        }
+        let commands = Vec::new();
+        Self { bits: BitWriter::default(), literal: [0; 257], length: [0; 257], distance: [0; 32], commands }
+    }
+
+    /// Writes a block's head and takes its codes.
+    fn header(&mut self, header: &Header) -> Result<(), BadTokens> {
+        header.write(&mut self.bits).ok_or(BadTokens("a block's head cannot be written"))?;
+        self.codes(&header.litlen, &header.dist)
     }
 
     fn codes(&mut self, litlen: &[u8; 288], dist: &[u8; DIST]) -> Result<(), BadTokens> {
         const NONE: BadTokens = BadTokens("code lengths that are no code");
         let mut words = [0; 288];
         codes(litlen, &mut words).ok_or(NONE)?;
-        for (slot, pair) in self.literal.iter_mut().zip(words.iter().zip(litlen)) {
-            *slot = (*pair.0, *pair.1);
+        for (slot, (word, size)) in self.literal.iter_mut().zip(words.iter().zip(litlen)) {
+            *slot = entry(u32::from(*word), *size);
         }
         for (slot, (symbol, value)) in self.length.iter_mut().zip(LENGTH_SYMBOL.iter()) {
             let at = 257 + usize::from(*symbol);
             let (word, size) = (words.get(at).copied().unwrap_or(0), litlen.get(at).copied().unwrap_or(0));
             let extra = LENGTHS.get(usize::from(*symbol)).map_or(0, |(_, extra)| *extra);
-            *slot = if size == 0 { (0, 0) } else { (u32::from(word) | u32::from(*value) << size, size + extra) };
+            let whole = u32::from(word) | u32::from(*value) << size;
+            *slot = entry(whole, if size == 0 { 0 } else { size + extra });
         }
         let mut words = [0; DIST];
         codes(dist, &mut words).ok_or(NONE)?;
-        for (slot, pair) in self.distance.iter_mut().zip(words.iter().zip(dist)) {
-            *slot = (*pair.0, *pair.1);
+        self.distance = [LACKS; 32];
+        for (slot, (word, size)) in self.distance.iter_mut().zip(words.iter().zip(dist)) {
+            *slot = entry(u32::from(*word), *size);
         }
         Ok(())
     }
 
+    /// The symbols of a block whose head follows from them, behind that head.
+    fn foretold(&mut self, count: u64, segment: &mut SegmentReader<'_>, out: &mut Vec<u8>) -> Result<(), BadTokens> {
+        let literals = segment.part(count, &mut self.commands)?;
+        let mut histogram = Histogram::default();
+        histogram.count(&self.commands, literals);
+        let header = merged(&histogram).ok_or(BadTokens("a block whose head cannot be foretold"))?;
+        self.header(&header)?;
+        self.part(literals, out)
+    }
+
     fn symbols(&mut self, count: u64, segment: &mut SegmentReader<'_>, out: &mut Vec<u8>) -> Result<(), BadTokens> {
-        const NONE: BadTokens = BadTokens("a symbol that the block's code lacks");
-        let mut literals = segment.block(count, &mut self.commands)?;
-        for command in &self.commands {
-            let (run, rest) = literals.split_at_checked(command.run as usize).ok_or(NONE)?;
-            literals = rest;
-            for byte in run {
-                let (word, size) = self.literal.get(usize::from(*byte)).copied().unwrap_or_default();
-                if size == 0 {
-                    return Err(NONE);
+        let mut left = count;
+        while left > 0 {
+            let literals = segment.part(left, &mut self.commands)?;
+            self.part(literals, out)?;
+            left -= left.min(PART);
+        }
+        Ok(())
+    }
+
+    /// Writes the commands at hand.
+    fn part(&mut self, literals: &[u8], out: &mut Vec<u8>) -> Result<(), BadTokens> {
+        let Self { bits, literal, length, distance, commands } = self;
+        let mut lacks = 0;
+        let mut rest = literals;
+        let word = |byte: u8| literal.get(usize::from(byte)).copied().unwrap_or(LACKS);
+        for command in commands.iter() {
+            let Some((run, behind)) = rest.split_at_checked(command.run as usize) else { break };
+            rest = behind;
+            for part in run.chunks(RUN) {
+                bits.room(RUN, out);
+                let (threes, ends) = part.as_chunks::<3>();
+                for [one, two, three] in threes {
+                    let (one, two, three) = (word(*one), word(*two), word(*three));
+                    lacks |= one | two | three;
+                    let (first, second) = (one >> SIZE & 31, two >> SIZE & 31);
+                    let all = u64::from(one & WORD) | u64::from(two & WORD) << first;
+                    let all = all | u64::from(three & WORD) << (first + second);
+                    bits.put(all, first + second + (three >> SIZE & 31));
                 }
-                self.bits.put(u64::from(word), u32::from(size), out);
+                for byte in ends {
+                    let one = word(*byte);
+                    lacks |= one;
+                    bits.put(u64::from(one & WORD), one >> SIZE & 31);
+                }
             }
             if command.length == 0 {
                 continue;
             }
-            let (word, size) = self.length.get(usize::from(command.length - 3)).copied().unwrap_or_default();
-            let symbol = distance_symbol(u32::from(command.less) + 1) as usize;
-            let (second, wide) = self.distance.get(symbol & 31).copied().unwrap_or_default();
-            let (base, extra) = DISTANCES.get(symbol).copied().unwrap_or_default();
-            if size == 0 || wide == 0 {
-                return Err(NONE);
-            }
-            let more = u64::from(command.less + 1 - base);
-            let all = u64::from(word) | (u64::from(second) | more << wide) << size;
-            self.bits.put(all, u32::from(size) + u32::from(wide) + u32::from(extra), out);
+            bits.room(1, out);
+            let one = length.get(usize::from(command.length - 3)).copied().unwrap_or(LACKS);
+            let symbol = distance_symbol(command.less);
+            let two = distance.get(symbol as usize & 31).copied().unwrap_or(LACKS);
+            lacks |= one | two;
+            let (size, wide) = (one >> SIZE & 31, two >> SIZE & 31);
+            // What is below the symbol's base are the extra bits.
+            let extra = (symbol >> 1).saturating_sub(1);
+            let more = u64::from(command.less) & ((1 << extra) - 1);
+            let all = u64::from(one & WORD) | (u64::from(two & WORD) | more << wide) << size;
+            bits.put(all, size + wide + extra);
         }
-        Ok(())
+        bits.drain(out);
+        if lacks & LACKS != 0 { Err(BadTokens("a symbol that the block's code lacks")) } else { Ok(()) }
     }
 
     fn end(&mut self, out: &mut Vec<u8>) -> Result<(), BadTokens> {
-        let (word, size) = self.literal.get(END).copied().unwrap_or_default();
-        if size == 0 {
+        let end = self.literal.get(END).copied().unwrap_or(LACKS);
+        if end & LACKS != 0 {
             return Err(BadTokens("a block whose code lacks an end"));
         }
-        self.bits.put(u64::from(word), u32::from(size), out);
+        self.bits.put(u64::from(end & WORD), end >> SIZE & 31);
+        self.bits.drain(out);
         Ok(())
     }
 }

@@ -1,10 +1,11 @@
 //! Gzip bytes to token bytes.
 
 use super::NotCodable;
+use super::foretell::{Histogram, merged};
 use super::header::Header;
 use super::huffman::fixed;
 use super::inflate::{Reader, Symbol, Tables};
-use super::segment::{SegmentWriter, number};
+use super::segment::{PART, SegmentWriter, number};
 use crate::limits;
 
 /// First byte of a token stream: the layout's version.
@@ -23,6 +24,9 @@ pub(super) const KIND: u8 = 0x0C;
 pub(super) const STORED: u8 = 0x00;
 pub(super) const FIXED: u8 = 0x04;
 pub(super) const DYNAMIC: u8 = 0x08;
+pub(super) const FORETOLD: u8 = 0x0C;
+/// A foretold head as [`merged`] makes it.
+pub(super) const MERGED: u8 = 1;
 
 /// Bytes that a block's head or a symbol takes at most, and a word beyond.
 const ATOM: usize = 640;
@@ -53,6 +57,7 @@ struct Block {
     symbols: u64,
     last: bool,
     header: Option<Header>,
+    histogram: Histogram,
     /// Some of its symbols are in an earlier segment.
     goes_on: bool,
 }
@@ -99,7 +104,7 @@ impl TokenEncoder {
 
     /// Takes the next bytes of the blob; appends token bytes to `out` from time to time.
     pub fn push(&mut self, gzip: &[u8], out: &mut Vec<u8>) -> Result<(), NotCodable> {
-        for part in gzip.chunks(limits::TOKEN_STREAM) {
+        for part in gzip.chunks(1 << 20) {
             self.input.extend_from_slice(part);
             self.run(false, out)?;
             self.input.drain(..self.at >> 3);
@@ -139,7 +144,7 @@ impl TokenEncoder {
             };
             // A segment ends between blocks where it can, so that a block's code lengths can be
             // foretold from its symbols.
-            if self.segment.symbols() >= limits::TOKEN_SEGMENT && self.state != State::Symbols {
+            if self.segment.size() >= limits::TOKEN_SEGMENT && self.state != State::Symbols {
                 self.flush(out);
             }
             if step == Step::Starved {
@@ -230,11 +235,18 @@ impl TokenEncoder {
         let mut reader = Reader::new(&self.input, self.at);
         let mut symbols = 0;
         let mut ended = false;
-        let room = limits::TOKEN_SYMBOLS.saturating_sub(self.segment.symbols()) as u64;
+        // Five bytes are what one symbol takes at most.
+        let room = (limits::TOKEN_SEGMENT_MOST.saturating_sub(self.segment.size()) / 5) as u64;
         while reader.at() < bound && symbols < room {
             match self.tables.next(&mut reader) {
-                Symbol::Literal(byte) => self.segment.literal(byte),
-                Symbol::Match(length, distance) => self.segment.pair(length, distance),
+                Symbol::Literal(byte) => {
+                    self.segment.literal(byte);
+                    self.block.histogram.literal(byte);
+                }
+                Symbol::Match(length, less) => {
+                    self.segment.pair(length, less);
+                    self.block.histogram.pair(length, less);
+                }
                 Symbol::End => {
                     ended = true;
                     break;
@@ -249,7 +261,7 @@ impl TokenEncoder {
         if ended {
             self.end_block(0);
             self.state = if self.block.last { State::Trailer } else { State::Block };
-        } else if self.segment.symbols() >= limits::TOKEN_SYMBOLS {
+        } else if symbols == room {
             self.end_block(CUT);
             self.flush(out);
             self.block.goes_on = true;
@@ -268,13 +280,25 @@ impl TokenEncoder {
             number(control, self.block.symbols);
             return;
         }
-        let kind = if self.block.header.is_some() { DYNAMIC } else { FIXED };
+        let foretold = cut == 0
+            && self.block.symbols <= PART
+            && self.block.header.is_some()
+            && merged(&self.block.histogram) == self.block.header;
+        let kind = match self.block.header {
+            _ if foretold => FORETOLD,
+            Some(_) => DYNAMIC,
+            None => FIXED,
+        };
         control.push(BLOCK | u8::from(self.block.last) * LAST | cut | kind);
         number(control, self.block.symbols);
-        if let Some(header) = &self.block.header {
-            control.extend([(header.litlens - 257) as u8, (header.dists - 1) as u8, header.order.len() as u8]);
-            control.extend_from_slice(&header.order);
-            control.extend_from_slice(&header.writes);
+        match &self.block.header {
+            _ if foretold => control.push(MERGED),
+            Some(header) => {
+                control.extend([(header.litlens - 257) as u8, (header.dists - 1) as u8, header.order.len() as u8]);
+                control.extend_from_slice(&header.order);
+                control.extend_from_slice(&header.writes);
+            }
+            None => {}
         }
     }
 

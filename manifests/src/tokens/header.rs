@@ -95,12 +95,12 @@ impl Header {
     }
 
     /// Writes it. `None`: a symbol is written for which the code has no word.
-    pub(super) fn write(&self, bits: &mut BitWriter, out: &mut Vec<u8>) -> Option<()> {
-        bits.put(self.litlens as u64 - 257, 5, out);
-        bits.put(self.dists as u64 - 1, 5, out);
-        bits.put(self.order.len() as u64 - 4, 4, out);
+    pub(super) fn write(&self, bits: &mut BitWriter) -> Option<()> {
+        bits.put(self.litlens as u64 - 257, 5);
+        bits.put(self.dists as u64 - 1, 5);
+        bits.put(self.order.len() as u64 - 4, 4);
         for length in &self.order {
-            bits.put(u64::from(*length), 3, out);
+            bits.put(u64::from(*length), 3);
         }
         let (lengths, words) = order_code(&self.order)?;
         for write in &self.writes {
@@ -114,8 +114,8 @@ impl Header {
             if length == 0 {
                 return None;
             }
-            bits.put(u64::from(*words.get(usize::from(symbol))?), u32::from(length), out);
-            bits.put(u64::from(more), extra, out);
+            bits.put(u64::from(*words.get(usize::from(symbol))?), u32::from(length));
+            bits.put(u64::from(more), extra);
         }
         Some(())
     }

@@ -93,15 +93,13 @@ pub(super) static LENGTH_SYMBOL: LazyLock<[(u8, u8); 257]> = LazyLock::new(|| {
     table
 });
 
-/// Distance symbol of a distance from 1 to 32768.
+/// Distance symbol of a distance less 1, from 0 to 32767.
 #[inline(always)]
-pub(super) const fn distance_symbol(distance: u32) -> u32 {
-    let less = distance - 1;
-    if less < 4 {
-        return less;
-    }
-    let log = 31 - less.leading_zeros();
-    2 * log + ((less >> (log - 1)) & 1)
+pub(super) const fn distance_symbol(less: u16) -> u32 {
+    // Below 4 the symbol is the number itself; above, twice the logarithm and the bit behind the first.
+    let log = 31 - (less as u32 | 2).leading_zeros();
+    let symbol = 2 * log + ((less as u32 >> (log - 1)) & 1);
+    if less < 2 { less as u32 } else { symbol }
 }
 
 /// Code words, bits reversed as the stream wants them, by symbol. `None` if there are more codes than

@@ -66,7 +66,7 @@ pub(super) struct Tables {
 pub(super) enum Symbol {
     /// A byte.
     Literal(u8),
-    /// Length (3 to 258, or [`ODD_258`]) and distance.
+    /// Length (3 to 258, or [`ODD_258`]) and distance less 1.
     Match(u16, u16),
     /// The block's end.
     End,
@@ -88,7 +88,7 @@ impl Tables {
         })?;
         fill(&mut self.dist, dist, DIST_BITS, |symbol| {
             let (base, extra) = DISTANCES.get(symbol).copied().unwrap_or_default();
-            (symbol < DIST).then_some(LENGTH | u32::from(base) << 16 | u32::from(extra) << 8)
+            (symbol < DIST).then_some(LENGTH | u32::from(base.wrapping_sub(1)) << 16 | u32::from(extra) << 8)
         })
     }
 
@@ -119,9 +119,9 @@ impl Tables {
                     return Symbol::None;
                 }
                 let wide = second >> 8 & 15;
-                let distance = (second >> 16) as u16 + (bits >> deep & ((1 << wide) - 1)) as u16;
+                let less = (second >> 16) as u16 + (bits >> deep & ((1 << wide) - 1)) as u16;
                 reader.skip(length + extra + deep + wide);
-                Symbol::Match(value, distance)
+                Symbol::Match(value, less)
             }
             _ => {
                 reader.skip(length);

@@ -8,13 +8,14 @@
 //!
 //! Threats: both sides read bytes from across the gap. Gzip that no compressor would write, tokens
 //! that no encoder would write, lengths that lie, a stream that never ends. Defences: every length is
-//! bounded before it is allocated, a segment holds at most [`crate::limits::TOKEN_SYMBOLS`] symbols,
+//! bounded before it is allocated, a segment holds at most [`crate::limits::TOKEN_SEGMENT_MOST`] bytes,
 //! every input byte gives a bounded number of output bytes, and the decoder counts its output against
 //! the caller's limit. Neither side proves anything: the digest of the blob does (spec 6).
 
 mod bits;
 mod decode;
 mod encode;
+mod foretell;
 mod header;
 mod huffman;
 mod inflate;
