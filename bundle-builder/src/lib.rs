@@ -8,9 +8,12 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")
 )]
 
+pub mod arrange;
+pub mod base;
 pub mod build;
 pub mod carry;
 pub mod cli;
+pub mod coding;
 pub mod collect;
 pub mod command;
 pub mod confirm;
@@ -24,8 +27,10 @@ pub mod papers;
 pub mod pin;
 pub mod roots;
 pub mod sign;
+pub mod size_report;
 pub mod source;
 pub mod split;
+pub mod spool;
 pub mod workload;
 
 pub use error::{Error, ErrorKind, Result};

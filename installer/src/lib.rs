@@ -23,6 +23,7 @@ pub mod engine;
 pub mod error;
 pub mod health;
 pub mod host;
+pub mod inventory;
 pub mod lock;
 pub mod network;
 pub mod paths;

@@ -14,6 +14,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")
 )]
 
+pub mod appliance;
 pub mod archive;
 pub mod custody;
 pub mod datagram;
@@ -21,6 +22,7 @@ pub mod digest;
 pub mod envelope;
 pub mod erasure;
 pub mod error;
+pub mod inventory;
 pub mod json;
 pub mod key;
 pub mod lifecycle;
@@ -41,6 +43,7 @@ pub mod signature;
 pub mod signed;
 pub mod text;
 pub mod timestamp;
+pub mod tokens;
 pub mod volume;
 pub mod yaml;
 
