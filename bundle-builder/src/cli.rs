@@ -9,7 +9,9 @@ use bundle_format::timestamp::Timestamp;
 use clap::{Args, Parser, Subcommand};
 use signing_keys::{Document, PublicSigner};
 
-use crate::collect::{collect, read_lock};
+use crate::base::{BaseOptions, Bases};
+use crate::build::{Effort, Options};
+use crate::collect::{Collected, collect, read_lock};
 use crate::custody::CustodyCommand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::View;
@@ -71,7 +73,14 @@ enum Command {
         #[command(flatten)]
         secrets: SecretArgs,
         #[command(flatten)]
+        size: SizeArgs,
+        #[command(flatten)]
         source: SourceArgs,
+    },
+    /// Shows what each image and layer takes in a bundle, and beside what others would carry.
+    SizeReport {
+        /// The bundle.
+        bundle: PathBuf,
     },
     /// Adds one signer's signatures to a bundle, or prepares and takes in those of another machine.
     Sign {
@@ -275,6 +284,27 @@ struct SignArgs {
     secrets: SecretArgs,
 }
 
+/// How small a bundle is made, and upon what.
+#[derive(Debug, Args)]
+struct SizeArgs {
+    /// How much time to take for a smaller bundle.
+    #[arg(long, value_enum, default_value_t)]
+    effort: Effort,
+    /// What sites hold already: a former bundle, a former release (with its lock and sources), or an
+    /// inventory; may be repeated. Such a bundle is for those sites only.
+    #[arg(long = "base", value_name = "FILE")]
+    bases: Vec<PathBuf>,
+    /// Where blobs of the bases are: an OCI layout or store folder, or a former bundle; may be repeated.
+    #[arg(long = "base-blobs", value_name = "PATH", requires = "bases")]
+    base_blobs: Vec<PathBuf>,
+    /// Key file of the site (installer audit key) that an inventory must be signed by.
+    #[arg(long, value_name = "FILE", requires = "bases")]
+    site_key: Option<PathBuf>,
+    /// Threads (default: one a core, at most 8); the bundle's bytes do not depend on them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+}
+
 #[derive(Debug, Args)]
 struct SourceArgs {
     /// Registry credentials in the format of containers-auth.json(5).
@@ -299,10 +329,11 @@ impl Cli {
             Command::Keygen(args) => args.run(),
             Command::Root(command) => self.root(command),
             Command::Pin { release, source } => self.pin(release, source),
-            Command::Build { release, out, roots, builder_id, provenance_key, secrets, source } => {
+            Command::Build { release, out, roots, builder_id, provenance_key, secrets, size, source } => {
                 let key = provenance_key.as_deref().map(|key| open_key(key, secrets)).transpose()?;
-                self.build(release, out, roots, &Builder { id: builder_id, key: key.as_ref() }, source)
+                self.build(release, out, roots, &Builder { id: builder_id, key: key.as_ref() }, size, source)
             }
+            Command::SizeReport { bundle } => self.size_report(bundle),
             Command::Sign { bundle, how } => sign(bundle, how),
             Command::SignBytes { bytes, sha384, out, key } => sign_bytes(bytes, sha384, out.as_deref(), key),
             Command::Inspect { bundle, view } => self.inspect(bundle, *view),
@@ -399,6 +430,7 @@ impl Cli {
         out: &Path,
         roots: &[PathBuf],
         builder: &Builder<'_>,
+        size: &SizeArgs,
         source: &SourceArgs,
     ) -> Result<()> {
         let file = ReleaseFile::read(release)?;
@@ -413,20 +445,34 @@ impl Cli {
         let total: u64 = collected.blobs.iter().map(|blob| blob.size).sum();
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let spool = self.tmpdir.as_deref().unwrap_or(parent);
-        let mut progress = Progress::new("build", total.saturating_mul(2));
-        let built = crate::build::build(&collected, &roots, out, spool, &mut |bytes| progress.add(bytes))?;
+        let bases = size.bases(&collected, &source.options(), spool)?;
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        let options = Options { effort: size.effort, jobs: size.jobs.map_or_else(cores, usize::from), spool };
+        let mut progress = Progress::new("build", total.saturating_mul(3));
+        let built = crate::build::build(&collected, &roots, &bases, out, &options, &mut |bytes| progress.add(bytes))?;
         drop(progress);
         let sha384 = bundle_format::digest::Sha384::of(&built.manifest.to_bytes()?);
         if self.json {
             return print_json(&serde_json::json!({
                 "bundle": out, "bytes": built.size, "manifest_sha384": sha384.to_string(), "marking": built.manifest.marking.to_string(),
+                "blobs": built.notes, "notes": bases.notes(),
             }));
         }
-        print(&[
+        let mut lines = bases.notes().to_vec();
+        lines.extend(built.lines());
+        lines.extend([
             format!("wrote {} ({} bytes)", out.display(), built.size),
             format!("manifest sha384 {sha384}"),
             "not signed yet: use bundle-builder sign".into(),
-        ])
+        ]);
+        print(&lines)
+    }
+
+    fn size_report(&self, bundle: &Path) -> Result<()> {
+        let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
+        open_banner(&inspect::read(BufReader::new(file))?.manifest.marking);
+        let report = crate::size_report::read(bundle)?;
+        if self.json { print_json(&report.to_json()) } else { print(&report.lines()) }
     }
 
     fn inspect(&self, bundle: &Path, view: View) -> Result<()> {
@@ -437,6 +483,16 @@ impl Cli {
             return print_json(&serde_json::json!({"verified": false, "claimed_manifest": claim.manifest}));
         }
         print(&inspect::lines(&claim, view))
+    }
+}
+
+impl SizeArgs {
+    fn bases(&self, new: &Collected, registry: &RegistryOptions, spool: &Path) -> Result<Bases> {
+        if self.bases.is_empty() {
+            return Ok(Bases::none());
+        }
+        let (bases, blobs) = (self.bases.clone(), self.base_blobs.clone());
+        Bases::read(&BaseOptions { bases, blobs, site_key: self.site_key.clone() }, new, registry, spool)
     }
 }
 

@@ -9,10 +9,13 @@
 )]
 
 pub mod approve;
+pub mod arrange;
+pub mod base;
 pub mod build;
 pub mod carry;
 pub mod ceremony;
 pub mod cli;
+pub mod coding;
 pub mod collect;
 pub mod command;
 pub mod confirm;
@@ -29,8 +32,10 @@ pub mod provenance;
 pub mod roots;
 pub mod sbom;
 pub mod sign;
+pub mod size_report;
 pub mod source;
 pub mod split;
+pub mod spool;
 pub mod upstream;
 pub mod workload;
 

@@ -23,7 +23,7 @@ use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::preflight::{self, Finding, Question};
 use crate::progress::Progress;
-use crate::proof::{ProvedBundle, SitePolicy, clock};
+use crate::proof::{Base, ProvedBundle, SitePolicy, clock};
 use crate::receipt::Paint;
 use crate::state::State;
 use crate::store::{Store, StoreSink};
@@ -122,6 +122,8 @@ enum Command {
         #[arg(long)]
         no_qr: bool,
     },
+    /// Writes the signed list of the blobs that this site holds, to build updates on.
+    Inventory(crate::inventory::InventoryCommand),
     /// Takes a product off this machine.
     Uninstall {
         /// The product.
@@ -266,6 +268,10 @@ impl Cli {
             Command::Import { bundle, store } => self.import(bundle, store),
             Command::Custody(CustodyCommand::Verify { folder }) => self.custody_verify(folder),
             Command::Receipt { product, no_qr } => self.receipt(product.as_deref(), *no_qr),
+            Command::Inventory(command) => {
+                let (paths, json, no_color) = (self.paths()?, self.json, self.no_color);
+                command.run(&crate::inventory::Site { paths: &paths, json, no_color })
+            }
             Command::Uninstall { product, with_data } => self.uninstall(product, *with_data),
             Command::Audit(command) => command.run(&crate::audit::command::Site {
                 paths: &self.paths()?,
@@ -432,11 +438,13 @@ impl Cli {
     }
 
     fn verify(&self, bundle: &Path) -> Result<()> {
-        let state = State::open(&self.paths()?.database())?;
+        let paths = self.paths()?;
+        let state = State::open(&paths.database())?;
         let proved = self.open(bundle, &state)?;
         let mut progress = Progress::new("verify", proved.manifest().stored_size(), self.json);
+        let base = proved.find_base(&Store::peek(&paths.store()), &mut |_| ())?;
         let mut sink = attachments::sink(proved.manifest());
-        let verified = proved.unpack(&mut sink, &mut |bytes| progress.add(bytes))?;
+        let verified = proved.unpack(&base, &mut sink, &mut |bytes| progress.add(bytes))?;
         progress.finish();
         let manifest = verified.manifest();
         let provenance = attachments::kept_provenance(&verified, &sink)?;
@@ -478,8 +486,9 @@ impl Cli {
         let _lock = Lock::take(&folder.join("lock"), "import")?;
         let store = Store::open(folder)?;
         let mut progress = Progress::new("import", proved.manifest().stored_size(), self.json);
+        let base = proved.find_base(&store, &mut |_| ())?;
         let mut sink = StoreSink::new(&store);
-        let unpacked = proved.unpack(&mut sink, &mut |bytes| progress.add(bytes));
+        let unpacked = proved.unpack(&base, &mut sink, &mut |bytes| progress.add(bytes));
         progress.finish();
         let added = sink.added().to_vec();
         let verified = match unpacked {
@@ -499,7 +508,8 @@ impl Cli {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let proved = self.open(bundle, &state)?;
-        let mut findings = findings(&proved, &state, &paths)?;
+        let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
+        let mut findings = findings(&proved, &base, &state, &paths)?;
         let applied = options.apply(&mut findings);
         if self.json {
             print_json(&preflight::to_json(&findings))?;
@@ -516,7 +526,8 @@ impl Cli {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let proved = self.open_but(bundle, &state, dangerous)?;
-        let plan = Plan::make(&proved, &state, &paths, &HostFacts::read(Path::new("/"))?, dangerous)?;
+        let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
+        let plan = Plan::make(&proved, &base, &state, &paths, &HostFacts::read(Path::new("/"))?, dangerous)?;
         if let Some(out) = out {
             crate::atomic::write_new(out, &plan.document().to_bytes()?, crate::atomic::Access::Public)?;
         }
@@ -606,14 +617,14 @@ impl Cli {
     }
 }
 
-pub(crate) fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
+pub(crate) fn findings(proved: &ProvedBundle, base: &Base, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
     let host = HostFacts::read(Path::new("/"))?;
     let held = status::ports_held(state, paths, &proved.manifest().product)?;
     let own = preflight::own(state, paths, &host, &proved.manifest().product)?;
     let moment = Moment::read(state)?;
     preflight::preflight(&Question {
         manifest: proved.manifest(),
-        release: &proved.peek_release()?,
+        release: &proved.peek_release(base)?,
         host: &host,
         paths,
         held: &held,

@@ -245,6 +245,26 @@ pub enum ErrorKind {
         /// The generation's.
         found: u64,
     },
+    /// An update whose base is not here, or not whole.
+    #[error("{product}: this update builds on {base}, of which this store lacks: {blobs} ({sets} bases would do)")]
+    BaseMissing {
+        /// The product.
+        product: String,
+        /// The base that lacks least.
+        base: String,
+        /// How many bases the bundle was made for.
+        sets: usize,
+        /// Every blob that is not there.
+        blobs: String,
+    },
+    /// An update whose base is here, but damaged.
+    #[error("the base of this update, {base}, is damaged: {blobs}")]
+    BaseDamaged {
+        /// The base.
+        base: String,
+        /// Every damaged blob, and how.
+        blobs: String,
+    },
     /// The release may not be applied over what runs.
     #[error("{product}: this release is applied over sequences {min} to {max}; sequence {found} runs")]
     NotApplicable {
@@ -375,6 +395,8 @@ impl ErrorKind {
             | Self::PolicyChanged { .. }
             | Self::EpochForbids { .. }
             | Self::NotApplicable { .. }
+            | Self::BaseMissing { .. }
+            | Self::BaseDamaged { .. }
             | Self::NoWayBack { .. } => Class::Policy,
             Self::Incomplete { .. } | Self::BadVolume { .. } | Self::BadBackup { .. } => Class::Damaged,
             Self::NoTrustRoot
@@ -456,6 +478,10 @@ impl ErrorKind {
             Self::Unfinished { .. } => "run: installer resume to go on, or: installer rollback to go back",
             Self::NoGeneration { .. } => "installer status lists the generations that are kept",
             Self::EpochForbids { .. } => "ask the release office for a newer release; going back there is a danger",
+            Self::BaseMissing { .. } => {
+                "install the updates in between first, in their order, or ask for the full bundle: it needs no base"
+            }
+            Self::BaseDamaged { .. } => "check the disk, and ask for the full bundle of this release: it needs no base",
             Self::NotApplicable { .. } => "install a release in between first; ask the release office which",
             Self::NoWayBack { .. } => {
                 "run: installer rollback without --keep-data; it brings back the data of that time"

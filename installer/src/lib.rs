@@ -27,6 +27,7 @@ pub mod error;
 mod facts;
 pub mod health;
 pub mod host;
+pub mod inventory;
 pub mod lock;
 pub mod moment;
 pub mod network;

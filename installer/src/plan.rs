@@ -13,7 +13,7 @@ use crate::engine::{Podman, Supervisor};
 use crate::error::{ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::paths::Paths;
-use crate::proof::ProvedBundle;
+use crate::proof::{Base, ProvedBundle};
 use crate::release::Release;
 use crate::state::{Generation, State};
 use crate::store::Store;
@@ -69,9 +69,11 @@ struct Disk {
 }
 
 impl Plan {
-    /// Plans from what runs here to `bundle`, past what `dangerous` says; changes nothing.
+    /// Plans from what runs here to `bundle`, which builds on `base`, past what `dangerous` says; changes
+    /// nothing.
     pub fn make(
         bundle: &ProvedBundle,
+        base: &Base,
         state: &State,
         paths: &Paths,
         host: &HostFacts,
@@ -99,7 +101,7 @@ impl Plan {
             root_expires: Some(root.expires().clone()),
         };
         plan.disk = disk(manifest, state, paths, host, active.as_ref())?;
-        plan.changes = changes(bundle, active.as_ref(), paths)?;
+        plan.changes = changes(bundle, base, active.as_ref(), paths)?;
         plan.needs = needs(manifest);
         plan.estimate(state)?;
         let way = Podman::detect(paths, host)?.map(|podman| Supervisor::choose(host, &podman).describe());
@@ -317,12 +319,16 @@ fn needs(manifest: &Manifest) -> Vec<String> {
     if let Some(range) = manifest.lifecycle.from {
         needs.push(format!("sequence {} to {} installed, or none", range.min, range.max));
     }
+    let bases: Vec<String> = manifest.bases.iter().map(bundle_format::manifest::BaseSet::title).collect();
+    if !bases.is_empty() {
+        needs.push(format!("the blobs of {}, which are here", bases.join(" or ")));
+    }
     needs.push(format!("security epoch {}", manifest.lifecycle.security_epoch));
     needs
 }
 
 /// What differs from the release that runs: images, workloads, secrets, migrations.
-fn changes(bundle: &ProvedBundle, active: Option<&Generation>, paths: &Paths) -> Result<Vec<String>> {
+fn changes(bundle: &ProvedBundle, base: &Base, active: Option<&Generation>, paths: &Paths) -> Result<Vec<String>> {
     let new = bundle.manifest();
     let Some(active) = active else {
         let (images, workloads) = (new.images.len(), new.workloads.len());
@@ -355,7 +361,7 @@ fn changes(bundle: &ProvedBundle, active: Option<&Generation>, paths: &Paths) ->
     compare("secret", secrets(&old), secrets(new));
     let release = Release::load(&old, &Store::peek(&paths.store()))?;
     let claims = |release: &Release| release.volumes().into_iter().map(|claim| (claim, String::new())).collect();
-    compare("volume", claims(&release), claims(&bundle.peek_release()?));
+    compare("volume", claims(&release), claims(&bundle.peek_release(base)?));
     let migrations = crate::change::step::migrations(&new.lifecycle, old.sequence);
     changes.extend(migrations.map(|migration| format!("migration {} is run", migration.name)));
     Ok(changes)

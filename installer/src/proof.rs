@@ -9,9 +9,9 @@ use bundle_format::approval::Override;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::{UnverifiedEnvelope, VerifiedManifest};
 use bundle_format::limits;
-use bundle_format::manifest::{Blob, Manifest};
+use bundle_format::manifest::{BaseSet, Blob, Manifest};
 use bundle_format::marking::Marking;
-use bundle_format::pack::{BlobSink, PackReader, Want, unpack};
+use bundle_format::pack::{BaseBlobs, BlobSink, Held, PackReader, Want, unpack};
 use bundle_format::root::RootEnvelope;
 use bundle_format::timestamp::Timestamp;
 
@@ -22,6 +22,7 @@ use crate::moment::Moment;
 use crate::policy::{Policy, Requirement};
 use crate::release::Release;
 use crate::state::State;
+use crate::store::Store;
 use crate::trust;
 
 /// A bundle whose head is proved and permitted; its packs are still to be read.
@@ -176,35 +177,140 @@ impl ProvedBundle {
         site.check(&self.manifest)
     }
 
-    /// The workloads, proved and read ahead of everything else, for plans and preflight. The file is
-    /// opened again; what comes out is pinned by the same proven manifest.
-    pub fn peek_release(&self) -> Result<Release> {
+    /// Which base set `store` holds, whole and sound: the first of the bundle's; [`Base::none`] for a
+    /// full bundle. Every blob of it is read and hashed; `progress` is told the bytes. Without such a set
+    /// the error names each blob that the best one lacks.
+    pub fn find_base(&self, store: &Store, progress: &mut dyn FnMut(u64)) -> Result<Base> {
+        Base::find(self.manifest(), store, progress)
+    }
+
+    /// The same for a plan or a change: what is active already needs no base any more.
+    pub fn find_base_over(&self, state: &State, store: &Store) -> Result<Base> {
+        let active = state.active_generation(&self.manifest().product)?;
+        let sha384 = self.manifest.sha384().to_string();
+        match active {
+            Some(active) if active.manifest_sha384 == sha384 => Ok(Base::none(store)),
+            _ => self.find_base(store, &mut |_| ()),
+        }
+    }
+
+    /// The workloads, proved and read ahead of everything else, for plans and preflight; those that are
+    /// not carried, out of the base.
+    pub fn peek_release(&self, base: &Base) -> Result<Release> {
         let wanted = self.manifest().workloads.iter().map(|workload| (workload.digest, limits::YAML_BYTES)).collect();
-        let found = self.peek(wanted)?;
+        let found = self.peek(base, wanted)?;
         Release::parse(self.manifest(), |digest| {
             let missing = || ErrorKind::StoreDamaged { digest: digest.to_string(), why: "not in the bundle".into() };
             Ok(found.get(digest).cloned().ok_or_else(missing)?)
         })
     }
 
-    /// A few blobs, proved and read ahead of everything else: digest and the most bytes of each.
-    pub fn peek(&self, wanted: BTreeMap<Sha256, u64>) -> Result<BTreeMap<Sha256, Vec<u8>>> {
+    /// A few blobs, proved and read ahead of everything else: digest and the most bytes of each. The file
+    /// is opened again; what comes out is pinned by the same proven manifest.
+    pub fn peek(&self, base: &Base, wanted: BTreeMap<Sha256, u64>) -> Result<BTreeMap<Sha256, Vec<u8>>> {
+        let carried = self.manifest().packs.iter().filter(|pack| pack.is_for(base.set)).flat_map(|pack| &pack.blobs);
+        let carried: BTreeSet<Sha256> = carried.map(|blob| blob.digest).collect();
+        let (wanted, held): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            wanted.into_iter().partition(|(digest, _)| carried.contains(digest));
+        let mut found = BTreeMap::new();
+        for (digest, limit) in held {
+            found.insert(digest, base.store.read_small(&digest, limit)?);
+        }
+        if wanted.is_empty() {
+            return Ok(found);
+        }
         let file = File::open(&self.path).map_err(|e| Error::io(self.path.display().to_string(), e))?;
         let (_, mut packs) = UnverifiedEnvelope::read(file)?;
         let mut sink = KeepSink { stop: true, ..KeepSink::new(wanted) };
-        match unpack(&mut packs, &self.manifest, &mut sink, 1, &mut |_| ()) {
+        match unpack(&mut packs, &self.manifest, base.held(), &mut sink, 1, &mut |_| ()) {
             // The sink ends the walk once it has all that it came for.
             Err(_) if sink.is_full() => {}
             other => other?,
         }
-        Ok(sink.found)
+        found.extend(sink.found);
+        Ok(found)
     }
 
-    /// Proves every byte behind the head and hands the blobs to `sink`.
-    pub fn unpack(mut self, sink: &mut dyn BlobSink, progress: &mut dyn FnMut(u64)) -> Result<VerifiedManifest> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-        unpack(&mut self.packs, &self.manifest, sink, threads, progress)?;
-        Ok(self.manifest)
+    /// Proves every byte behind the head and hands the blobs to `sink`. A bundle that builds on a base
+    /// asks for the one that [`ProvedBundle::find_base`] found.
+    pub fn unpack(
+        mut self,
+        base: &Base,
+        sink: &mut dyn BlobSink,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<VerifiedManifest> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(HASHERS);
+        let unpacked = unpack(&mut self.packs, &self.manifest, base.held(), sink, threads, progress);
+        let Err(error) = unpacked else { return Ok(self.manifest) };
+        // What a base blob that changed meanwhile spoils is told as what it is.
+        if let (Some(set), bundle_format::Class::Damaged) = (base.set, error.class()) {
+            let sets = self.manifest.manifest().bases.get(set);
+            sets.map_or(Ok(()), |set| base.store.check_set(set, &mut |_| ()))?;
+        }
+        Err(error.into())
+    }
+}
+
+/// Threads that hash frames: more are no quicker than the one that decodes, and each costs memory.
+const HASHERS: usize = 4;
+
+/// What a bundle builds on, as this site's store holds it.
+#[derive(Debug)]
+pub struct Base {
+    set: Option<usize>,
+    store: Store,
+}
+
+impl Base {
+    /// Nothing: for a full bundle, or where only frames are proved.
+    pub fn none(store: &Store) -> Self {
+        Self { set: None, store: store.clone() }
+    }
+
+    fn find(manifest: &Manifest, store: &Store, progress: &mut dyn FnMut(u64)) -> Result<Self> {
+        if manifest.bases.is_empty() {
+            return Ok(Self::none(store));
+        }
+        let mut damage = None;
+        for (index, set) in manifest.bases.iter().enumerate().filter(|(_, set)| store.lacking(set).is_empty()) {
+            match store.check_set(set, progress) {
+                Ok(()) => return Ok(Self { set: Some(index), store: store.clone() }),
+                Err(error) => damage = damage.or(Some(error)),
+            }
+        }
+        Err(damage.unwrap_or_else(|| missing(manifest, store)))
+    }
+
+    fn held(&self) -> Held<'_> {
+        self.set.map_or(Held::Nothing, |set| Held::Set { set, blobs: &self.store })
+    }
+
+    /// Whether the store still holds what was found; by sizes, without reading.
+    pub fn check_still(&self, manifest: &Manifest) -> Result<()> {
+        match self.set.and_then(|set| manifest.bases.get(set)) {
+            Some(set) if !self.store.lacking(set).is_empty() => Err(missing(manifest, &self.store)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// No set is whole: the one that lacks least, and what it lacks.
+fn missing(manifest: &Manifest, store: &Store) -> Error {
+    let lacking = |set: &BaseSet| -> u64 { store.lacking(set).iter().map(|blob| blob.size).sum() };
+    let best = manifest.bases.iter().min_by_key(|set| lacking(set));
+    let (base, blobs) = best.map_or_else(Default::default, |set| {
+        let names = store.lacking(set).iter().map(|blob| blob.digest.to_string()).collect::<Vec<_>>();
+        (set.title(), names.join(", "))
+    });
+    let sets = manifest.bases.len();
+    ErrorKind::BaseMissing { product: manifest.product.clone(), base, sets, blobs }.into()
+}
+
+impl BaseBlobs for Store {
+    fn open(&self, digest: &Sha256) -> bundle_format::Result<Box<dyn std::io::Read + '_>> {
+        let path = self.path(digest);
+        let file = File::open(&path).map_err(|e| bundle_format::Error::io(path.display().to_string(), e))?;
+        Ok(Box::new(file))
     }
 }
 

@@ -184,6 +184,32 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
+    /// A coding that this program does not have.
+    #[error("blob {blob}: unknown coding {coding:?}")]
+    UnknownCoding {
+        /// The blob.
+        blob: String,
+        /// The coding named.
+        coding: String,
+    },
+    /// A coded stream does not decode to its blob.
+    #[error("blob {blob}: cannot be decoded as {coding}: {why}")]
+    Coding {
+        /// The blob.
+        blob: String,
+        /// Its coding.
+        coding: String,
+        /// Why.
+        why: String,
+    },
+    /// A delta that cannot be applied.
+    #[error("blob {blob}: its delta is refused: {why}")]
+    Delta {
+        /// The blob.
+        blob: String,
+        /// Why.
+        why: String,
+    },
     /// A blob's sha256 differs from the signed one.
     #[error("blob: sha256 differs: expected {expected}, found {found}")]
     BlobDigest {
@@ -477,6 +503,9 @@ impl ErrorKind {
             | Self::UnknownCodec { .. }
             | Self::FrameDigest { .. }
             | Self::Codec { .. }
+            | Self::UnknownCoding { .. }
+            | Self::Coding { .. }
+            | Self::Delta { .. }
             | Self::BlobDigest { .. }
             | Self::Marking { .. }
             | Self::FileDiffers { .. } => Class::Damaged,
@@ -512,7 +541,7 @@ impl ErrorKind {
         match self {
             Self::Io { .. } => "check the medium, the path and the permissions, then run the command again",
             Self::Yaml { .. } => "mend the named place in the file and run the command again",
-            Self::UnknownFormat { .. } | Self::UnknownCodec { .. } => {
+            Self::UnknownFormat { .. } | Self::UnknownCodec { .. } | Self::UnknownCoding { .. } => {
                 "use the version of this program that came with the bundle"
             }
             Self::Rollback { .. } => "use a bundle with a higher sequence; an older one is never installed",

@@ -15,6 +15,7 @@
 )]
 
 pub mod approval;
+pub mod appliance;
 pub mod archive;
 pub mod attachment;
 pub mod custody;
@@ -23,6 +24,7 @@ pub mod digest;
 pub mod envelope;
 pub mod erasure;
 pub mod error;
+pub mod inventory;
 pub mod json;
 pub mod key;
 pub mod lifecycle;
@@ -44,6 +46,7 @@ pub mod signature;
 pub mod signed;
 pub mod text;
 pub mod timestamp;
+pub mod tokens;
 pub mod volume;
 pub mod yaml;
 

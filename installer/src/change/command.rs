@@ -213,12 +213,13 @@ impl Desk<'_> {
         // A log that does not prove is refused for what it is, before the machine is judged.
         state.audit()?.head()?;
         let host = HostFacts::read(Path::new("/"))?;
-        let plan = Plan::make(&proved, &state, self.paths, &host, dangerous)?;
+        let base = proved.find_base_over(&state, &Store::peek(&self.paths.store()))?;
+        let plan = Plan::make(&proved, &base, &state, self.paths, &host, dangerous)?;
         let permitted = dangerous::permit(plan, approvals, &proved, &state)?;
         let plan = permitted.plan();
         let mut looked = Vec::new();
         if !plan.is_noop() {
-            looked = findings(&proved, &state, self.paths)?;
+            looked = findings(&proved, &base, &state, self.paths)?;
             options.apply(&mut looked)?;
             if !self.json {
                 print(&preflight::lines(&looked))?;
@@ -232,7 +233,7 @@ impl Desk<'_> {
         let (manifest, now) = (proved.manifest(), run_clock());
         preflight::record(&state, &looked, &now, (&manifest.product, &manifest.release), &proved.verified().sha384())?;
         let total = proved.manifest().stored_size();
-        self.change(&mut state, &host, deadline, total, |change| change.install(proved, &permitted))
+        self.change(&mut state, &host, deadline, total, |change| change.install(proved, base, &permitted))
     }
 
     /// Takes a product off the machine.

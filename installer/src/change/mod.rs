@@ -30,7 +30,7 @@ use crate::health;
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::proof::ProvedBundle;
+use crate::proof::{Base, ProvedBundle};
 use crate::release::{Release, WorkloadFile};
 use crate::signals::Stop;
 use crate::state::{Generation, GenerationState, NewRun, Phase, Run, State, StepState};
@@ -94,16 +94,17 @@ pub enum Outcome {
 struct Walk {
     run: Run,
     manifest: Manifest,
-    bundle: Option<ProvedBundle>,
+    bundle: Option<(ProvedBundle, Base)>,
     /// What the copies of each claim have seen; lost when the run is cut, then all is copied again.
     seen: BTreeMap<String, tree::Seen>,
 }
 
 impl Change<'_> {
-    /// Installs `bundle`, walking the plan that is permitted. On an error everything is taken back; the error says whether
-    /// that worked ([`ErrorKind::RolledBack`], exit 7; [`ErrorKind::NeedsOperator`], exit 8), unless
-    /// nothing that ran was touched, which keeps its own class.
-    pub fn install(&mut self, bundle: ProvedBundle, permitted: &Permitted) -> Result<Outcome> {
+    /// Installs `bundle`, which builds on `base`, walking the plan that is permitted. On an error everything
+    /// is taken back; the error says whether that worked ([`ErrorKind::RolledBack`], exit 7;
+    /// [`ErrorKind::NeedsOperator`], exit 8), unless nothing that ran was touched, which keeps its own
+    /// class.
+    pub fn install(&mut self, bundle: ProvedBundle, base: Base, permitted: &Permitted) -> Result<Outcome> {
         let plan = permitted.plan();
         let sha384 = bundle.verified().sha384().to_string();
         let source = std::path::absolute(bundle.path())
@@ -114,7 +115,7 @@ impl Change<'_> {
             let same = run.act == "install" && self.state.generation(run.generation)?.manifest_sha384 == sha384;
             if same && matches!(run.phase, Phase::Staging | Phase::Switching | Phase::Trial) {
                 self.report.note("this installation was cut off before; it goes on");
-                let walk = self.walk_of(run, Some(bundle))?;
+                let walk = self.walk_of(run, Some((bundle, base)))?;
                 return self.go(walk);
             }
             self.report.note(&format!("an earlier {} was cut off; that is settled first", run.act));
@@ -137,7 +138,7 @@ impl Change<'_> {
         trust::take_new(self.state, bundle.new_roots(), &self.now)?;
         let id = self.state.begin_generation(&manifest, bundle.verified().bytes(), &sha384, &self.now)?;
         let run = self.begin("install", id, active.map(|active| active.id), &manifest.product, &source, plan)?;
-        let walk = self.walk_of(run, Some(bundle))?;
+        let walk = self.walk_of(run, Some((bundle, base)))?;
         self.go(walk)
     }
 
@@ -191,7 +192,7 @@ impl Change<'_> {
         Ok(self.state.open_run()?.ok_or_else(missing)?)
     }
 
-    fn walk_of(&self, run: Run, bundle: Option<ProvedBundle>) -> Result<Walk> {
+    fn walk_of(&self, run: Run, bundle: Option<(ProvedBundle, Base)>) -> Result<Walk> {
         let manifest = self.state.generation(run.generation)?.parse()?;
         Ok(Walk { run, manifest, bundle, seen: BTreeMap::new() })
     }

@@ -7,8 +7,9 @@ use super::{Change, Outcome, Walk};
 use crate::dangerous::Dangerous;
 use crate::error::{ErrorKind, Result};
 use crate::plan::Plan;
-use crate::proof::{ProvedBundle, SitePolicy};
+use crate::proof::{Base, ProvedBundle, SitePolicy};
 use crate::state::{Phase, Run};
+use crate::store::Store;
 use crate::{atomic, audit};
 
 /// Who asks for recovery.
@@ -98,7 +99,7 @@ impl Change<'_> {
     }
 
     /// The bundle that a run was begun with, proved again; none where it is not needed any more.
-    fn reopen(&mut self, run: &Run) -> Result<Option<ProvedBundle>> {
+    fn reopen(&mut self, run: &Run) -> Result<Option<(ProvedBundle, Base)>> {
         let steps = self.state.run_steps(run.id)?;
         let needed = steps.first().is_some_and(|step| {
             step.state != crate::state::StepState::Done
@@ -116,7 +117,8 @@ impl Change<'_> {
         if expected != found {
             return Err(ErrorKind::Unexpected { what: run.source.clone(), expected, found }.into());
         }
-        Ok(Some(bundle))
+        let base = bundle.find_base(&Store::peek(&self.paths.store()), &mut |_| ())?;
+        Ok(Some((bundle, base)))
     }
 
     /// Goes back to a kept generation: to its own data, or to a copy of the newest.

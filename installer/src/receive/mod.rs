@@ -25,8 +25,9 @@ use crate::atomic::{self, Access};
 use crate::audit::{Outcome, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::Policy;
-use crate::proof::{ProvedBundle, SitePolicy, clock};
+use crate::proof::{Base, ProvedBundle, SitePolicy, clock};
 use crate::state::State;
+use crate::store::Store;
 use crate::trust;
 
 /// A bundle on its way whose head is proved and permitted here.
@@ -93,10 +94,12 @@ impl Arrival {
     }
 }
 
-/// The whole proof of a file that was put together, before it gets its name.
+/// The whole proof of a file that was put together, before it gets its name. What an update builds on
+/// need not be here yet: of packs for certain sites the frames are proved, which is every byte.
 pub fn prove_whole(path: &Path, state: &State, progress: &mut dyn FnMut(u64)) -> Result<()> {
     let proved = ProvedBundle::open(path, state)?;
-    proved.unpack(&mut NoSink, progress)?;
+    let base = Base::none(&Store::peek(std::path::Path::new("")));
+    proved.unpack(&base, &mut NoSink, progress)?;
     Ok(())
 }
 

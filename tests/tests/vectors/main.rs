@@ -7,6 +7,7 @@
 mod accepted;
 mod archive;
 mod builder;
+mod delta;
 mod manifest;
 mod packs;
 mod signatures;
