@@ -411,23 +411,25 @@ impl Cli {
     }
 
     fn inspect(&self, command: &InspectCommand) -> Result<()> {
-        let state = State::open(&self.paths()?.database())?;
+        let paths = self.paths()?;
+        let (state, store) = (State::open(&paths.database())?, Store::peek(&paths.store()));
         match command {
             InspectCommand::Sbom { bundle, image, out } => {
                 let proved = self.open(bundle, &state)?;
                 match (image, out) {
                     (None, _) if self.json => print_json(&attachments::sboms_json(proved.manifest())),
                     (None, _) => print(&attachments::sbom_lines(proved.manifest())),
-                    (Some(image), None) => print(&[attachments::printable(&attachments::sbom(&proved, image)?)?]),
+                    (Some(image), None) => print(&[attachments::printable(&attachments::sbom(&proved, &proved.find_base(&store, &mut |_| ())?, image)?)?]),
                     (Some(image), Some(out)) => {
-                        attachments::write_new(out, &attachments::sbom(&proved, image)?)?;
+                        let base = proved.find_base(&store, &mut |_| ())?;
+                        attachments::write_new(out, &attachments::sbom(&proved, &base, image)?)?;
                         print(&[format!("wrote {}", out.display())])
                     }
                 }
             }
             InspectCommand::Provenance { bundle } => {
                 let proved = self.open(bundle, &state)?;
-                let provenance = attachments::provenance(&proved)?;
+                let provenance = attachments::provenance(&proved, &proved.find_base(&store, &mut |_| ())?)?;
                 if self.json {
                     print_json(&attachments::json(&provenance))
                 } else {

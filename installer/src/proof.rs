@@ -1,6 +1,6 @@
 //! From a bundle on disk to a proven, permitted release: opening, the whole proof, site policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

@@ -231,7 +231,7 @@ impl Manifest {
         let files = self.files.iter().map(|file| ("a file", &file.digest));
         let packages = self.runtime.iter().flat_map(|runtime| &runtime.packages);
         let packages = packages.map(|package| ("a runtime package", &package.digest));
-        let attachments = self.attachments.iter().map(|attachment| ("an attachment", attachment.digest_ref()));
+        let attachments = self.attachments.iter().map(|attachment| ("an attachment", attachment.digest()));
         images.chain(workloads).chain(files).chain(packages).chain(attachments)
     }
 
