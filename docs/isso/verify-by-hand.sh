@@ -100,7 +100,7 @@ read_manifest '.packs[] | .name + (.blobs[] | " \(.size) \(.digest | ltrimstr("s
 ! grep -Evq '^packs/[0-9]{5} [0-9]+ [0-9a-f]{64}$' "$tmp/blobs" || fail 'the manifest holds a malformed blob'
 sed -n 's|^.* \(packs/[0-9]*\)$|\1|p' "$tmp/list" >"$tmp/present"
 cut -d' ' -f1 "$tmp/packs" | cmp -s - "$tmp/present" || fail 'the packs are not those of the manifest'
-jq -e '([.images[].blobs[], .workloads[].digest, .files[].digest, .runtime[].packages[].digest] | unique)
+jq -e '([.images[].blobs[], .workloads[].digest, .files[].digest, .runtime[].packages[].digest, .attachments[].digest] | unique)
     == ([.packs[].blobs[].digest] | sort)' "$tmp/manifest.json" >/dev/null ||
     fail 'a named blob is missing, a blob is doubled, or one is named by nothing'
 pass 'the packs are those of the manifest, each blob is named and each named blob is there'
