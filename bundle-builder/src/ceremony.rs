@@ -67,13 +67,13 @@ pub fn sign_bytes(document: &Document, signer: &Signer, folder: &Path) -> Result
     Ok(paths)
 }
 
-/// Takes detached signatures into a bundle's head: each verified, by a key that holds the role
-/// `release` in the bundle's newest root, both halves of each signer. Returns the holders' names.
+/// Takes detached signatures into a bundle's head: each verified, by a key that holds a role that a
+/// manifest needs in the bundle's newest root, both halves of each signer. Returns the holders' names.
 pub fn attach_manifest(bundle: &mut OpenBundle, files: &[PathBuf]) -> Result<Vec<String>> {
     let document = Document::of_manifest(&bundle.envelope)?;
     let root = newest_root(&bundle.envelope)?.clone();
     let carried = bundle.envelope.signatures().to_vec();
-    let accepted = verify_all(files, &document, carried, &[&root], Role::Release)?;
+    let accepted = verify_all(files, &document, carried, &[&root], root.manifest_roles())?;
     let holders = both_halves(&accepted, &[&root])?;
     accepted.new.into_iter().for_each(|signature| bundle.envelope.add(signature));
     Ok(holders)
@@ -89,7 +89,7 @@ pub fn attach_root(
     let document = Document::of_root(envelope)?;
     let root = envelope.claimed().clone();
     let roots: Vec<&TrustRoot> = std::iter::once(&root).chain(former.map(RootEnvelope::claimed)).collect();
-    let accepted = verify_all(files, &document, envelope.signatures().to_vec(), &roots, Role::Root)?;
+    let accepted = verify_all(files, &document, envelope.signatures().to_vec(), &roots, &[Role::Root])?;
     let holders = both_halves(&accepted, &roots)?;
     accepted.new.into_iter().for_each(|signature| envelope.add(signature));
     Ok(holders)
@@ -105,7 +105,7 @@ fn verify_all(
     document: &Document,
     carried: Vec<Signature>,
     roots: &[&TrustRoot],
-    role: Role,
+    roles: &[Role],
 ) -> Result<Accepted> {
     let mut accepted = Accepted { carried, new: Vec::new() };
     for path in files {
@@ -117,7 +117,7 @@ fn verify_all(
         let (root, public) =
             listed.ok_or_else(|| ErrorKind::UnknownSigner { file: file.clone(), key: key.clone(), root: newest })?;
         let holder = root.holder_of(signature.key).unwrap_or_default().to_owned();
-        if !roots.iter().any(|root| root.role_holds(role, signature.key)) {
+        if !roots.iter().any(|root| roles.iter().any(|role| root.role_holds(*role, signature.key))) {
             return Err(ErrorKind::NotASigner { signer: holder, key, root: root.version() }.into());
         }
         if accepted.carried.iter().chain(&accepted.new).any(|other| other.key == signature.key) {

@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
+use bundle_format::root::SequenceReset;
 use bundle_format::timestamp::Timestamp;
 use clap::{Args, Parser, Subcommand};
 use signing_keys::{Document, PublicSigner};
 
-use crate::collect::{collect, read_lock};
+use crate::base::{BaseOptions, Bases};
+use crate::build::{Effort, Options};
+use crate::collect::{Collected, collect, read_lock};
 use crate::custody::CustodyCommand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::View;
@@ -70,7 +73,14 @@ enum Command {
         #[command(flatten)]
         secrets: SecretArgs,
         #[command(flatten)]
+        size: SizeArgs,
+        #[command(flatten)]
         source: SourceArgs,
+    },
+    /// Shows what each image and layer takes in a bundle, and beside what others would carry.
+    SizeReport {
+        /// The bundle.
+        bundle: PathBuf,
     },
     /// Adds one signer's signatures to a bundle, or prepares and takes in those of another machine.
     Sign {
@@ -116,6 +126,22 @@ enum Command {
         #[arg(long, value_name = "N")]
         record: Option<u64>,
     },
+    /// Approves a plan that goes past a refusal on the high side; two persons must.
+    Approve {
+        /// The plan, as written by installer plan --out.
+        plan: PathBuf,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// The approval to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Time of the approval, where the site's time is another than this machine's (default: now).
+        #[arg(long, value_parser = parse_time)]
+        at: Option<Timestamp>,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
     /// Reads a receipt code from the high side: which bundle arrived, which is installed.
     Confirm {
         /// The code, in quotes or without its spaces.
@@ -152,7 +178,7 @@ enum RootCommand {
         #[arg(long, value_parser = parse_time)]
         expires: Timestamp,
         #[command(flatten)]
-        agents: AgentArgs,
+        apart: ApartArgs,
     },
     /// Adds signers to a root that nobody signed yet.
     Add {
@@ -182,7 +208,11 @@ enum RootCommand {
         #[arg(long, value_parser = parse_time)]
         expires: Option<Timestamp>,
         #[command(flatten)]
-        agents: AgentArgs,
+        apart: ApartArgs,
+        /// Lowers the floors of a product at every site: the way back from a sequence that should never
+        /// have been signed. The release keys that signed it must go in the same version.
+        #[arg(long = "reset-sequence", value_name = "PRODUCT=SEQUENCE[:EPOCH]", value_parser = roots::parse_reset)]
+        resets: Vec<SequenceReset>,
     },
     /// Adds one signer's signatures to a root, or prepares and takes in those of another machine.
     Sign {
@@ -201,19 +231,39 @@ enum RootCommand {
     },
 }
 
+/// Who holds the roles that a root may do without.
 #[derive(Debug, Args)]
-struct AgentArgs {
+struct ApartArgs {
     /// Public signer files of data transfer agents, who sign custody records and nothing else.
     #[arg(long = "transfer-signer", value_name = "FILE")]
     transfer_signers: Vec<PathBuf>,
     /// How many agents must sign a custody record (default: 2, or as before).
     #[arg(long, value_name = "N")]
     transfer_threshold: Option<usize>,
+    /// Public signer files of builders, whose signatures a bundle then needs beside the release signers'.
+    #[arg(long = "builder-signer", value_name = "FILE")]
+    builder_signers: Vec<PathBuf>,
+    /// How many builders must sign a bundle (default: 1, or as before).
+    #[arg(long, value_name = "N")]
+    builder_threshold: Option<usize>,
+    /// Public signer files of approvers, who approve plans that go past a refusal.
+    #[arg(long = "approve-signer", value_name = "FILE")]
+    approve_signers: Vec<PathBuf>,
+    /// How many must approve such a plan, at least 2 (default: 2, or as before).
+    #[arg(long, value_name = "N")]
+    approve_threshold: Option<usize>,
 }
 
-impl AgentArgs {
-    fn read(&self) -> Result<roots::Agents> {
-        Ok(roots::Agents { signers: read_signers(&self.transfer_signers)?, threshold: self.transfer_threshold })
+impl ApartArgs {
+    fn read(&self) -> Result<roots::Apart> {
+        let group = |signers: &[PathBuf], threshold| {
+            Ok::<_, Error>(roots::Group { signers: read_signers(signers)?, threshold })
+        };
+        Ok(roots::Apart {
+            transfer: group(&self.transfer_signers, self.transfer_threshold)?,
+            builder: group(&self.builder_signers, self.builder_threshold)?,
+            approve: group(&self.approve_signers, self.approve_threshold)?,
+        })
     }
 }
 
@@ -232,6 +282,27 @@ struct SignArgs {
     attach: Vec<PathBuf>,
     #[command(flatten)]
     secrets: SecretArgs,
+}
+
+/// How small a bundle is made, and upon what.
+#[derive(Debug, Args)]
+struct SizeArgs {
+    /// How much time to take for a smaller bundle.
+    #[arg(long, value_enum, default_value_t)]
+    effort: Effort,
+    /// What sites hold already: a former bundle, a former release (with its lock and sources), or an
+    /// inventory; may be repeated. Such a bundle is for those sites only.
+    #[arg(long = "base", value_name = "FILE")]
+    bases: Vec<PathBuf>,
+    /// Where blobs of the bases are: an OCI layout or store folder, or a former bundle; may be repeated.
+    #[arg(long = "base-blobs", value_name = "PATH", requires = "bases")]
+    base_blobs: Vec<PathBuf>,
+    /// Key file of the site (installer audit key) that an inventory must be signed by.
+    #[arg(long, value_name = "FILE", requires = "bases")]
+    site_key: Option<PathBuf>,
+    /// Threads (default: one a core, at most 8); the bundle's bytes do not depend on them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -258,16 +329,18 @@ impl Cli {
             Command::Keygen(args) => args.run(),
             Command::Root(command) => self.root(command),
             Command::Pin { release, source } => self.pin(release, source),
-            Command::Build { release, out, roots, builder_id, provenance_key, secrets, source } => {
+            Command::Build { release, out, roots, builder_id, provenance_key, secrets, size, source } => {
                 let key = provenance_key.as_deref().map(|key| open_key(key, secrets)).transpose()?;
-                self.build(release, out, roots, &Builder { id: builder_id, key: key.as_ref() }, source)
+                self.build(release, out, roots, &Builder { id: builder_id, key: key.as_ref() }, size, source)
             }
+            Command::SizeReport { bundle } => self.size_report(bundle),
             Command::Sign { bundle, how } => sign(bundle, how),
             Command::SignBytes { bytes, sha384, out, key } => sign_bytes(bytes, sha384, out.as_deref(), key),
             Command::Inspect { bundle, view } => self.inspect(bundle, *view),
             Command::Carry(command) => command.run(self.json),
             Command::Custody(command) => command.run(self.json),
             Command::Papers { folder, out, record } => crate::papers::run(folder, out, *record, self.json),
+            Command::Approve { plan, reason, out, at, key } => approve(plan, reason, out, at.as_ref(), key),
             Command::Confirm { code, bundles } => {
                 let confirmed = crate::confirm::confirm(code, bundles)?;
                 if self.json { print_json(&confirmed.to_json()) } else { print(&confirmed.lines()) }
@@ -289,10 +362,10 @@ impl Cli {
 
     fn root(&self, command: &RootCommand) -> Result<()> {
         match command {
-            RootCommand::Init { out, threshold, signers, expires, agents } => {
+            RootCommand::Init { out, threshold, signers, expires, apart } => {
                 refuse_existing(out)?;
-                let (signers, agents) = (read_signers(signers)?, agents.read()?);
-                let envelope = roots::init(&signers, *threshold, &agents, now()?, expires.clone())?;
+                let (signers, apart) = (read_signers(signers)?, apart.read()?);
+                let envelope = roots::init(&signers, *threshold, &apart, now()?, expires.clone())?;
                 roots::write(out, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
@@ -301,14 +374,15 @@ impl Cli {
                 roots::write(root, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
-            RootCommand::Rotate { root, out, add, remove, threshold, expires, agents } => {
+            RootCommand::Rotate { root, out, add, remove, threshold, expires, apart, resets } => {
                 refuse_existing(out)?;
                 let changes = roots::Changes {
                     add: read_signers(add)?,
                     remove: remove.clone(),
                     threshold: *threshold,
                     expires: expires.clone(),
-                    agents: agents.read()?,
+                    apart: apart.read()?,
+                    resets: resets.clone(),
                 };
                 let envelope = roots::rotate(&roots::read(root)?, now()?, &changes)?;
                 roots::write(out, &envelope)?;
@@ -356,6 +430,7 @@ impl Cli {
         out: &Path,
         roots: &[PathBuf],
         builder: &Builder<'_>,
+        size: &SizeArgs,
         source: &SourceArgs,
     ) -> Result<()> {
         let file = ReleaseFile::read(release)?;
@@ -370,20 +445,34 @@ impl Cli {
         let total: u64 = collected.blobs.iter().map(|blob| blob.size).sum();
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let spool = self.tmpdir.as_deref().unwrap_or(parent);
-        let mut progress = Progress::new("build", total.saturating_mul(2));
-        let built = crate::build::build(&collected, &roots, out, spool, &mut |bytes| progress.add(bytes))?;
+        let bases = size.bases(&collected, &source.options(), spool)?;
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        let options = Options { effort: size.effort, jobs: size.jobs.map_or_else(cores, usize::from), spool };
+        let mut progress = Progress::new("build", total.saturating_mul(3));
+        let built = crate::build::build(&collected, &roots, &bases, out, &options, &mut |bytes| progress.add(bytes))?;
         drop(progress);
         let sha384 = bundle_format::digest::Sha384::of(&built.manifest.to_bytes()?);
         if self.json {
             return print_json(&serde_json::json!({
                 "bundle": out, "bytes": built.size, "manifest_sha384": sha384.to_string(), "marking": built.manifest.marking.to_string(),
+                "blobs": built.notes, "notes": bases.notes(),
             }));
         }
-        print(&[
+        let mut lines = bases.notes().to_vec();
+        lines.extend(built.lines());
+        lines.extend([
             format!("wrote {} ({} bytes)", out.display(), built.size),
             format!("manifest sha384 {sha384}"),
             "not signed yet: use bundle-builder sign".into(),
-        ])
+        ]);
+        print(&lines)
+    }
+
+    fn size_report(&self, bundle: &Path) -> Result<()> {
+        let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
+        open_banner(&inspect::read(BufReader::new(file))?.manifest.marking);
+        let report = crate::size_report::read(bundle)?;
+        if self.json { print_json(&report.to_json()) } else { print(&report.lines()) }
     }
 
     fn inspect(&self, bundle: &Path, view: View) -> Result<()> {
@@ -394,6 +483,16 @@ impl Cli {
             return print_json(&serde_json::json!({"verified": false, "claimed_manifest": claim.manifest}));
         }
         print(&inspect::lines(&claim, view))
+    }
+}
+
+impl SizeArgs {
+    fn bases(&self, new: &Collected, registry: &RegistryOptions, spool: &Path) -> Result<Bases> {
+        if self.bases.is_empty() {
+            return Ok(Bases::none());
+        }
+        let (bases, blobs) = (self.bases.clone(), self.base_blobs.clone());
+        Bases::read(&BaseOptions { bases, blobs, site_key: self.site_key.clone() }, new, registry, spool)
     }
 }
 
@@ -426,6 +525,17 @@ fn sign(path: &Path, how: &SignArgs) -> Result<()> {
     drop(progress);
     let (names, count) = (names.join(", "), envelope.signatures().len());
     print(&[format!("{names} signed {}; it carries {count} signatures", path.display())])
+}
+
+fn approve(plan: &Path, reason: &str, out: &Path, at: Option<&Timestamp>, key: &KeyArgs) -> Result<()> {
+    refuse_existing(out)?;
+    let plan = crate::approve::ReadPlan::read(plan)?;
+    open_banner(&bundle_format::marking::Marking::parse(&plan.plan().marking)?);
+    print(&plan.lines())?;
+    let signer = key.open()?;
+    let approval = plan.approve(&signer, reason, at.cloned().map_or_else(now, Ok)?)?;
+    roots::write_bytes(out, &approval.to_bytes()?)?;
+    print(&[format!("{} approved it; wrote {}", signer.name(), out.display())])
 }
 
 fn sign_bytes(path: &Path, sha384: &str, out: Option<&Path>, key: &KeyArgs) -> Result<()> {

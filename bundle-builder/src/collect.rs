@@ -40,7 +40,18 @@ pub struct CollectedBlob {
     pub size: u64,
     /// What it is.
     pub kind: BlobKind,
+    /// Of a layer: where it lies in the first image that has it.
+    pub place: Option<Place>,
     origin: Origin,
+}
+
+/// Where a layer lies.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Number of the layer, from 0, the lowest.
+    pub layer: usize,
+    /// `registry/repository` of the image.
+    pub image: String,
 }
 
 /// What a blob is, for the choice of codec and for people.
@@ -124,6 +135,7 @@ pub fn collect(file: &ReleaseFile, lock: &Lock, options: &RegistryOptions) -> Re
         files: plain,
         runtime,
         attachments,
+        bases: Vec::new(),
         packs: Vec::new(),
     };
     Ok(Collected { manifest_without_packs, blobs: collector.blobs, lock: lock.clone() })
@@ -135,7 +147,7 @@ impl Collected {
         let (digest, size) = (Sha256::of(&bytes), u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         if !self.blobs.iter().any(|blob| blob.digest == digest) {
             let origin = Origin::Bytes(bytes);
-            self.blobs.push(CollectedBlob { digest, size, kind: BlobKind::Attachment, origin });
+            self.blobs.push(CollectedBlob { digest, size, kind: BlobKind::Attachment, place: None, origin });
         }
         self.manifest_without_packs.attachments.push(attachment);
     }
@@ -162,8 +174,12 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     fn add(&mut self, digest: Sha256, size: u64, kind: BlobKind, origin: Origin) {
+        self.add_at(digest, size, kind, origin, None);
+    }
+
+    fn add_at(&mut self, digest: Sha256, size: u64, kind: BlobKind, origin: Origin, place: Option<Place>) {
         if self.seen.insert(digest) {
-            self.blobs.push(CollectedBlob { digest, size, kind, origin });
+            self.blobs.push(CollectedBlob { digest, size, kind, place, origin });
         }
     }
 
@@ -200,12 +216,16 @@ impl Collector<'_> {
         }
         let mut blobs: Vec<Sha256> = resolved.blobs.iter().map(|blob| blob.digest).collect();
         blobs.sort_unstable();
+        let mut layer = 0;
         for blob in resolved.blobs {
-            let (kind, origin) = match resolved.documents.remove(&blob.digest) {
-                Some(bytes) => (BlobKind::Document, Origin::Bytes(bytes)),
-                None => (BlobKind::Layer, Origin::Image(Arc::clone(&source), blob.clone())),
-            };
-            self.add(blob.digest, blob.size, kind, origin);
+            if let Some(bytes) = resolved.documents.remove(&blob.digest) {
+                self.add(blob.digest, blob.size, BlobKind::Document, Origin::Bytes(bytes));
+                continue;
+            }
+            let (origin, place) =
+                (Origin::Image(Arc::clone(&source), blob.clone()), Place { layer, image: image.name.name() });
+            self.add_at(blob.digest, blob.size, BlobKind::Layer, origin, Some(place));
+            layer += 1;
         }
         Ok(Image {
             name: image.name.name(),

@@ -174,8 +174,8 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
-    /// A signer whose keys do not hold the release role.
-    #[error("signer {signer}: key {key} does not hold the release role in trust root version {root}")]
+    /// A signer whose keys hold neither the release nor the builder role.
+    #[error("signer {signer}: key {key} holds no role that signs bundles in trust root version {root}")]
     NotASigner {
         /// The holder's name.
         signer: String,
@@ -314,6 +314,14 @@ pub enum ErrorKind {
         /// What it said, escaped.
         words: String,
     },
+    /// A base that says nothing of the product.
+    #[error("base {base}: it names no release of product {product}")]
+    BaseOfOther {
+        /// The file.
+        base: String,
+        /// The release's product.
+        product: String,
+    },
     /// A receipt names none of the bundles at hand.
     #[error("receipt: names none of the bundles given: arrived {arrived}, installed {installed}")]
     ReceiptOfOther {
@@ -343,6 +351,7 @@ impl ErrorKind {
             | Self::Unauthorized { .. }
             | Self::PlainHttp { .. }
             | Self::Credentials { .. }
+            | Self::BaseOfOther { .. }
             | Self::UnknownImage { .. }
             | Self::SecretInWorkload { .. }
             | Self::Workload { .. }
@@ -417,6 +426,7 @@ impl ErrorKind {
             Self::Infected { .. } => {
                 "do not carry this set; isolate the files and tell your ISSO; no record was written"
             }
+            Self::BaseOfOther { .. } => "give the inventory of a site that runs this product, or a former bundle of it",
             Self::ReceiptOfOther { .. } => "name the bundles of earlier releases too; if none fits, ask the site",
         }
     }

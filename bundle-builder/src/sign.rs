@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bundle_format::archive::ArchiveWriter;
 use bundle_format::envelope::UnverifiedEnvelope;
-use bundle_format::root::{Role, TrustRoot};
+use bundle_format::root::TrustRoot;
 use signing_keys::Signer;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -62,8 +62,8 @@ impl OpenBundle {
     }
 }
 
-/// Signs the bundle at `path` in place. The signer's keys must hold the release role in the
-/// bundle's newest root.
+/// Signs the bundle at `path` in place. The signer's keys must hold one of the roles that a manifest
+/// needs (release, and builder where it is named) in the bundle's newest root.
 pub fn sign(path: &Path, signer: &Signer, progress: &mut dyn FnMut(u64)) -> Result<UnverifiedEnvelope> {
     let mut bundle = OpenBundle::open(path)?;
     check_role(&bundle.envelope, signer)?;
@@ -79,8 +79,9 @@ pub(crate) fn newest_root(envelope: &UnverifiedEnvelope) -> Result<&TrustRoot> {
 
 fn check_role(envelope: &UnverifiedEnvelope, signer: &Signer) -> Result<()> {
     let root = newest_root(envelope)?;
+    let roles = root.manifest_roles();
     for key in signer.public().holder().keys {
-        if !root.role_holds(Role::Release, key.id()) {
+        if !roles.iter().any(|role| root.role_holds(*role, key.id())) {
             return Err(ErrorKind::NotASigner {
                 signer: signer.name().into(),
                 key: key.id().to_string(),

@@ -19,7 +19,7 @@ use bundle_format::text::{escaped, escaped_json};
 use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::proof::{KeepSink, ProvedBundle};
+use crate::proof::{Base, KeepSink, ProvedBundle};
 
 /// Keeps what [`kept_provenance`] reads while a bundle is proved.
 pub fn sink(manifest: &Manifest) -> KeepSink {
@@ -34,16 +34,16 @@ pub fn kept_provenance(verified: &VerifiedManifest, sink: &KeepSink) -> Result<O
 }
 
 /// The provenance of a bundle whose head is proved.
-pub fn provenance(proved: &ProvedBundle) -> Result<Provenance> {
+pub fn provenance(proved: &ProvedBundle, base: &Base) -> Result<Provenance> {
     let none = || ErrorKind::Usage { why: "this bundle carries no provenance".into() };
     let digest = provenance_of(proved.manifest()).ok_or_else(none)?;
-    let found = proved.peek(BTreeMap::from([(digest, limits::PROVENANCE_BYTES)]))?;
+    let found = proved.peek(base, BTreeMap::from([(digest, limits::PROVENANCE_BYTES)]))?;
     let bytes = found.get(&digest).ok_or_else(|| missing(&digest))?;
     Ok(provenance::check(bytes, proved.manifest(), proved.verified().root().root())?)
 }
 
 /// The SBOM of the image that the operator named by name and tag, digest, or reference.
-pub fn sbom(proved: &ProvedBundle, image: &str) -> Result<Vec<u8>> {
+pub fn sbom(proved: &ProvedBundle, base: &Base, image: &str) -> Result<Vec<u8>> {
     let manifest = proved.manifest();
     let named = |entry: &&Image| {
         [format!("{}:{}", entry.name, entry.tag), entry.digest.to_string(), entry.reference()]
@@ -55,7 +55,7 @@ pub fn sbom(proved: &ProvedBundle, image: &str) -> Result<Vec<u8>> {
     let entry = entry.ok_or_else(|| usage(format!("this bundle has no image {}", escaped(image))))?;
     let (_, _, digest) =
         sbom_of(manifest, entry).ok_or_else(|| usage(format!("image {} has no SBOM", entry.reference())))?;
-    let mut found = proved.peek(BTreeMap::from([(digest, limits::SBOM_BYTES)]))?;
+    let mut found = proved.peek(base, BTreeMap::from([(digest, limits::SBOM_BYTES)]))?;
     found.remove(&digest).ok_or_else(|| missing(&digest).into())
 }
 

@@ -58,9 +58,9 @@ impl Origin {
 
 impl Attachment {
     /// The document's blob.
-    pub const fn digest(&self) -> Sha256 {
+    pub const fn digest(&self) -> &Sha256 {
         match self {
-            Self::Sbom { digest, .. } | Self::Provenance { digest } => *digest,
+            Self::Sbom { digest, .. } | Self::Provenance { digest } => digest,
         }
     }
 }

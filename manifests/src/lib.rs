@@ -14,6 +14,8 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")
 )]
 
+pub mod approval;
+pub mod appliance;
 pub mod archive;
 pub mod attachment;
 pub mod custody;
@@ -22,6 +24,7 @@ pub mod digest;
 pub mod envelope;
 pub mod erasure;
 pub mod error;
+pub mod inventory;
 pub mod json;
 pub mod key;
 pub mod lifecycle;
@@ -43,6 +46,7 @@ pub mod signature;
 pub mod signed;
 pub mod text;
 pub mod timestamp;
+pub mod tokens;
 pub mod volume;
 pub mod yaml;
 

@@ -72,12 +72,16 @@ impl Document {
             ("issued", root.issued().to_string()),
             ("expires", root.expires().to_string()),
         ];
-        for role in [Role::Root, Role::Release, Role::Transfer] {
+        for role in [Role::Root, Role::Release].into_iter().chain(Role::OPTIONAL) {
             if let Some(threshold) = root.threshold(role) {
                 let names: Vec<String> = root.holders(role).into_iter().map(|holder| holder.name).collect();
                 facts.push((role.name(), format!("{threshold} of {}: {}", names.len(), names.join(", "))));
             }
         }
+        facts.extend(root.sequence_resets().iter().map(|reset| {
+            let epoch = reset.security_epoch.map_or_else(String::new, |epoch| format!(", security epoch {epoch}"));
+            ("resets", format!("{} to sequence {}{epoch}", reset.product, reset.sequence))
+        }));
         facts.extend(root.key_list().map(|(holder, scheme, id, _)| ("key", format!("{id}  {scheme:<9}  {holder}"))));
         let comment = format!("lockgate root version={}", root.version());
         Ok(Self { bytes: root.to_bytes()?, comment, marking: None, facts })

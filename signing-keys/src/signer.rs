@@ -1,5 +1,6 @@
 //! A signer: one Ed25519 and one ML-DSA-87 key of one holder.
 
+use bundle_format::approval::UnverifiedApproval;
 use bundle_format::custody::UnverifiedCustody;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::key::{KeyId, PublicKey, Scheme};
@@ -179,6 +180,14 @@ impl Signer {
         };
         for signature in self.sign(&document, &comment)? {
             chain.add(signature);
+        }
+        Ok(())
+    }
+
+    /// Adds this signer's signatures to an approval.
+    pub fn sign_approval(&self, approval: &mut UnverifiedApproval) -> Result<()> {
+        for signature in self.sign(approval.document(), &approval.comment())? {
+            approval.add(signature);
         }
         Ok(())
     }
