@@ -307,6 +307,30 @@ fn a_published_sbom_is_pinned_and_carried() {
 }
 
 #[test]
+fn a_published_sbom_larger_than_the_limit_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().join("images");
+    layout(&images, "app", "one");
+    let path = release(dir.path(), "oci:images:app");
+    attach(&images, "application/spdx+json", SPDX, None);
+    // The artifact's own manifest claims more than the limit: refused before a byte is read.
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(images.join("index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][1]["digest"].as_str().unwrap().replace(':', "/");
+    let text = fs::read_to_string(images.join("blobs").join(digest)).unwrap();
+    let lie = text.replace(&format!("\"size\":{}", SPDX.len()), "\"size\":67108865");
+    assert_ne!(lie, text);
+    let digest = Sha256::of(lie.as_bytes());
+    fs::write(images.join("blobs/sha256").join(digest.hex()), &lie).unwrap();
+    index["manifests"][1]["digest"] = digest.to_string().into();
+    index["manifests"][1]["size"] = lie.len().into();
+    fs::write(images.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
+    let error = pin_release(&path, &RegistryOptions::default()).unwrap_err();
+    let is_kind = matches!(error.kind(), ErrorKind::Format(e)
+        if matches!(e.kind(), bundle_format::ErrorKind::TooLarge { limit: 67_108_864, .. }));
+    assert!(is_kind, "{error}");
+}
+
+#[test]
 fn an_attached_document_that_is_no_sbom() {
     let dir = tempfile::tempdir().unwrap();
     let images = dir.path().join("images");

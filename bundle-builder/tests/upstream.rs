@@ -265,6 +265,73 @@ impl Registry {
     }
 }
 
+impl Registry {
+    fn curl(&self, args: &[&str], path: &str) -> String {
+        let url = if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            format!("http://127.0.0.1:{}/v2/team/app/{path}", self.port)
+        };
+        let output = Command::new("curl").args(["-sSf", "-i"]).args(args).arg(&url).output().unwrap();
+        assert!(output.status.success(), "{args:?} {url}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Uploads a blob (distribution-spec 1.1, "Pushing a blob monolithically").
+    fn put_blob(&self, dir: &Path, bytes: &[u8]) -> Sha256 {
+        let (file, digest) = (dir.join("upload"), Sha256::of(bytes));
+        fs::write(&file, bytes).unwrap();
+        let begun = self.curl(&["-X", "POST", "-d", ""], "blobs/uploads/");
+        let location = begun.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap().trim().to_owned();
+        let body = format!("@{}", file.display());
+        let args = ["-X", "PUT", "-H", "Content-Type: application/octet-stream", "--data-binary", &body];
+        self.curl(&args, &format!("{location}&digest={digest}"));
+        digest
+    }
+
+    fn put_manifest(&self, dir: &Path, tag: &str, media_type: &str, value: &serde_json::Value) -> (Sha256, usize) {
+        let bytes = serde_json::to_vec(value).unwrap();
+        fs::write(dir.join("upload"), &bytes).unwrap();
+        let (body, kind) = (format!("@{}", dir.join("upload").display()), format!("Content-Type: {media_type}"));
+        let digest = Sha256::of(&bytes);
+        let tag = if tag.is_empty() { digest.to_string() } else { tag.to_owned() };
+        self.curl(&["-X", "PUT", "-H", &kind, "--data-binary", &body], &format!("manifests/{tag}"));
+        (digest, bytes.len())
+    }
+}
+
+#[test]
+fn a_published_sbom_in_a_registry_without_the_referrers_call() {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let registry = Registry::start();
+    let site = Site::new();
+    registry.push(&site.images(), "app", "1");
+    let options = RegistryOptions { plain_http: PlainHttp::LoopbackOnly, ..RegistryOptions::default() };
+    let path = release(site.path(), &format!("docker://127.0.0.1:{}/team/app:1", registry.port));
+    assert_eq!(pin_release(&path, &options).unwrap().images[0].sbom, None);
+
+    let sbom = b"{\"spdxVersion\":\"SPDX-2.3\",\"name\":\"TEST published\"}";
+    let (config, document) = (registry.put_blob(site.path(), b"{}"), registry.put_blob(site.path(), sbom));
+    let image = site.index()["manifests"][0].clone();
+    let artifact = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config.to_string(), "size": 2},
+        "layers": [{"mediaType": "application/spdx+json", "digest": document.to_string(), "size": sbom.len()}],
+        "subject": {"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]},
+    });
+    let (artifact, size) = registry.put_manifest(site.path(), "", MANIFEST, &artifact);
+    let list = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{"mediaType": MANIFEST, "digest": artifact.to_string(), "size": size}],
+    });
+    let tag = format!("sha256-{}", site.image().hex());
+    registry.put_manifest(site.path(), &tag, "application/vnd.oci.image.index.v1+json", &list);
+    let locked = pin_release(&path, &options).unwrap().images[0].sbom.clone().unwrap();
+    assert_eq!((locked.format.as_str(), locked.digest), ("spdx-2.3", document));
+    let collected = collect_release(&path, &options).unwrap();
+    assert!(fixture::read_all(&collected).unwrap().contains(&sbom.to_vec()));
+}
+
 #[test]
 fn from_a_registry_under_the_tag_that_cosign_uses() {
     let registry = Registry::start();

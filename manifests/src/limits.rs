@@ -63,19 +63,19 @@ pub const DEADLINE_SECONDS: u64 = 86_400;
 pub const STABLE_SECONDS: u64 = 3600;
 /// Checks, volumes with data, or migrations of one release (R-LIM-38).
 pub const LIFECYCLE_ENTRIES: u64 = 100;
-/// Bytes of an SBOM (R-LIM-60).
+/// Bytes of an SBOM (R-LIM-70).
 pub const SBOM_BYTES: u64 = 64 << 20;
-/// Packages in an SBOM that the builder makes (R-LIM-61).
+/// Packages in an SBOM that the builder makes (R-LIM-71).
 pub const SBOM_PACKAGES: usize = 200_000;
-/// Bytes of a provenance statement in its envelope (R-LIM-62).
+/// Bytes of a provenance statement in its envelope (R-LIM-72).
 pub const PROVENANCE_BYTES: u64 = 16 << 20;
-/// Decoded bytes of a layer that the builder looks into (R-LIM-63).
+/// Decoded bytes of a layer that the builder looks into (R-LIM-73).
 pub const LAYER_BYTES: u64 = 64 << 30;
-/// Entries of such a layer (R-LIM-64).
+/// Entries of such a layer (R-LIM-74).
 pub const LAYER_ENTRIES: u64 = 4_000_000;
-/// Bytes of one package database in an image (R-LIM-65).
+/// Bytes of one package database in an image (R-LIM-75).
 pub const PACKAGE_DATABASE_BYTES: u64 = 256 << 20;
-/// Bytes of all package databases of an image (R-LIM-66).
+/// Bytes of all package databases of an image (R-LIM-76).
 pub const PACKAGE_DATABASES_BYTES: u64 = 512 << 20;
 /// Bytes of one word of a command that runs in a container (R-LIM-39).
 pub const COMMAND_WORD_BYTES: usize = 4096;

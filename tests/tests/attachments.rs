@@ -189,6 +189,8 @@ fn build_signatures_must_verify_and_come_from_listed_keys() {
     assert!(matches!(error.kind(), ErrorKind::UnknownFormat { .. }), "{error}");
     let error = check(text.replacen(":\"", ":\"*", 2).as_bytes());
     assert!(matches!(error.kind(), ErrorKind::UnknownFormat { .. } | ErrorKind::Json { .. }), "{error}");
+    let error = check(&vec![b' '; (16 << 20) + 1]);
+    assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 16_777_216, .. }), "{error}");
     let error = check(text.replace("\"signatures\":[]", "\"signatures\":[],\"x\":1").as_bytes());
     assert!(matches!(error.kind(), ErrorKind::Json { .. }), "{error}");
 }
@@ -250,7 +252,7 @@ fn a_bundle_says_what_is_in_it_and_how_it_was_built() {
     site.builder(&[&build[..], &["eve.bundle.tar"], &key].concat()).expect(0);
     ["alice", "bob"].iter().for_each(|name| sign("eve.bundle.tar", name));
     let said = site.installer(&["verify", "eve.bundle.tar"]).expect(4);
-    assert!(said.err.contains("provenance: key "), "{}", said.err);
+    assert!(said.err.contains("provenance: signed by key "), "{}", said.err);
 }
 
 #[test]

@@ -65,9 +65,14 @@ fn headers(database: &[u8], log: Option<&Vec<u8>>) -> Result<Vec<Vec<u8>>, Strin
         return Err("it has no plain table Packages".into());
     }
     let mut query = database.prepare("SELECT blob FROM Packages ORDER BY hnum LIMIT ?1").map_err(said)?;
-    let most = i64::try_from(limits::SBOM_PACKAGES).unwrap_or(i64::MAX);
-    let rows = query.query_map([most], |row| row.get::<_, Vec<u8>>(0)).map_err(said)?;
-    rows.collect::<Result<_, _>>().map_err(said)
+    let most = limits::SBOM_PACKAGES;
+    let rows =
+        query.query_map([i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1)], |row| row.get::<_, Vec<u8>>(0));
+    let headers: Vec<Vec<u8>> = rows.map_err(said)?.collect::<Result<_, _>>().map_err(said)?;
+    if headers.len() > most {
+        return Err(format!("it holds more than {most} packages"));
+    }
+    Ok(headers)
 }
 
 /// Number of index entries, bytes of data, the entries (tag, type, offset, count), the data; all
