@@ -419,7 +419,11 @@ impl Cli {
                 match (image, out) {
                     (None, _) if self.json => print_json(&attachments::sboms_json(proved.manifest())),
                     (None, _) => print(&attachments::sbom_lines(proved.manifest())),
-                    (Some(image), None) => print(&[attachments::printable(&attachments::sbom(&proved, &proved.find_base(&store, &mut |_| ())?, image)?)?]),
+                    (Some(image), None) => print(&[attachments::printable(&attachments::sbom(
+                        &proved,
+                        &proved.find_base(&store, &mut |_| ())?,
+                        image,
+                    )?)?]),
                     (Some(image), Some(out)) => {
                         let base = proved.find_base(&store, &mut |_| ())?;
                         attachments::write_new(out, &attachments::sbom(&proved, &base, image)?)?;

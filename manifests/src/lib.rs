@@ -14,8 +14,8 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")
 )]
 
-pub mod approval;
 pub mod appliance;
+pub mod approval;
 pub mod archive;
 pub mod attachment;
 pub mod custody;
