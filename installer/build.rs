@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let mut facts = format!(
-        "/// Seconds since 1970 of this program's release.\npub(crate) const BUILD_EPOCH: u64 = {};\n",
+        "/// Seconds since 1970 of this program's release.\n#[allow(clippy::unreadable_literal, reason = \"made by a program\")]\npub(crate) const BUILD_EPOCH: u64 = {};\n",
         build_epoch(&std::fs::read_to_string(manifest)?)?
     );
     let text = std::fs::read_to_string(lock)?;

@@ -155,6 +155,7 @@ struct Expanded<'a> {
     form: Form,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one for each key of a proof")]
 enum Form {
     Ed25519 {
         dalek: Option<ed25519_dalek::VerifyingKey>,
