@@ -304,28 +304,28 @@ impl Registry {
 fn a_published_sbom_in_a_registry_without_the_referrers_call() {
     const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     let registry = Registry::start();
-    let site = Site::new();
-    registry.push(&site.images(), "app", "1");
+    let place = Site::new();
+    registry.push(&place.images(), "app", "1");
     let options = RegistryOptions { plain_http: PlainHttp::LoopbackOnly, ..RegistryOptions::default() };
-    let path = release(site.path(), &format!("docker://127.0.0.1:{}/team/app:1", registry.port));
+    let path = release(place.path(), &format!("docker://127.0.0.1:{}/team/app:1", registry.port));
     assert_eq!(pin_release(&path, &options).unwrap().images[0].sbom, None);
 
     let sbom = b"{\"spdxVersion\":\"SPDX-2.3\",\"name\":\"TEST published\"}";
-    let (config, document) = (registry.put_blob(site.path(), b"{}"), registry.put_blob(site.path(), sbom));
-    let image = site.index()["manifests"][0].clone();
+    let (config, document) = (registry.put_blob(place.path(), b"{}"), registry.put_blob(place.path(), sbom));
+    let image = place.index()["manifests"][0].clone();
     let artifact = serde_json::json!({
         "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json",
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config.to_string(), "size": 2},
         "layers": [{"mediaType": "application/spdx+json", "digest": document.to_string(), "size": sbom.len()}],
         "subject": {"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]},
     });
-    let (artifact, size) = registry.put_manifest(site.path(), "", MANIFEST, &artifact);
+    let (artifact, size) = registry.put_manifest(place.path(), "", MANIFEST, &artifact);
     let list = serde_json::json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [{"mediaType": MANIFEST, "digest": artifact.to_string(), "size": size}],
     });
-    let tag = format!("sha256-{}", site.image().hex());
-    registry.put_manifest(site.path(), &tag, "application/vnd.oci.image.index.v1+json", &list);
+    let tag = format!("sha256-{}", place.image().hex());
+    registry.put_manifest(place.path(), &tag, "application/vnd.oci.image.index.v1+json", &list);
     let locked = pin_release(&path, &options).unwrap().images[0].sbom.clone().unwrap();
     assert_eq!((locked.format.as_str(), locked.digest), ("spdx-2.3", document));
     let collected = collect_release(&path, &options).unwrap();
@@ -335,24 +335,24 @@ fn a_published_sbom_in_a_registry_without_the_referrers_call() {
 #[test]
 fn from_a_registry_under_the_tag_that_cosign_uses() {
     let registry = Registry::start();
-    let site = Site::new();
-    let key = keypair(site.path(), "good", &P256);
-    keypair(site.path(), "other", &P256);
-    registry.push(&site.images(), "app", "1");
+    let place = Site::new();
+    let key = keypair(place.path(), "good", &P256);
+    keypair(place.path(), "other", &P256);
+    registry.push(&place.images(), "app", "1");
     let options = RegistryOptions { plain_http: PlainHttp::LoopbackOnly, ..RegistryOptions::default() };
     let source = format!("docker://127.0.0.1:{}/team/app:1", registry.port);
-    let path = site.release(&source, "good.pub");
+    let path = place.release(&source, "good.pub");
     let error = pin_release(&path, &options).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::UpstreamUnsigned { .. }), "{error}");
 
-    let payload = payload(&site.image());
-    site.attach(&[(payload.clone(), sign(site.path(), &key, &payload, false))], false);
-    let tag = format!("sha256-{}.sig", site.image().hex());
-    registry.push(&site.images(), &tag, &tag);
+    let payload = payload(&place.image());
+    place.attach(&[(payload.clone(), sign(place.path(), &key, &payload, false))], false);
+    let tag = format!("sha256-{}.sig", place.image().hex());
+    registry.push(&place.images(), &tag, &tag);
     let lock = pin_release(&path, &options).unwrap();
-    assert_eq!(lock.images[0].verified.as_ref().unwrap().signed, site.image());
+    assert_eq!(lock.images[0].verified.as_ref().unwrap().signed, place.image());
     collect_release(&path, &options).unwrap();
-    let path = site.release(&source, "other.pub");
+    let path = place.release(&source, "other.pub");
     let error = pin_release(&path, &options).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::UpstreamSignature { .. }), "{error}");
 }
