@@ -136,6 +136,11 @@ impl UnverifiedEnvelope {
         let signers =
             verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), Role::Release, policy)?;
         let manifest = crate::manifest::parse(&self.manifest)?;
+        // A parser's leniency (serde takes a list for an object) would be a second reading of what
+        // was signed (R-JSON-5).
+        if crate::json::to_bytes("manifest", &manifest)? != self.manifest {
+            return Err(ErrorKind::NotCanonical { what: "manifest".into() }.into());
+        }
         check_comments(&self.signatures, &trusted_comment(&manifest, &self.manifest))?;
         Ok(VerifiedManifest { manifest, bytes: self.manifest, signers, root })
     }
