@@ -86,7 +86,11 @@ fn spec() -> Spec {
         for line in text.lines() {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
             let code = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit()) && cell.len() < 60;
-            if line.starts_with('|') && cells.len() == 3 && code(cells[2]) && (cells[0].starts_with("R-") || cells[1].contains('`')) {
+            if line.starts_with('|')
+                && cells.len() == 3
+                && code(cells[2])
+                && (cells[0].starts_with("R-") || cells[1].contains('`'))
+            {
                 spec.refusing.extend(ids(line));
             }
             if line.starts_with("Rules that have no line here (") {
