@@ -103,7 +103,7 @@ fn broken_chains() {
     refused("another office's root", &[signed_root(1, 1, &[&mallory()], &[&mallory()])], |k| {
         matches!(k, ErrorKind::UnknownRoot { version: 1, .. })
     });
-    refused("version 1 below its own threshold", &[signed_root(1, 2, &[&alice(), &bob()], &[&alice()])], |k| {
+    refused("version 1 below its own threshold", &[signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice()])], |k| {
         matches!(k, ErrorKind::Threshold { root: 1, needed: 2, found: 1, .. })
     });
     let text = payload(good.claimed());
