@@ -103,9 +103,11 @@ fn broken_chains() {
     refused("another office's root", &[signed_root(1, 1, &[&mallory()], &[&mallory()])], |k| {
         matches!(k, ErrorKind::UnknownRoot { version: 1, .. })
     });
-    refused("version 1 below its own threshold", &[signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice()])], |k| {
-        matches!(k, ErrorKind::Threshold { root: 1, needed: 2, found: 1, .. })
-    });
+    refused(
+        "version 1 below its own threshold",
+        &[signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice()])],
+        |k| matches!(k, ErrorKind::Threshold { root: 1, needed: 2, found: 1, .. }),
+    );
     let text = payload(good.claimed());
     let borrowed = root_file_of(&text, one().signatures().to_vec());
     refused("signatures of the former root", &[one(), RootEnvelope::parse(&borrowed).unwrap()], |k| {
