@@ -12,12 +12,10 @@ use super::{Change, Data, Outcome, Recovery, Reporter};
 use crate::audit::refusal::Act;
 use crate::backup::{self, Backup};
 use crate::cli::{findings, print, print_json};
-use crate::dangerous::Dangerous;
 use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::lock::Lock;
-use crate::moment::{Moment, run_clock};
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -26,7 +24,7 @@ use crate::release::Release;
 use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
-use crate::{audit, banner, check, dangerous, preflight};
+use crate::{audit, banner, check, preflight, trust};
 
 /// Commands that change what runs, or its data.
 #[derive(Debug, Subcommand)]
@@ -41,12 +39,6 @@ pub enum ChangeCommand {
         /// Findings that are gone past.
         #[command(flatten)]
         options: preflight::Options,
-        /// What two persons approved to go past.
-        #[command(flatten)]
-        dangerous: dangerous::Flags,
-        /// An approval of the plan (bundle-builder approve), once for each person.
-        #[arg(long = "approval", value_name = "FILE")]
-        approvals: Vec<PathBuf>,
     },
     /// Goes on with a change that was cut off.
     Resume {
@@ -168,9 +160,8 @@ impl ChangeCommand {
     /// Runs the command.
     pub fn run(&self, desk: &Desk<'_>) -> Result<()> {
         match self {
-            Self::Install { bundle, health_timeout, options, dangerous, approvals } => {
-                let deadline = health_timeout.map(Duration::from_secs);
-                desk.install(bundle, deadline, options, &dangerous.dangerous(), approvals)
+            Self::Install { bundle, health_timeout, options } => {
+                desk.install(bundle, health_timeout.map(Duration::from_secs), options)
             }
             Self::Resume { guard, boot } => desk.resume(match (guard, boot) {
                 (true, _) => Recovery::Guard,
@@ -192,34 +183,21 @@ impl ChangeCommand {
 }
 
 impl Desk<'_> {
-    fn install(
-        &self,
-        bundle: &Path,
-        deadline: Option<Duration>,
-        options: &preflight::Options,
-        dangerous: &Dangerous,
-        approvals: &[PathBuf],
-    ) -> Result<()> {
+    fn install(&self, bundle: &Path, deadline: Option<Duration>, options: &preflight::Options) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "install")?;
         let mut state = State::open(&self.paths.database())?;
-        Moment::read(&state)?.record(&state)?;
-        let proved = ProvedBundle::open(bundle, &state)?;
+        let proved = ProvedBundle::open(bundle, &trust::required(&state)?)?;
         banner::open(&proved.manifest().marking, self.no_color);
         self.act.seen(&proved.manifest().product, &proved.manifest().release, &proved.verified().sha384());
-        let site = SitePolicy::of(&state, &proved.manifest().product)?;
-        site.check_but(proved.verified(), dangerous)?;
-        site.refuse_unneeded(proved.verified(), dangerous)?;
+        proved.check_policy(&SitePolicy::of(&state, &proved.manifest().product)?)?;
         self.let_go(&mut state)?;
         // A log that does not prove is refused for what it is, before the machine is judged.
         state.audit()?.head()?;
         let host = HostFacts::read(Path::new("/"))?;
-        let base = proved.find_base_over(&state, &Store::peek(&self.paths.store()))?;
-        let plan = Plan::make(&proved, &base, &state, self.paths, &host, dangerous)?;
-        let permitted = dangerous::permit(plan, approvals, &proved, &state)?;
-        let plan = permitted.plan();
+        let plan = Plan::make(&proved, &state, self.paths, &host)?;
         let mut looked = Vec::new();
         if !plan.is_noop() {
-            looked = findings(&proved, &base, &state, self.paths)?;
+            looked = findings(&proved, &state, self.paths)?;
             options.apply(&mut looked)?;
             if !self.json {
                 print(&preflight::lines(&looked))?;
@@ -227,13 +205,13 @@ impl Desk<'_> {
             preflight::refuse_unfit(&looked)?;
         }
         if !self.json {
-            print(&plan.lines()?)?;
+            print(&plan.lines())?;
         }
         self.confirm("Install this?")?;
-        let (manifest, now) = (proved.manifest(), run_clock());
+        let (manifest, now) = (proved.manifest(), clock());
         preflight::record(&state, &looked, &now, (&manifest.product, &manifest.release), &proved.verified().sha384())?;
         let total = proved.manifest().stored_size();
-        self.change(&mut state, &host, deadline, total, |change| change.install(proved, base, &permitted))
+        self.change(&mut state, &host, deadline, total, |change| change.install(proved, &plan))
     }
 
     /// Takes a product off the machine.
@@ -241,7 +219,6 @@ impl Desk<'_> {
         self.confirm(if with_data { "Remove the platform and its data?" } else { "Remove the platform?" })?;
         let data = if with_data { Data::Remove } else { Data::Keep };
         self.let_go(state)?;
-        Moment::read(state)?.record(state)?;
         let host = HostFacts::read(Path::new("/"))?;
         self.change(state, &host, None, 0, |change| change.uninstall(product, data))
     }
@@ -253,9 +230,6 @@ impl Desk<'_> {
         if who != Recovery::Guard {
             self.let_go(&mut state)?;
         }
-        if who == Recovery::Person {
-            Moment::read(&state)?.record(&state)?;
-        }
         let host = HostFacts::read(Path::new("/"))?;
         self.change(&mut state, &host, None, 0, |change| change.resume(who))
     }
@@ -263,7 +237,6 @@ impl Desk<'_> {
     fn rollback(&self, product: Option<&str>, to: Option<i64>, keep_data: bool, plan_only: bool) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "rollback")?;
         let mut state = State::open(&self.paths.database())?;
-        Moment::read(&state)?.record(&state)?;
         self.banner(&state)?;
         self.let_go(&mut state)?;
         let host = HostFacts::read(Path::new("/"))?;
@@ -283,7 +256,7 @@ impl Desk<'_> {
         let product = chosen(&state, product)?.product;
         self.change_quietly(&mut state, &host, |change| {
             let (_, _, plan) = change.plan_rollback(&product, to, keep_data)?;
-            if self.json { print_json(&plan.to_json()?) } else { print(&plan.lines()?) }
+            if self.json { print_json(&plan.to_json()) } else { print(&plan.lines()) }
         })?;
         if plan_only {
             return Ok(());
@@ -316,7 +289,7 @@ impl Desk<'_> {
         let host = HostFacts::read(Path::new("/"))?;
         let podman = Podman::detect(self.paths, &host)?.ok_or(ErrorKind::NoEngine { os: host.os.clone() })?;
         let release = Release::load(&manifest, &Store::peek(&self.paths.store()))?;
-        let now = run_clock();
+        let now = clock();
         let mut lines = Vec::new();
         let volumes = {
             let mut report = Told { progress: Progress::new("backup", 0, self.json) };
@@ -385,7 +358,6 @@ impl Desk<'_> {
     fn restore(&self, folder: &Path) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "restore")?;
         let mut state = State::open(&self.paths.database())?;
-        Moment::read(&state)?.record(&state)?;
         self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         let folder = std::path::absolute(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
@@ -397,9 +369,9 @@ impl Desk<'_> {
         let host = HostFacts::read(Path::new("/"))?;
         let plan = Plan::of("restore", &active, &active, Origin::Kept, &backup.loads(), &state)?;
         if self.json {
-            print_json(&plan.to_json()?)?;
+            print_json(&plan.to_json())?;
         } else {
-            print(&plan.lines()?)?;
+            print(&plan.lines())?;
         }
         self.confirm("Bring this data back?")?;
         let source = folder.display().to_string();
@@ -429,7 +401,6 @@ impl Desk<'_> {
     fn repair(&self) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "repair")?;
         let mut state = State::open(&self.paths.database())?;
-        Moment::read(&state)?.record(&state)?;
         self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         self.banner(&state)?;
@@ -498,7 +469,7 @@ impl Desk<'_> {
             paths: self.paths,
             state,
             host,
-            now: run_clock(),
+            now: clock(),
             stop: Stop::listen()?,
             deadline: None,
             report: &mut report,
@@ -518,7 +489,7 @@ impl Desk<'_> {
             paths: self.paths,
             state,
             host,
-            now: run_clock(),
+            now: clock(),
             stop: Stop::listen()?,
             deadline,
             report: &mut report,

@@ -143,12 +143,10 @@ impl Change<'_> {
             product: walk.run.product.clone(),
             phase: "staging",
         };
-        let (bundle, base) = walk.bundle.take().ok_or_else(gone)?;
-        // Settling an earlier run may have cleared what was found before.
-        base.check_still(bundle.manifest())?;
+        let bundle = walk.bundle.take().ok_or_else(gone)?;
         let report = &mut *self.report;
         let mut sink = StoreSink::new(&store).until(self.stop.clone());
-        bundle.unpack(&base, &mut sink, &mut |bytes| report.bytes(bytes))?;
+        bundle.unpack(&mut sink, &mut |bytes| report.bytes(bytes))?;
         store.sync()?;
         let kept = self.state.kept_manifests()?;
         store.write_index(&kept.iter().collect::<Vec<_>>())?;

@@ -119,11 +119,7 @@ impl DirectFile {
                 }
             }
         }
-        if done < len {
-            self.cached.read_exact_at(run.get_mut(done..len).unwrap_or(&mut []), place(done))
-        } else {
-            Ok(())
-        }
+        if done < len { self.cached.read_exact_at(run.get_mut(done..len).unwrap_or(&mut []), place(done)) } else { Ok(()) }
     }
 }
 

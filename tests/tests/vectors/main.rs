@@ -6,8 +6,6 @@
 
 mod accepted;
 mod archive;
-mod builder;
-mod delta;
 mod manifest;
 mod packs;
 mod signatures;

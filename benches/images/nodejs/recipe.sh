@@ -1,2 +1,0 @@
-# shellcheck shell=bash disable=SC2034
-packages=(nodejs) compressor=zlib
