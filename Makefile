@@ -60,6 +60,7 @@ bench: build
 	benches/bench.sh
 	benches/link.sh
 	benches/parity.sh
+	benches/proof.sh
 	benches/update.sh
 	benches/size.sh
 	LOCKGATE_BENCH_ROUNDS=0 LOCKGATE_BENCH_EFFORTS=default benches/size.sh --suite bookworm

@@ -189,14 +189,14 @@ fn notes(collected: &Collected, coded: &[Option<Coded>], lots: &[(usize, Lot)]) 
             continue;
         };
         for (_, lot) in lots.iter().filter(|(of, _)| *of == index) {
-            let (codec, why) = match (&lot.difference, coded.shrinks) {
+            let (carried_by, why) = match (&lot.difference, coded.shrinks) {
                 (Some(Difference { delta, .. }), _) => {
                     (bundle_format::pack::DELTA, format!("it differs little from {}", delta.base))
                 }
                 (None, coding::Shrinks::Yes) => (bundle_format::pack::ZSTD, coded.why.clone()),
                 (None, coding::Shrinks::No) => (bundle_format::pack::RAW, coded.why.clone()),
             };
-            notes.push(note(codec, &coded.entry.coding, why));
+            notes.push(note(carried_by, &coded.entry.coding, why));
         }
     }
     notes

@@ -184,8 +184,8 @@ struct Look {
 
 impl Look {
     fn new(sketches: Sketches) -> Self {
-        let sketcher = (sketches == Sketches::Wanted).then(Sketcher::default);
-        Self { sketcher, sample: Vec::new(), seen: 0, tried: (0, 0) }
+        let wanted = (sketches == Sketches::Wanted).then(Sketcher::default);
+        Self { sketcher: wanted, sample: Vec::new(), seen: 0, tried: (0, 0) }
     }
 
     fn take(&mut self, mut bytes: &[u8]) -> Result<()> {

@@ -104,7 +104,8 @@ sed -n 's|^.* \(packs/[0-9]*\)$|\1|p' "$tmp/list" >"$tmp/present"
 cut -d' ' -f1 "$tmp/packs" | cmp -s - "$tmp/present" || fail 'the packs are not those of the manifest'
 # For the sites of each base set (without any: for all) every blob comes once, or must be held.
 jq -e '. as $m
-    | ([.images[].blobs[], .workloads[].digest, .files[].digest, .runtime[].packages[].digest] | unique) as $named
+    | ([.images[].blobs[], .workloads[].digest, .files[].digest, .runtime[].packages[].digest,
+        .attachments[].digest] | unique) as $named
     | (if .bases == [] then [null] else [range(.bases | length)] end) | all(. as $set
         | [$m.packs[] | select(.bases == [] or (.bases | index($set))) | .blobs[]] as $carried
         | ($carried | map(.digest) | sort) as $got

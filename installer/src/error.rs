@@ -347,6 +347,30 @@ pub enum ErrorKind {
         /// Each difference.
         differences: String,
     },
+    /// Going back to what a trust root reset away.
+    #[error("{product}: generation {generation} is above the sequence that the trust root went back to")]
+    GenerationRevoked {
+        /// The product.
+        product: String,
+        /// The generation.
+        generation: i64,
+    },
+    /// The policy file is not the one that was taken over.
+    #[error("{path}: not the policy on record: expected {expected}, found {found}")]
+    PolicyChanged {
+        /// The file.
+        path: String,
+        /// What was taken over.
+        expected: String,
+        /// What lies there.
+        found: String,
+    },
+    /// A dangerous flag that nothing here needs.
+    #[error("--dangerous-{what}: nothing here is refused that it would go past")]
+    DangerousUnneeded {
+        /// The flag's name.
+        what: &'static str,
+    },
     /// The trust root demands a chain of custody, and there is none.
     #[error("chain of custody: expected {expected}, found none; the trust root names transfer agents")]
     CustodyMissing {
@@ -362,8 +386,13 @@ impl ErrorKind {
             Self::Format(error) => error.class(),
             Self::Audit(fault) => fault.class(),
             Self::SecretLeft { .. } => Class::Bug,
-            Self::Usage { .. } | Self::NotInstalled { .. } | Self::NoGeneration { .. } => Class::Usage,
+            Self::Usage { .. }
+            | Self::NotInstalled { .. }
+            | Self::NoGeneration { .. }
+            | Self::DangerousUnneeded { .. } => Class::Usage,
             Self::NeverAccepted { .. }
+            | Self::GenerationRevoked { .. }
+            | Self::PolicyChanged { .. }
             | Self::EpochForbids { .. }
             | Self::NotApplicable { .. }
             | Self::BaseMissing { .. }
@@ -438,6 +467,13 @@ impl ErrorKind {
             Self::StoreDamaged { .. } => "install the bundle again from its medium; check the disk",
             Self::NotInstalled { .. } => "installer status shows what is installed",
             Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
+            Self::GenerationRevoked { .. } => {
+                "whoever signed it is not believed any more; go back to another generation"
+            }
+            Self::PolicyChanged { .. } => {
+                "tell your ISSO; if the change is wanted, run: installer policy set FILE (a file outside the state folder)"
+            }
+            Self::DangerousUnneeded { .. } => "leave the flag out",
             Self::CustodyMissing { .. } => "ask who brought the set for its signed chain; do not install without it",
             Self::Unfinished { .. } => "run: installer resume to go on, or: installer rollback to go back",
             Self::NoGeneration { .. } => "installer status lists the generations that are kept",

@@ -66,7 +66,9 @@ impl InventoryCommand {
         let payload = inventory.to_bytes()?;
         let signatures = audit.key().sign(&payload, &Inventory::comment(&payload))?;
         let mut sorted = Vec::new();
-        signatures.into_iter().for_each(|signature| bundle_format::signed::add(&mut sorted, signature));
+        for signature in signatures {
+            bundle_format::signed::add(&mut sorted, signature);
+        }
         let file = Inventory::seal(&payload, &sorted)?;
         let detail = format!("{} blobs, SHA-384 of the file {}", inventory.blobs.len(), Sha384::of(&file));
         audit.append(&Record::new(&inventory.at, "inventory", Outcome::Ok).detail(&detail))?;

@@ -9,6 +9,7 @@ mod runs;
 use std::path::Path;
 
 use bundle_format::manifest::Manifest;
+use bundle_format::root::{RootEnvelope, SequenceReset, TrustRoot};
 use bundle_format::timestamp::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -58,6 +59,10 @@ CREATE TABLE run_steps (
     run INTEGER NOT NULL REFERENCES runs (id), ordinal INTEGER NOT NULL, step TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('planned', 'doing', 'done', 'undone')), note TEXT NOT NULL, millis INTEGER,
     PRIMARY KEY (run, ordinal)) STRICT;
+", "
+ALTER TABLE generations ADD COLUMN created TEXT NOT NULL DEFAULT '';
+ALTER TABLE generations ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0 CHECK (revoked IN (0, 1));
+ALTER TABLE runs ADD COLUMN dangerous TEXT NOT NULL DEFAULT '';
 "];
 
 /// Where a generation stands.
@@ -183,6 +188,29 @@ fn one_row(what: &str, id: i64, changed: usize) -> Result<()> {
     Err(ErrorKind::Unexpected { what: format!("record of {what} {id}"), expected, found }.into())
 }
 
+/// Lowers the floors of one product, and marks what lies above as revoked: whoever signed that is not
+/// believed any more. Its signed time counts no longer, and nobody goes back to it.
+fn lower(db: &Connection, reset: &SequenceReset, now: &Timestamp) -> rusqlite::Result<Option<String>> {
+    let sequence = i64::try_from(reset.sequence).unwrap_or(i64::MAX);
+    let epoch = reset.security_epoch.map_or(i64::MAX, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX));
+    let revoke = "UPDATE generations SET revoked = 1 WHERE product = ?1 AND sequence > ?2";
+    db.execute(revoke, params![reset.product, sequence])?;
+    let query = "SELECT sequence, epoch FROM floors WHERE product = ?1";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let Some((before, epoch_before)) = db.query_row(query, [&reset.product], read).optional()? else { return Ok(None) };
+    if before <= sequence && epoch_before <= epoch {
+        return Ok(None);
+    }
+    let update =
+        "UPDATE floors SET sequence = min(sequence, ?2), epoch = min(epoch, ?3), raised_at = ?4 WHERE product = ?1";
+    db.execute(update, params![reset.product, sequence, epoch, now.as_str()])?;
+    let (after, epoch_after) = (i64::min(before, sequence), i64::min(epoch_before, epoch));
+    Ok(Some(format!(
+        "floor of {} lowered from sequence {before} to {after}, security epoch from {epoch_before} to {epoch_after}",
+        reset.product
+    )))
+}
+
 impl State {
     /// Opens the database, making it if need be, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self> {
@@ -217,14 +245,27 @@ impl State {
         Ok(Self { db, home: Paths::new(crate::atomic::parent(path)) })
     }
 
-    /// Records a proven root; recording it again changes nothing.
-    pub fn record_root(&mut self, version: u64, envelope: &[u8], sha384: &str, now: &Timestamp) -> Result<()> {
+    /// Where the state lies.
+    pub const fn home(&self) -> &Paths {
+        &self.home
+    }
+
+    /// Records a proven root and, in the same transaction, lowers the floors that it resets (spec 4.5);
+    /// what was lowered, in words. Recording it again changes nothing.
+    pub fn record_root(&mut self, root: &TrustRoot, envelope: &[u8], now: &Timestamp) -> Result<Vec<String>> {
+        let what = sql("record a trust root");
+        let (version, sha384) = (i64::try_from(root.version()).unwrap_or(i64::MAX), root.fingerprint()?.to_string());
+        let transaction = self.db.transaction().map_err(&what)?;
         let insert = "INSERT INTO trust_roots VALUES (?1, ?2, ?3, ?4) ON CONFLICT (version) DO NOTHING";
-        let version = i64::try_from(version).unwrap_or(i64::MAX);
-        self.db
-            .execute(insert, params![version, envelope, sha384, now.as_str()])
-            .map_err(sql("record a trust root"))?;
-        Ok(())
+        let values = params![version, envelope, sha384, now.as_str()];
+        let mut lowered = Vec::new();
+        if transaction.execute(insert, values).map_err(&what)? == 1 {
+            for reset in root.sequence_resets() {
+                lowered.extend(lower(&transaction, reset, now).map_err(&what)?);
+            }
+        }
+        transaction.commit().map_err(&what)?;
+        Ok(lowered)
     }
 
     /// The root with the highest version.
@@ -255,8 +296,8 @@ impl State {
         sha384: &str,
         now: &Timestamp,
     ) -> Result<i64> {
-        let insert = "INSERT INTO generations (product, release, sequence, marking, manifest, manifest_sha384, state, begun_at, changed_at)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'staged', ?7, ?7)";
+        let insert = "INSERT INTO generations (product, release, sequence, marking, manifest, manifest_sha384, state, begun_at, changed_at, created)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'staged', ?7, ?7, ?8)";
         let sequence = i64::try_from(manifest.sequence).unwrap_or(i64::MAX);
         let values = params![
             manifest.product,
@@ -265,7 +306,8 @@ impl State {
             manifest.marking.to_string(),
             bytes,
             sha384,
-            now.as_str()
+            now.as_str(),
+            manifest.created.as_str()
         ];
         self.db.execute(insert, values).map_err(sql("begin a generation"))?;
         Ok(self.db.last_insert_rowid())
@@ -314,6 +356,12 @@ impl State {
     /// The generations of a product that one can go to: the active one and those kept, newest first.
     pub fn kept_generations(&self, product: &str) -> Result<Vec<Generation>> {
         self.generations_where("product = ?1 AND kept = 1 ORDER BY changed_at DESC, id DESC", [product])
+    }
+
+    /// Whether a trust root reset the sequence of a generation away (spec 4.5).
+    pub fn is_revoked(&self, id: i64) -> Result<bool> {
+        let query = "SELECT revoked FROM generations WHERE id = ?1";
+        self.db.query_row(query, [id], |row| row.get(0)).map_err(sql("read a generation"))
     }
 
     /// The newest generation of a product that was taken off while its data was kept.
@@ -443,6 +491,17 @@ impl State {
         Ok(here.max(logged))
     }
 
+    /// The newest signed time that was accepted here: of the newest trust root, and of releases that were
+    /// committed.
+    pub fn newest_signed_time(&self) -> Result<Option<Timestamp>> {
+        let query = "SELECT max(created) FROM generations WHERE created <> '' AND revoked = 0 AND state NOT IN ('staged', 'failed')";
+        let text: Option<String> =
+            self.db.query_row(query, [], |row| row.get(0)).map_err(sql("read the signed times"))?;
+        let created = text.map(|text| Timestamp::parse(&text)).transpose()?;
+        let root = self.latest_root()?.map(|stored| RootEnvelope::parse(&stored.envelope)).transpose()?;
+        Ok(created.max(root.map(|root| root.claimed().issued().clone())))
+    }
+
     /// A site setting.
     pub fn setting(&self, key: &str) -> Result<Option<String>> {
         let query = "SELECT value FROM settings WHERE key = ?1";
@@ -454,6 +513,15 @@ impl State {
         let upsert = "INSERT INTO settings VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         self.db.execute(upsert, [key, value]).map_err(sql("write a setting"))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl State {
+    /// A row that stands for a root where nobody reads the root itself.
+    pub(crate) fn put_root(&self, envelope: &[u8]) {
+        let insert = "INSERT INTO trust_roots VALUES (1, ?1, 'abc', '2026-01-01T00:00:00Z')";
+        self.db.execute(insert, [envelope]).unwrap();
     }
 }
 
@@ -486,8 +554,16 @@ mod tests {
             )
             .unwrap();
         let steps = [serde_json::json!({"step": "store"}), serde_json::json!({"step": "commit"})];
-        let new =
-            NewRun { act: "install", product: "p", generation, former, source: "b", plan_sha384: "s", steps: &steps };
+        let new = NewRun {
+            act: "install",
+            product: "p",
+            generation,
+            former,
+            source: "b",
+            plan_sha384: "s",
+            dangerous: "",
+            steps: &steps,
+        };
         state.begin_run(&new, now).unwrap();
         state.open_run().unwrap().unwrap()
     }
@@ -507,6 +583,7 @@ mod tests {
             former: None,
             source: "",
             plan_sha384: "",
+            dangerous: "",
             steps: &[],
         };
         assert!(

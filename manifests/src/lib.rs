@@ -15,7 +15,9 @@
 )]
 
 pub mod appliance;
+pub mod approval;
 pub mod archive;
+pub mod attachment;
 pub mod custody;
 pub mod datagram;
 pub mod digest;
@@ -34,6 +36,7 @@ pub mod name;
 pub mod oci;
 pub mod pack;
 pub mod parallel;
+pub mod provenance;
 pub mod receipt;
 pub mod reference;
 pub mod release;

@@ -63,8 +63,31 @@ pub const DEADLINE_SECONDS: u64 = 86_400;
 pub const STABLE_SECONDS: u64 = 3600;
 /// Checks, volumes with data, or migrations of one release (R-LIM-38).
 pub const LIFECYCLE_ENTRIES: u64 = 100;
+/// Bytes of an SBOM (R-LIM-70).
+pub const SBOM_BYTES: u64 = 64 << 20;
+/// Packages in an SBOM that the builder makes (R-LIM-71).
+pub const SBOM_PACKAGES: usize = 200_000;
+/// Bytes of a provenance statement in its envelope (R-LIM-72).
+pub const PROVENANCE_BYTES: u64 = 16 << 20;
+/// Decoded bytes of a layer that the builder looks into (R-LIM-73).
+pub const LAYER_BYTES: u64 = 64 << 30;
+/// Entries of such a layer (R-LIM-74).
+pub const LAYER_ENTRIES: u64 = 4_000_000;
+/// Bytes of one package database in an image (R-LIM-75).
+pub const PACKAGE_DATABASE_BYTES: u64 = 256 << 20;
+/// Bytes of all package databases of an image (R-LIM-76).
+pub const PACKAGE_DATABASES_BYTES: u64 = 512 << 20;
 /// Bytes of one word of a command that runs in a container (R-LIM-39).
 pub const COMMAND_WORD_BYTES: usize = 4096;
+/// Resets of sequences in one trust root (R-LIM-50).
+pub const SEQUENCE_RESETS: usize = 100;
+/// Highest sequence and security epoch (R-LIM-51): what the record of a site holds, a signed 64-bit
+/// number.
+pub const SEQUENCE: u64 = i64::MAX as u64;
+/// Seconds between an approval and its use, either way (R-LIM-52).
+pub const APPROVAL_SECONDS: u64 = 86_400;
+/// Bytes of an approval, and of a plan that is approved (R-LIM-53).
+pub const APPROVAL_BYTES: u64 = 64 << 10;
 /// Bytes in one segment of deflate tokens from which the encoder ends it behind a block (R-LIM-40).
 pub const TOKEN_SEGMENT: usize = 14 << 20;
 /// Bytes in one segment of deflate tokens at most, its streams' sizes not counted (R-LIM-41).

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::attachment::Attachment;
 use crate::digest::Sha256;
 use crate::lifecycle::Lifecycle;
 use crate::marking::Marking;
@@ -58,6 +59,8 @@ pub struct Manifest {
     pub files: Vec<PlainFile>,
     /// Operating-system packages of the engine, for hosts that have none.
     pub runtime: Vec<Runtime>,
+    /// Documents about the release: SBOMs, provenance.
+    pub attachments: Vec<Attachment>,
     /// What sites are known to hold, where the bundle is made for such: one of these sets must be
     /// there, whole. None in a full bundle.
     pub bases: Vec<BaseSet>,
@@ -227,7 +230,9 @@ impl Manifest {
         let workloads = self.workloads.iter().map(|workload| ("a workload", &workload.digest));
         let files = self.files.iter().map(|file| ("a file", &file.digest));
         let packages = self.runtime.iter().flat_map(|runtime| &runtime.packages);
-        images.chain(workloads).chain(files).chain(packages.map(|package| ("a runtime package", &package.digest)))
+        let packages = packages.map(|package| ("a runtime package", &package.digest));
+        let attachments = self.attachments.iter().map(|attachment| ("an attachment", attachment.digest()));
+        images.chain(workloads).chain(files).chain(packages).chain(attachments)
     }
 
     /// Sum of all blobs that the release is made of, bytes.
@@ -299,6 +304,7 @@ impl Manifest {
         }
         self.check_carried()?;
         no_doubles("image", self.images.iter().map(Image::reference))?;
+        crate::attachment::check(self)?;
         no_doubles("workload", self.workloads.iter().map(|workload| workload.name.clone()))?;
         // Folded, so that no two paths meet on a file system that ignores case.
         no_doubles("file", self.files.iter().map(|file| file.path.to_lowercase()))?;
@@ -320,7 +326,7 @@ fn check_version(what: &str, text: &str) -> Result<()> {
 }
 
 /// Refuses text of more than one line, with control or hidden characters, or too long.
-pub(crate) fn check_line(what: &str, text: &str) -> Result<()> {
+pub fn check_line(what: &str, text: &str) -> Result<()> {
     if !text.is_empty() && text.len() <= limits::NAME_BYTES && crate::text::escaped(text) == text {
         return Ok(());
     }

@@ -57,6 +57,7 @@ impl Draft {
             workloads: Vec::new(),
             files: Vec::new(),
             runtime: Vec::new(),
+            attachments: Vec::new(),
             bases: Vec::new(),
             packs: Vec::new(),
         };

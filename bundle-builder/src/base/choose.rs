@@ -98,8 +98,8 @@ pub fn lots(
     }
     let differences = parallel::map(options.jobs, &wanted, |_, (index, _, base)| {
         let pair = base.and_then(|base| candidates.get(base)).zip(coded.get(*index).and_then(Option::as_ref));
-        let Some((candidate, coded)) = pair else { return Ok(None) };
-        let difference = differ(coded, &collected.blobs[*index], candidate, options)?;
+        let Some(((candidate, coded), blob)) = pair.zip(collected.blobs.get(*index)) else { return Ok(None) };
+        let difference = differ(coded, blob, candidate, options)?;
         Ok::<_, Error>(Some(difference).filter(|difference| difference.stored.len() < worth(coded)))
     })?;
     Ok(merge(wanted, differences, bases.sets.len()))

@@ -1,7 +1,7 @@
 //! What a stream is made of: sampled fingerprints of its content, to find which former blob it
 //! resembles and where.
 //!
-//! A rolling hash over the last 64 bytes (gear hashing, after W. Xia and others, "FastCDC", USENIX ATC
+//! A rolling hash over the last 64 bytes (gear hashing, after W. Xia and others, `FastCDC`, USENIX ATC
 //! 2016) names a place by its content alone: the same bytes give the same fingerprint wherever they
 //! lie. One place in 2048 is kept.
 

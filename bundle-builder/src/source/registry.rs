@@ -155,6 +155,28 @@ impl ImageSource for Registry {
         Ok(self.fetch_manifest(&blob.digest.to_string())?.ok_or_else(missing)?.0)
     }
 
+    fn referrers(&self, subject: &Sha256) -> Result<Vec<BlobRef>> {
+        let response = self.get(&format!("referrers/{subject}"), Some(oci::OCI_INDEX))?;
+        let index = match response.status().as_u16() {
+            200 => Some(read_document(reader(response), &self.what())?),
+            // A registry of before 1.1: clients keep the list under a tag (distribution-spec 1.1,
+            // "Referrers Tag Schema").
+            _ => self.fetch_manifest(&format!("sha256-{}", subject.hex()))?.map(|(bytes, _)| bytes),
+        };
+        let Some(index) = index else { return Ok(Vec::new()) };
+        let entries = oci::parse_index(&index, oci::OCI_INDEX)?.manifests;
+        Ok(entries.iter().filter(|entry| entry.media_type == oci::OCI_MANIFEST).map(super::blob_ref).collect())
+    }
+
+    fn tagged(&self, tag: &str) -> Result<Option<BlobRef>> {
+        let found = self.fetch_manifest(tag)?;
+        Ok(found.map(|(bytes, media_type)| BlobRef {
+            digest: Sha256::of(&bytes),
+            size: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            media_type,
+        }))
+    }
+
     fn blob(&self, blob: &BlobRef) -> Result<Box<dyn Read + Send>> {
         let response = self.get(&format!("blobs/{}", blob.digest), None)?;
         match response.status().as_u16() {

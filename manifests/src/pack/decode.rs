@@ -18,6 +18,7 @@ pub(super) struct PackDecoder<'a> {
     blobs: Splitter<'a>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one for each pack, never moved about")]
 enum Codec<'a> {
     Raw,
     Zstd { decoder: Decoder<'static>, buffer: Vec<u8>, ended: bool },

@@ -44,8 +44,8 @@ impl<W: Write> PackWriter<W> {
         Self::of_size(out, encoding, None)
     }
 
-    /// The same for exactly `coded` coded bytes in all: a small pack then needs a small window only.
-    pub fn of_size(out: W, encoding: Encoding, coded: Option<u64>) -> Result<Self> {
+    /// The same for exactly `content` coded bytes in all: a small pack then needs a small window only.
+    pub fn of_size(out: W, encoding: Encoding, content: Option<u64>) -> Result<Self> {
         let cutter = FrameCutter { out, frames: Vec::new(), buffer: Vec::new() };
         let (codec, stream) = match encoding {
             Encoding::Raw => (RAW, Stream::Raw(cutter)),
@@ -54,7 +54,7 @@ impl<W: Write> PackWriter<W> {
                 let fail = |error| Error::io("zstd encoder", error);
                 let mut encoder = Encoder::new(level).map_err(fail)?;
                 set_window(&mut encoder, level).map_err(fail)?;
-                encoder.set_pledged_src_size(coded).map_err(fail)?;
+                encoder.set_pledged_src_size(content).map_err(fail)?;
                 (ZSTD, Stream::Zstd(zstd::stream::write::Encoder::with_encoder(cutter, encoder)))
             }
         };

@@ -22,12 +22,12 @@ pub(super) struct BitWriter {
     word: u64,
     used: u32,
     at: usize,
-    bytes: Box<[u8; SPACE]>,
+    bytes: Box<[u8]>,
 }
 
 impl Default for BitWriter {
     fn default() -> Self {
-        Self { word: 0, used: 0, at: 0, bytes: Box::new([0; SPACE]) }
+        Self { word: 0, used: 0, at: 0, bytes: vec![0; SPACE].into_boxed_slice() }
     }
 }
 

@@ -32,6 +32,11 @@ pub(super) const MERGED: u8 = 1;
 const ATOM: usize = 640;
 /// Bytes of a gzip header at most.
 const GZIP_HEADER: usize = 72 << 10;
+/// Symbols of a block between two looks at the segment's size. A symbol takes at most six bytes, so
+/// that a segment cannot grow from its soft limit past its hard one; and the looks depend on the block
+/// alone, so that the token bytes do not depend on how the input was cut.
+const STEP: u64 = 1 << 18;
+const _: () = assert!(limits::TOKEN_SEGMENT + 6 * STEP as usize + (256 << 10) < limits::TOKEN_SEGMENT_MOST);
 /// Bytes of one tail record at most.
 pub(super) const TAIL_BYTES: usize = 32 << 10;
 
@@ -55,6 +60,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Block {
     symbols: u64,
+    /// Those since the last look at the segment's size.
+    step: u64,
     last: bool,
     header: Option<Header>,
     histogram: Histogram,
@@ -186,7 +193,7 @@ impl TokenEncoder {
         let mut reader = Reader::new(&self.input, self.at);
         let last = reader.take(1) == 1;
         self.block = Block { last, ..Block::default() };
-        let mut record = BLOCK | u8::from(last) * LAST;
+        let mut record = BLOCK | (u8::from(last) * LAST);
         match reader.take(2) {
             0 => {
                 let room = reader.at().wrapping_neg() as u32 & 7;
@@ -235,8 +242,7 @@ impl TokenEncoder {
         let mut reader = Reader::new(&self.input, self.at);
         let mut symbols = 0;
         let mut ended = false;
-        // Five bytes are what one symbol takes at most.
-        let room = (limits::TOKEN_SEGMENT_MOST.saturating_sub(self.segment.size()) / 5) as u64;
+        let room = STEP - self.block.step;
         while reader.at() < bound && symbols < room {
             match self.tables.next(&mut reader) {
                 Symbol::Literal(byte) => {
@@ -256,16 +262,20 @@ impl TokenEncoder {
             symbols += 1;
         }
         self.block.symbols += symbols;
+        self.block.step += symbols;
         let at = reader.at();
         self.arrive(at)?;
         if ended {
             self.end_block(0);
             self.state = if self.block.last { State::Trailer } else { State::Block };
         } else if symbols == room {
-            self.end_block(CUT);
-            self.flush(out);
-            self.block.goes_on = true;
-            self.block.symbols = 0;
+            self.block.step = 0;
+            if self.segment.size() >= limits::TOKEN_SEGMENT {
+                self.end_block(CUT);
+                self.flush(out);
+                self.block.goes_on = true;
+                self.block.symbols = 0;
+            }
         } else {
             return Ok(Step::Starved);
         }
@@ -289,7 +299,7 @@ impl TokenEncoder {
             Some(_) => DYNAMIC,
             None => FIXED,
         };
-        control.push(BLOCK | u8::from(self.block.last) * LAST | cut | kind);
+        control.push(BLOCK | (u8::from(self.block.last) * LAST) | cut | kind);
         number(control, self.block.symbols);
         match &self.block.header {
             _ if foretold => control.push(MERGED),

@@ -74,8 +74,7 @@ impl Header {
             let (value, times) = match *write {
                 length @ 0..=15 => (length, 1),
                 again @ 16..=19 => (*all.get(at.checked_sub(1)?)?, usize::from(again) - 13),
-                zeros @ 20..=27 => (0, usize::from(zeros) - 17),
-                zeros @ 28..=155 => (0, usize::from(zeros) - 17),
+                zeros @ 20..=155 => (0, usize::from(zeros) - 17),
                 _ => return None,
             };
             all.get_mut(at..at + times)?.fill(value);

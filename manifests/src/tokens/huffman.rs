@@ -97,7 +97,7 @@ pub(super) static LENGTH_SYMBOL: LazyLock<[(u8, u8); 257]> = LazyLock::new(|| {
 #[inline(always)]
 pub(super) const fn distance_symbol(less: u16) -> u32 {
     // Below 4 the symbol is the number itself; above, twice the logarithm and the bit behind the first.
-    let log = 31 - (less as u32 | 2).leading_zeros();
+    let log = (less | 2).ilog2();
     let symbol = 2 * log + ((less as u32 >> (log - 1)) & 1);
     if less < 2 { less as u32 } else { symbol }
 }

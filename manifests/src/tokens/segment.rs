@@ -16,8 +16,8 @@ const RECENT: u8 = 128;
 const FIRST: [u16; 4] = [0, 1, 2, 3];
 /// Symbols that [`SegmentReader::part`] takes at once: blocks of no more can have a foretold head.
 pub(super) const PART: u64 = 65_536;
-/// Bytes that the streams' sizes take at most.
-const SIZES: usize = STREAMS * 5;
+/// Bytes of a number at most.
+const NUMBER: usize = 5;
 
 /// Collects symbols and lays them out.
 #[derive(Debug)]
@@ -160,8 +160,9 @@ impl<'a> SegmentReader<'a> {
         let mut head = Bytes(bytes);
         let mut sizes = [0; STREAMS];
         for size in &mut sizes {
+            let whole = head.0.len() >= NUMBER;
             let Some(number) = head.number() else {
-                return if bytes.len() > SIZES { Err(BadTokens("a stream's size is no number")) } else { Ok(None) };
+                return if whole { Err(BadTokens("a stream's size is no number")) } else { Ok(None) };
             };
             *size = usize::try_from(number).unwrap_or(usize::MAX);
         }
@@ -288,10 +289,10 @@ impl<'a> Bytes<'a> {
         Some(taken)
     }
 
-    /// A number of at most five bytes in LEB128.
+    /// A number of at most [`NUMBER`] bytes in LEB128.
     pub(super) fn number(&mut self) -> Option<u64> {
         let mut value = 0;
-        for place in 0..5 {
+        for place in 0..NUMBER {
             let byte = self.byte()?;
             value |= u64::from(byte & 127) << (7 * place);
             if byte < 128 {

@@ -7,7 +7,7 @@ use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::{BaseSet, Blob, Delta, Manifest, PackedBlob, PlainFile, Segment};
 use bundle_format::pack::{
-    BaseBlobs, BlobSink, DELTA, Encoding, Held, PLAIN, PackWriter, TOKENS, Want, encode_segment, unpack,
+    BaseBlobs, BlobSink, Encoding, Held, PLAIN, PackWriter, TOKENS, Want, encode_segment, unpack,
 };
 use bundle_format::signature::AlgorithmPolicy;
 use system_tests::Draft;

@@ -6,6 +6,7 @@
 
 mod accepted;
 mod archive;
+mod builder;
 mod delta;
 mod manifest;
 mod packs;
