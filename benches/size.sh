@@ -62,7 +62,7 @@ changed() { layers v2 | grep -vFf <(layers v1 | cut -f1); }
 # once NAME COMMAND...: a number that depends on the images alone.
 once() {
     local name=$1 at
-    at=$images/known/$(cat "$images/v1/DONE" "$images/v2/DONE" <(zstd --version; declare -f archive peer content floor_full floor_delta changed) | sha256sum | cut -c1-16)-$name
+    at=$images/known/$(cat "$images/v1/index.json" "$images/v2/index.json" <(zstd --version; declare -f archive peer content floor_full floor_delta changed) | sha256sum | cut -c1-16)-$name
     shift
     if [ ! -s "$at" ]; then
         mkdir -p "$images/known"
