@@ -157,7 +157,8 @@ def manifest_fault(m):
     packed = [blob for pack in m["packs"] for blob in pack["blobs"]]
     held = [blob for base in m["bases"] for blob in base["blobs"]]
     segments = sum(len(blob["delta"]["segments"]) for blob in packed if blob["delta"])
-    if len(packed) + len(held) > 100000 or sum(len(pack["frames"]) for pack in m["packs"]) > 200000 or segments > 100000:
+    frames = sum(len(pack["frames"]) for pack in m["packs"])
+    if len(packed) + len(held) > 100000 or frames > 200000 or segments > 100000:
         return "too many blobs, frames or segments"
     for number, pack in enumerate(m["packs"]):
         stored = sum(frame["size"] for frame in pack["frames"])

@@ -23,7 +23,6 @@ class Refused(Exception): pass  # of exit code and reason
 def need(fine, code, why):
     if not fine:
         raise Refused(code, why)
-
 # ---- Section 2: the archive, read strictly forward.
 def header(name, size):
     """The only header that a member of this name and size may have (R-ARC-1)."""
@@ -49,7 +48,6 @@ def take_padding(file, name, size):
 def take_member(file, name, size, limit):
     need(size <= limit, 3, f"{name} is larger than {limit} bytes")
     return take(file, size), take_padding(file, name, size)
-
 # ---- Sections 1 and 4: documents, keys, signatures, the chain of roots.
 def parse(what, kind, raw):
     """Strict JSON in its one canonical form (R-JSON-1 to 5): there is no second way to read the bytes."""
@@ -116,12 +114,11 @@ def prove_chain(chain, fingerprint):
         [threshold(f"root {version}", signatures, judge, "root") for judge in (former, root) if judge]
         old, new = ((r or root)["roles"]["release"] for r in (former, root))
         kept = [keys[key]["scheme"] for key in {*old["keys"]} & {*new["keys"]}]  # R-ROOT-14: who signed cannot again
-        need("sequence_resets" not in root or max(map(kept.count, SCHEMES)) < new["threshold"], 4, "a reset without revocation")
+        need("sequence_resets" not in root or max(map(kept.count, SCHEMES)) < new["threshold"], 4, "a reset, nothing revoked")
         former, known = root, keys
     found = [hashlib.sha384(text).hexdigest() for text, _, _, _ in chain]
     need(fingerprint in found, 4, f"the chain does not hold the root that you trust; it holds {found}")
     return former, known
-
 # ---- Section 6: packs hold what was signed.
 def unpack(file, pack, name, size):
     """Proves every stored byte, then decodes and proves the blobs; False if a coding is not known here."""
@@ -193,7 +190,6 @@ def main():
     print("NOTE  ML-DSA-87 signatures were counted, not verified: Python's standard library has no such algorithm")
     print(f"NOTE  not decoded here, frames proved: {', '.join(undecoded)}" if undecoded else "PASS  every blob")
     return 1 if undecoded else 0
-
 if __name__ == "__main__":
     try:
         sys.exit(main())
