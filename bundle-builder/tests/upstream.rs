@@ -319,10 +319,10 @@ fn a_published_sbom_in_a_registry_without_the_referrers_call() {
         "layers": [{"mediaType": "application/spdx+json", "digest": document.to_string(), "size": sbom.len()}],
         "subject": {"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]},
     });
-    let (artifact, size) = registry.put_manifest(site.path(), "", MANIFEST, &artifact);
+    let (artifact, bytes) = registry.put_manifest(site.path(), "", MANIFEST, &artifact);
     let list = serde_json::json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{"mediaType": MANIFEST, "digest": artifact.to_string(), "size": size}],
+        "manifests": [{"mediaType": MANIFEST, "digest": artifact.to_string(), "size": bytes}],
     });
     let tag = format!("sha256-{}", site.image().hex());
     registry.put_manifest(site.path(), &tag, "application/vnd.oci.image.index.v1+json", &list);
