@@ -112,10 +112,11 @@ fn report(manifest: &Manifest, shares: &[Vec<u64>], bundle: u64) -> Report {
     let files = manifest.files.iter().map(|file| file.digest);
     let packages = manifest.runtime.iter().flat_map(|runtime| &runtime.packages).map(|package| package.digest);
     let workloads = manifest.workloads.iter().map(|workload| workload.digest);
-    let mut rest: Vec<Sha256> = workloads.chain(files).chain(packages).collect();
+    let attachments = manifest.attachments.iter().map(|attachment| *attachment.digest());
+    let mut rest: Vec<Sha256> = workloads.chain(files).chain(packages).chain(attachments).collect();
     rest.sort_unstable();
     rest.dedup();
-    let others = part("workloads, files and packages".into(), rest);
+    let others = part("workloads, files, packages and attachments".into(), rest);
     let of_images: std::collections::BTreeSet<&Sha256> =
         manifest.images.iter().flat_map(|image| &image.blobs).collect();
     let total = Total {
