@@ -114,6 +114,9 @@ fn envelope(statement: &Statement, signers: &[&Signer]) -> Vec<u8> {
     provenance::seal(&payload, &signatures).unwrap()
 }
 
+/// A damage to a statement.
+type Edit = fn(&mut Statement);
+
 #[test]
 fn a_statement_must_be_about_the_release_that_carries_it() {
     let manifest = Draft::small().manifest;
@@ -148,10 +151,10 @@ fn a_statement_must_be_about_the_release_that_carries_it() {
     );
     inconsistent(&|s| s.predicate.build_definition.external_parameters.sequence += 1, "another sequence");
     inconsistent(&|s| s.predicate.build_definition.external_parameters.product = "other".into(), "another product");
-    let format: [(&str, &dyn Fn(&mut Statement)); 3] = [
-        ("statement type", &|s| s.kind = "https://in-toto.io/Statement/v0.1".into()),
-        ("predicate type", &|s| s.predicate_type = "https://slsa.dev/provenance/v0.2".into()),
-        ("build type", &|s| s.predicate.build_definition.build_type = "urn:other".into()),
+    let format: [(&str, Edit); 3] = [
+        ("statement type", |s| s.kind = "https://in-toto.io/Statement/v0.1".into()),
+        ("predicate type", |s| s.predicate_type = "https://slsa.dev/provenance/v0.2".into()),
+        ("build type", |s| s.predicate.build_definition.build_type = "urn:other".into()),
     ];
     for (defect, edit) in format {
         let mut bad = good.clone();
@@ -240,7 +243,9 @@ fn a_bundle_says_what_is_in_it_and_how_it_was_built() {
         let (key, pass) = (format!("keys/{name}"), format!("keys/{name}.pass"));
         site.builder(&["sign", bundle, "--key", &key, "--passphrase-file", &pass]).expect(0);
     };
-    ["alice", "bob"].iter().for_each(|name| sign("signed.bundle.tar", name));
+    for name in ["alice", "bob"] {
+        sign("signed.bundle.tar", name);
+    }
     let said = site.installer(&["--json", "verify", "signed.bundle.tar"]).expect(0);
     let said: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(said["provenance"]["build_signers"].as_array().unwrap().len(), 2);
@@ -250,7 +255,9 @@ fn a_bundle_says_what_is_in_it_and_how_it_was_built() {
     site.builder(&["keygen", "--name", "eve", "--out", "keys", "--passphrase-file", "keys/eve.pass"]).expect(0);
     let key = ["--provenance-key", "keys/eve", "--passphrase-file", "keys/eve.pass"];
     site.builder(&[&build[..], &["eve.bundle.tar"], &key].concat()).expect(0);
-    ["alice", "bob"].iter().for_each(|name| sign("eve.bundle.tar", name));
+    for name in ["alice", "bob"] {
+        sign("eve.bundle.tar", name);
+    }
     let said = site.installer(&["verify", "eve.bundle.tar"]).expect(4);
     assert!(said.err.contains("provenance: signed by key "), "{}", said.err);
 }

@@ -1,4 +1,4 @@
-//! Keys in a PKCS#11 token: SoftHSM2 holds them, OpenSC's `pkcs11-tool` and stock minisign look on.
+//! Keys in a PKCS#11 token: `SoftHSM2` holds them, `pkcs11-tool` and stock minisign look on.
 //! Needs `softhsm2`, `opensc` and `minisign` (tests/setup/packages.sh).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
@@ -224,7 +224,7 @@ fn wrong_and_locked_pins() {
     bench.bundle("test-hilde");
     let before = std::fs::read(bench.path("b.bundle.tar")).unwrap();
     bench.pin("TEST-4712");
-    // SoftHSM2 says that attempts run low, as a card does; it never locks by itself.
+    // The software token says that attempts run low, as a card does; it never locks by itself.
     refused(
         bench.sign("test-hilde"),
         2,
