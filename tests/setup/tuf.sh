@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes a Python environment with the reference implementation of TUF, once for each content of its
+# Needs Debian's python3-venv. Makes a Python environment with the reference implementation of TUF, once for each content of its
 # requirements, in the cache. Prints the path of its interpreter.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
