@@ -46,7 +46,7 @@ fn cases() -> Vec<Case> {
         let expected = i32::from(vector.judge().unwrap_err().class().exit_code());
         match vector.input {
             Input::Bundle { archive, trusted, policy } => {
-                Some(Case { name: vector.defect, archive, trusted, policy, expected })
+                Some(Case { name: vector.defect, archive, trusted: *trusted, policy, expected })
             }
             Input::Part(_) => None,
         }
@@ -145,7 +145,7 @@ fn alone_it_proves_all_but_the_forms_of_values() {
         }
         let expected = i32::from(vector.judge().unwrap_err().class().exit_code());
         if let Input::Bundle { archive, trusted, policy } = vector.input {
-            cases.push(Case { name: vector.defect, archive, trusted, policy, expected });
+            cases.push(Case { name: vector.defect, archive, trusted: *trusted, policy, expected });
         }
     }
     let wrong: Vec<String> = cases

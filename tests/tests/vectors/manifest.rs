@@ -1,4 +1,5 @@
 //! Defects of a manifest that is properly signed.
+#![allow(clippy::too_many_lines, reason = "tables")]
 
 use bundle_format::digest::Sha256;
 use bundle_format::lifecycle::{Backup, Check, Data, Lifecycle, Migration, Range};
@@ -414,7 +415,6 @@ fn names() -> Vec<Vector> {
     .collect()
 }
 
-#[allow(clippy::too_many_lines, reason = "one table")]
 fn consistency() -> Vec<Vector> {
     let stowaway = Sha256::of(b"licence");
     assert!(Draft::small().manifest.files.iter().any(|file| file.digest == stowaway));

@@ -1,4 +1,5 @@
 //! Defects inside packs: proof of frames, decoding, blobs.
+#![allow(clippy::too_many_lines, reason = "tables")]
 
 use bundle_format::digest::{Sha256, Sha384};
 use bundle_format::manifest::Blob;

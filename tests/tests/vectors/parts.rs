@@ -1,5 +1,6 @@
 //! Defects of what crosses the gap beside a bundle, and of what its writer reads: custody, lists of
 //! sets, volumes, plans of a link, receipts, OCI documents, YAML.
+#![allow(clippy::too_many_lines, reason = "tables")]
 
 use bundle_format::custody::{Direction, Record, Scan, ScanResult, UnverifiedCustody, check_against_list};
 use bundle_format::datagram::{Plan, Tagger};
@@ -54,7 +55,6 @@ fn text(change: fn(String) -> String) -> impl Fn() -> Result<()> {
     }
 }
 
-#[allow(clippy::too_many_lines, reason = "one table")]
 fn custody() -> Vec<Vector> {
     let scan = |result| Scan {
         scanner: "TEST".into(),

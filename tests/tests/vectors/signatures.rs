@@ -369,18 +369,16 @@ fn malleable_signatures() -> Vec<Vector> {
         vector!("S of 2^255", BadSignature, "ed25519", first(|signature, _| signature[63] |= 0x80)),
         vector!("S zero", BadSignature, "ed25519", first(|signature, _| signature[32..].fill(0))),
         vector!("R and S swapped", BadSignature, "ed25519", first(|signature, _| signature.rotate_left(32))),
-        vector!("global signature in the first one's place", BadSignature, "ed25519", {
-            first(|signature, global| std::mem::swap(signature, global))
-        }),
+        vector!("global signature in the first one's place", BadSignature, "ed25519", first(std::mem::swap)),
     ];
     vectors = breaks(&["R-SIG-8"], vectors);
     vectors.extend(breaks(
         &["R-SIG-11"],
         [vector!("commitment of small order that fulfils the equation", ImplementationsDisagree, "ed25519", {
             signed(|text, signatures| {
+                use ed25519_dalek::Signer as _;
                 let Value::Ed25519 { signature, comment, global } = &mut signatures[0].value else { panic!() };
                 **signature = without_commitment(&bundle_format::signature::minisign_prehash(text));
-                use ed25519_dalek::Signer as _;
                 let key = ed25519_dalek::SigningKey::from_bytes(&keys::seeds(1).0);
                 **global = key.sign(&[signature.as_slice(), comment.as_bytes()].concat()).to_bytes();
             })
