@@ -1,28 +1,29 @@
-//! Measures codec `deflate-tokens` on gzip files: `tokens [--quick] FILE…`; see `benches/tokens.sh`.
+//! Measures codec `deflate-tokens` on gzip files: `tokens [--quick] [--base FORMER] FILE…`; see `benches/tokens.sh`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a measurement for people")]
 
-use bundle_format::tokens::{TokenDecoder, TokenEncoder};
+use bundle_format::tokens::{NotCodable, TokenDecoder, TokenEncoder};
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter};
 
 /// As the packs are written: one long window.
 const WINDOW_LOG: u32 = 26;
+/// So that all of a base and of a layer lie in it.
+const DELTA_WINDOW_LOG: u32 = 29;
 const MB: f64 = 1e6;
 
 fn main() {
     let mut files: Vec<String> = std::env::args().skip(1).collect();
     let mut levels = vec![3, 9, 19];
-    let mut dump = false;
     files.retain(|file| match file.as_str() {
         "--quick" => {
             levels = vec![3, 9];
             false
         }
-        "--dump" => {
-            dump = true;
-            false
-        }
         _ => true,
     });
+    let mut base = None;
+    if let Some(at) = files.iter().position(|file| file == "--base") {
+        base = files.drain(at..at + 2).nth(1).map(|file| encode(&std::fs::read(file).unwrap()).unwrap());
+    }
     println!(
         "| layer | gzip MB | tokens MB | {} | encode MB/s | tokens to gzip MB/s | with zstd MB/s |",
         levels.iter().map(|level| format!("zstd {level} MB")).collect::<Vec<_>>().join(" | ")
@@ -31,21 +32,18 @@ fn main() {
     for file in files {
         let gzip = std::fs::read(&file).unwrap();
         let from = cpu_seconds();
-        let mut tokens = Vec::new();
-        let mut encoder = TokenEncoder::new();
-        let coded = gzip.chunks(1 << 20).try_for_each(|part| encoder.push(part, &mut tokens));
-        if let Err(why) = coded.and_then(|()| encoder.finish(&mut tokens)) {
-            println!("| {file} | {why}");
-            continue;
-        }
+        let tokens = match encode(&gzip) {
+            Ok(tokens) => tokens,
+            Err(why) => {
+                println!("| {file} | {why}");
+                continue;
+            }
+        };
         let encode = speed(gzip.len(), from);
-        if dump {
-            std::fs::write(format!("{file}.tok"), &tokens).unwrap();
-        }
         let mut sizes = Vec::new();
         let mut packed = Vec::new();
         for level in &levels {
-            packed = compress(&tokens, *level);
+            packed = compress(&tokens, *level, base.as_deref());
             sizes.push(format!("{:.2} = {:.3}", packed.len() as f64 / MB, packed.len() as f64 / gzip.len() as f64));
         }
         let mut best = (0.0_f64, 0.0_f64);
@@ -62,7 +60,10 @@ fn main() {
             let from = cpu_seconds();
             back.clear();
             let mut context = DCtx::create();
-            context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG + 1)).unwrap();
+            context.set_parameter(DParameter::WindowLogMax(DELTA_WINDOW_LOG)).unwrap();
+            if let Some(base) = &base {
+                context.ref_prefix(base).unwrap();
+            }
             let mut decoder = TokenDecoder::new(gzip.len() as u64);
             let mut part = vec![0_u8; 256 << 10];
             let mut input = zstd::zstd_safe::InBuffer::around(&packed);
@@ -99,10 +100,25 @@ fn cpu_seconds() -> f64 {
     stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
-fn compress(bytes: &[u8], level: i32) -> Vec<u8> {
+fn encode(gzip: &[u8]) -> Result<Vec<u8>, NotCodable> {
+    let mut tokens = Vec::new();
+    let mut encoder = TokenEncoder::new();
+    for part in gzip.chunks(1 << 20) {
+        encoder.push(part, &mut tokens)?;
+    }
+    encoder.finish(&mut tokens)?;
+    Ok(tokens)
+}
+
+fn compress(bytes: &[u8], level: i32, base: Option<&[u8]>) -> Vec<u8> {
     let mut context = CCtx::create();
     context.set_parameter(CParameter::CompressionLevel(level)).unwrap();
     context.set_parameter(CParameter::WindowLog(WINDOW_LOG)).unwrap();
+    if let Some(base) = base {
+        context.set_parameter(CParameter::WindowLog(DELTA_WINDOW_LOG)).unwrap();
+        context.set_parameter(CParameter::EnableLongDistanceMatching(true)).unwrap();
+        context.ref_prefix(base).unwrap();
+    }
     let mut packed = Vec::with_capacity(zstd::zstd_safe::compress_bound(bytes.len()));
     context.compress2(&mut packed, bytes).unwrap();
     packed

@@ -147,11 +147,12 @@ impl TokenEncoder {
                 State::Symbols => self.symbols(end, out)?,
                 State::Stored(left) => self.stored(left),
                 State::Trailer => self.trailer(),
-                State::Tail => self.tail(),
+                State::Tail => self.tail(end),
             };
             // A segment ends between blocks where it can, so that a block's code lengths can be
-            // foretold from its symbols.
-            if self.segment.size() >= limits::TOKEN_SEGMENT && self.state != State::Symbols {
+            // foretold from its symbols; never between a stored block's record and its bytes.
+            let between = !matches!(self.state, State::Symbols | State::Stored(_));
+            if between && self.segment.size() >= limits::TOKEN_SEGMENT {
                 self.flush(out);
             }
             if step == Step::Starved {
@@ -338,10 +339,14 @@ impl TokenEncoder {
         Step::Done
     }
 
-    fn tail(&mut self) -> Step {
-        let at = self.at >> 3;
-        let Some(bytes) = self.input.get(at..).filter(|rest| !rest.is_empty()) else { return Step::Starved };
-        let bytes = bytes.get(..TAIL_BYTES).unwrap_or(bytes);
+    fn tail(&mut self, end: bool) -> Step {
+        let rest = self.input.get(self.at >> 3..).unwrap_or_default();
+        // Whole records until the end, so that they do not depend on how the input was cut.
+        let bytes = match rest.get(..TAIL_BYTES) {
+            Some(bytes) => bytes,
+            None if end && !rest.is_empty() => rest,
+            None => return Step::Starved,
+        };
         number_record(&mut self.segment.control, TAIL, bytes.len());
         self.segment.stored(bytes);
         self.at += bytes.len() * 8;
