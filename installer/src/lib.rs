@@ -24,6 +24,7 @@ pub mod custody;
 pub mod dangerous;
 pub mod engine;
 pub mod error;
+#[allow(clippy::unreadable_literal, reason = "made by build.rs")]
 mod facts;
 pub mod health;
 pub mod host;

@@ -214,10 +214,11 @@ impl TrustRoot {
         for entry in &payload.keys {
             crate::name::check_label("key holder", &entry.holder)?;
             let key = PublicKey::parse(entry.scheme, &entry.public)?;
-            if key.id() != entry.id {
-                return Err(inconsistent(format!("key {} has the id {}", entry.id, key.id())).into());
+            let id = key.id();
+            if id != entry.id {
+                return Err(inconsistent(format!("key {} has the id {id}", entry.id)).into());
             }
-            if !ids.insert(key.id()) {
+            if !ids.insert(id) {
                 return Err(inconsistent(format!("key {} appears twice", entry.id)).into());
             }
             keys.push(key);
@@ -234,7 +235,9 @@ impl TrustRoot {
                 return Err(inconsistent(format!("role {name} has the threshold {found}, at least {least}")).into());
             }
             for scheme in Scheme::ALL {
-                let of_scheme = keys.iter().filter(|key| key.scheme() == scheme && members.contains(&key.id())).count();
+                // Each listed id is the computed one by now.
+                let listed = payload.keys.iter().filter(|key| key.scheme == scheme);
+                let of_scheme = listed.filter(|key| members.contains(&key.id)).count();
                 if of_scheme < entry.threshold {
                     return Err(inconsistent(format!(
                         "role {name} has {of_scheme} {scheme} keys for a threshold of {}",
@@ -542,7 +545,7 @@ fn check_revocation(former: &TrustRoot, next: &TrustRoot) -> Result<()> {
     }
     let threshold = next.payload.roles.release.threshold;
     for scheme in Scheme::ALL {
-        let of_scheme = next.keys.iter().filter(|key| key.scheme() == scheme).map(PublicKey::id);
+        let of_scheme = next.payload.keys.iter().filter(|key| key.scheme == scheme).map(|key| key.id);
         let both = |id: &KeyId| next.role_holds(Role::Release, *id) && former.role_holds(Role::Release, *id);
         let kept = of_scheme.filter(both).count();
         if kept >= threshold {

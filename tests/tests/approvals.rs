@@ -28,7 +28,9 @@ fn trusted() -> TrustedRoot {
 /// `signers`' signatures under `holder`'s name.
 fn approval(holder: &str, signers: &[&Signer], plan: Sha384, time: &str) -> UnverifiedApproval {
     let mut made = UnverifiedApproval::new(Approval::new(plan, holder, "TEST reason", at(time)).unwrap()).unwrap();
-    signers.iter().for_each(|signer| signer.sign_approval(&mut made).unwrap());
+    for signer in signers {
+        signer.sign_approval(&mut made).unwrap();
+    }
     made
 }
 
@@ -136,7 +138,7 @@ fn another_plan_another_day() {
         match judged {
             Ok(()) => assert!(good, "{time}"),
             Err(error) => {
-                assert!(!good && matches!(error.kind(), ErrorKind::ApprovalStale { hours: 24, .. }), "{error}")
+                assert!(!good && matches!(error.kind(), ErrorKind::ApprovalStale { hours: 24, .. }), "{error}");
             }
         }
     }

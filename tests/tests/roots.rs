@@ -340,8 +340,7 @@ fn holders_of_optional_roles_hold_no_other() {
     let renamed = |signer: &Signer, name: &str| Holder { name: name.into(), ..holder(signer) };
     let (bella, boris, ada, amos) = (keys::bella(), keys::boris(), keys::ada(), keys::amos());
     let with_builders = || plain().with_builder(1, &[holder(&bella), holder(&boris)]).unwrap();
-    type Made = bundle_format::Result<TrustRoot>;
-    let made: Vec<(&str, Made)> = vec![
+    let made: Vec<(&str, bundle_format::Result<TrustRoot>)> = vec![
         ("a release signer builds", plain().with_builder(1, &[holder(&alice())])),
         ("a signer's name for a builder's keys", plain().with_builder(1, &[renamed(&bella, "test-alice")])),
         ("one name for two builders", plain().with_builder(1, &[holder(&bella), renamed(&boris, "test-bella")])),

@@ -75,7 +75,9 @@ fn who_builds_does_not_release() {
     let said = high.builder(&[&init[..], &["--signer", &a, "--signer", &b, "--builder-signer", &a]].concat()).expect(3);
     assert!(said.err.contains("inconsistent"), "{}", said.err);
     high.builder(&[&init[..], &["--signer", &a, "--signer", &b, "--builder-signer", &c]].concat()).expect(0);
-    [alice(), bob()].iter().for_each(|signer| signed("r1.json", signer));
+    for signer in [alice(), bob()] {
+        signed("r1.json", &signer);
+    }
     let shown = high.builder(&["root", "show", "r1.json"]).expect(0).out;
     assert!(shown.contains("threshold 1 of each algorithm for builders") && shown.contains("builder\n"), "{shown}");
 
@@ -122,7 +124,9 @@ fn reset_root(holders: &[&Signer]) -> RootEnvelope {
     let reset = SequenceReset { product: PRODUCT.into(), sequence: 6, security_epoch: None };
     let root = keys::root(2, 2, holders).with_resets(&[reset]).unwrap();
     let mut envelope = RootEnvelope::unsigned(root);
-    [alice(), carol(), dave()].iter().for_each(|signer| signer.sign_root(&mut envelope).unwrap());
+    for signer in [alice(), carol(), dave()] {
+        signer.sign_root(&mut envelope).unwrap();
+    }
     envelope
 }
 
@@ -131,9 +135,9 @@ fn the_way_back_from_a_sequence_that_should_never_have_been() {
     const FAR: u64 = 1 << 62;
     let one = keys::two_of_three();
     let high = High::trusting(&one, &[]);
-    high.bundle("5", &draft(5, &[one.clone()], two()));
-    high.bundle("6-old", &draft(6, &[one.clone()], two()));
-    let mut far = draft(FAR, &[one.clone()], two());
+    high.bundle("5", &draft(5, std::slice::from_ref(&one), two()));
+    high.bundle("6-old", &draft(6, std::slice::from_ref(&one), two()));
+    let mut far = draft(FAR, std::slice::from_ref(&one), two());
     far.manifest.created = Timestamp::parse("2035-01-01T00:00:00Z").unwrap();
     high.bundle("far", &far);
     high.installer(&["--yes", "install", "5"]).expect(0);
@@ -397,7 +401,7 @@ fn two_persons_approve_exactly_this_plan() {
 fn each_policy_of_a_site() {
     let root = keys::two_of_three();
     let only = |scheme: Scheme| {
-        let draft = draft(1, &[root.clone()], two());
+        let draft = draft(1, std::slice::from_ref(&root), two());
         let text = draft.text().into_bytes();
         let mut signatures = draft.signatures(&text);
         signatures.retain(|signature| signature.scheme() == scheme);
@@ -409,7 +413,7 @@ fn each_policy_of_a_site() {
         high.write("p.yaml", format!("format: lockgate-policy/1\nalgorithms: {algorithms}\n").as_bytes());
         let said = high.trust(&root, &["--policy", "p.yaml"]).expect(0);
         assert!(said.out.contains(&format!("policy: algorithms {algorithms}; require nothing")), "{}", said.out);
-        high.write("both", &draft(1, &[root.clone()], two()).archive());
+        high.write("both", &draft(1, std::slice::from_ref(&root), two()).archive());
         high.write("ed25519", &ed25519);
         high.write("ml-dsa", &ml_dsa);
         high.installer(&["verify", "both"]).expect(0);
@@ -418,7 +422,7 @@ fn each_policy_of_a_site() {
             assert!(code == 0 || said.err.contains("role release needs 2 distinct"), "{algorithms}: {}", said.err);
             high.installer(&["plan", bundle]).expect(code);
         }
-        let one_signer = draft(1, &[root.clone()], vec![alice()]);
+        let one_signer = draft(1, std::slice::from_ref(&root), vec![alice()]);
         high.bundle("one", &one_signer);
         high.installer(&["verify", "one"]).expect(4);
         assert_eq!(parse(&high.installer(&["--json", "policy", "show"]).expect(0))["algorithms"], algorithms);
