@@ -45,9 +45,14 @@ rm layer.tar
 fn release(site: &Site, version: u64) {
     site.tool("sh", &["-c", IMAGE, "sh", &version.to_string()]).expect(0);
     let images = format!("oci:images-{version}:minimal");
-    site.release(version, Site::GOOD, |text| text.replace("oci:images:minimal", &images));
+    let web = format!("web-{version}.yaml");
+    site.release(version, Site::GOOD, |text| {
+        text.replace("oci:images:minimal", &images).replace("file: web.yaml", &format!("file: {web}"))
+    });
+    std::fs::rename(site.path("release/web.yaml"), site.path(&format!("release/{web}"))).unwrap();
     site.builder(&["pin", "release/r.yaml"]).expect(0);
-    for (from, to) in [("r.yaml", "yaml"), ("r.lock.yaml", "lock.yaml"), ("web.yaml", "web.yaml")] {
+    // Kept under a name of its own, so that it can be a base later.
+    for (from, to) in [("r.yaml", "yaml"), ("r.lock.yaml", "lock.yaml")] {
         std::fs::copy(site.path(&format!("release/{from}")), site.path(&format!("release/v{version}.{to}"))).unwrap();
     }
 }
