@@ -62,7 +62,7 @@ changed() { layers v2 | grep -vFf <(layers v1 | cut -f1); }
 # once NAME COMMAND...: a number that depends on the images alone.
 once() {
     local name=$1 at
-    at=$images/known/$(cat "$images/v1/DONE" "$images/v2/DONE" <(zstd --version; declare -f archive peer content floor_full floor_delta changed) | sha256sum | cut -c1-16)-$name
+    at=$images/known/$(cat "$images/v1/index.json" "$images/v2/index.json" <(zstd --version; declare -f archive peer content floor_full floor_delta changed) | sha256sum | cut -c1-16)-$name
     shift
     if [ ! -s "$at" ]; then
         mkdir -p "$images/known"
@@ -84,7 +84,7 @@ floor_delta() {
         former=$(layers v1 | awk -v l="$layer" '$4 == l {print $1}')
         content v1 "$former" >"$work/former"
         content v2 "$digest" >"$work/later"
-        zstd -q -19 --long=31 --patch-from="$work/former" -c "$work/later" | wc -c
+        zstd -q -19 --long=31 --patch-from="$work/former" -c "$work/later" 2>"$work/log" | wc -c
     done | awk '{s += $1} END {print s}'
     rm -f "$work/former" "$work/later"
 }
@@ -203,6 +203,6 @@ timings() {
 [ "$rounds" = 0 ] || timings
 "$bin/bundle-builder" size-report "$work/default.tar" || { echo "size-report failed" >&2; exit 1; }
 if [ -n "$json" ]; then
-    quietly "$bin/bundle-builder" --json size-report "$work/default.tar"
-    jq -s --arg m "$(machine "$rounds")" --slurpfile report "$work/log" 'add + {machine: $m, size_report: $report[0]}' "$work/figures" >"$json"
+    "$bin/bundle-builder" --json size-report "$work/default.tar" >"$work/report" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
+    jq -s --arg m "$(machine "$rounds")" --slurpfile report "$work/report" 'add + {machine: $m, size_report: $report[0]}' "$work/figures" >"$json"
 fi
