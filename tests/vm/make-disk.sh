@@ -1,8 +1,9 @@
 #!/bin/bash
 # make-disk.sh --out DISK.qcow2: the disk of the isolated machine: a plain
-# Debian 13 with systemd and a kernel, and *without* any container engine, as
-# it would stand in a rack before the installer's first run. Beside the disk it
-# puts DISK.qcow2.vmlinuz and DISK.qcow2.initrd, for a direct kernel boot.
+# Debian 13 (or 12, with LOCKGATE_GUEST_SUITE=bookworm) with systemd and a kernel,
+# and *without* any container engine, as it would stand in a rack before the
+# installer's first run. Beside the disk it puts DISK.qcow2.vmlinuz and
+# DISK.qcow2.initrd, for a direct kernel boot.
 #
 # The costly part (root file system, ext4 image) is made once for this script's
 # text, the files it bakes in and the release's signed index, and kept in
@@ -63,7 +64,7 @@ make_initrd() { # ROOT OUT
 
 make_entry() { # DIR MIRROR
     local root=$1/root
-    say "making the Debian 13 disk (once, then cached); takes about two minutes"
+    say "making the $GUEST_SUITE disk (once, then cached); takes about two minutes"
     make_root "$root" "$2" >"$1/packages"
     if grep -E '^(podman|docker|containerd|crun|runc) ' "$1/packages"; then
         die "the plain disk holds a container engine; it must not"
@@ -94,10 +95,10 @@ work=
 trap 'rm -f "$index"; [ -z "$work" ] || rm -rf --one-file-system "$work"' EXIT
 if /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file \
     "$uri/dists/$GUEST_SUITE/InRelease" "$index" >/dev/null 2>&1; then
-    key=$(cat "$0" "$here/bench-run" "$here/bench-run.service" "$here/initrd-init" "$index" | sha256sum | cut -c1-16)
-    entry=$VM_CACHE/disk-$key
+    key=$({ echo "$GUEST_SUITE"; cat "$0" "$here/bench-run" "$here/bench-run.service" "$here/initrd-init" "$index"; } | sha256sum | cut -c1-16)
+    entry=$VM_CACHE/disk-$GUEST_SUITE-$key
 else
-    entry=$(find "$VM_CACHE" -maxdepth 1 -name 'disk-*' -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')
+    entry=$(find "$VM_CACHE" -maxdepth 1 -name "disk-$GUEST_SUITE-*" -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')
     [ -n "$entry" ] || die "the mirror $uri does not answer and no disk is cached"
     say "the mirror does not answer; using the cached $entry"
 fi
