@@ -42,8 +42,8 @@ impl Effort {
     pub const fn level(self) -> i32 {
         match self {
             Self::Fast => 3,
-            Self::Default => 9,
-            Self::Max => 19,
+            Self::Default => 6,
+            Self::Max => 22,
         }
     }
 
@@ -51,8 +51,7 @@ impl Effort {
     /// more cores.
     pub(crate) const fn pack_target(self) -> u64 {
         match self {
-            Self::Fast => 128 << 20,
-            Self::Default => 256 << 20,
+            Self::Fast | Self::Default => 128 << 20,
             Self::Max => 1 << 30,
         }
     }
