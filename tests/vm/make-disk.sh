@@ -47,18 +47,23 @@ make_root() { # ROOT MIRROR
     chroot "$root" dpkg-query -W -f '${Package} ${Version}\n'
 }
 
-# An initrd of our own: one static program and the one driver that the kernel
-# does not have built in. Loads in a fraction of the time of the stock one.
+# An initrd of our own: one static program and the drivers that the kernel does not have built in (Debian
+# 13: one, Debian 12: some more). Loads in a fraction of the time of the stock one.
 make_initrd() { # ROOT OUT
-    local root=$1 work=$1.initrd module
-    install -d "$work/bin" "$work/dev" "$work/proc" "$work/sys" "$work/root"
+    local root=$1 work=$1.initrd kernel module number=10
+    install -d "$work/bin" "$work/dev" "$work/proc" "$work/sys" "$work/root" "$work/modules"
     install -m 0755 "$root/bin/busybox" "$work/bin/busybox"
     install -m 0755 "$here/initrd-init" "$work/init"
-    module=$(find "$root/usr/lib/modules" -name 'virtio_blk.ko*' | head -n 1)
-    case $module in
-    *.xz) xz -dc "$module" >"$work/virtio_blk.ko" ;;
-    *) cp "$module" "$work/virtio_blk.ko" ;;
-    esac
+    kernel=$(find "$root/usr/lib/modules" -mindepth 1 -maxdepth 1 -printf '%f\n' | head -n 1)
+    # In the order in which they need each other.
+    for module in $(for name in virtio_pci virtio_blk ext4; do chroot "$root" modprobe -S "$kernel" --show-depends $name; done |
+        sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++'); do
+        number=$((number + 1))
+        case $module in
+        *.xz) xz -dc "$root$module" >"$work/modules/$number.ko" ;;
+        *) cp "$root$module" "$work/modules/$number.ko" ;;
+        esac
+    done
     (cd "$work" && find . | cpio --quiet -o -H newc) >"$2"
 }
 

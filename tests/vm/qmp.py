@@ -6,10 +6,11 @@
     qmp.py SOCKET save OLD_DISK_NEXT STATE    what the machine is now, to go on from more than once
 
 `save` holds the machine, lets it write its disk "root" to the new file OLD_DISK_NEXT from now on (so
-that the file before it stays as it is), writes its memory and devices to STATE, and lets it go on.
+that the file before it stays as it is), writes its memory and devices to STATE (zstd), and lets it go on.
 """
 
 import json
+import shlex
 import socket
 import sys
 import time
@@ -46,7 +47,7 @@ def save(qmp: Qmp, disk: str, state: str) -> None:
     arguments = {"device": "root", "snapshot-file": disk, "format": "qcow2", "mode": "absolute-paths"}
     qmp.call("blockdev-snapshot-sync", **arguments)
     qmp.call("migrate-set-parameters", **{"max-bandwidth": 1 << 40, "downtime-limit": 60000})
-    qmp.call("migrate", uri=f"file:{state}")
+    qmp.call("migrate", uri=f"exec:zstd -q -1 -o {shlex.quote(state)}")
     end = time.monotonic() + PATIENCE
     while (status := qmp.call("query-migrate").get("status")) != "completed":
         if status in ("failed", "cancelled") or time.monotonic() > end:

@@ -124,7 +124,7 @@ cache=unsafe
 [ -z "$cut_ms" ] || cache=writeback
 control=()
 if [ -n "$incoming" ]; then
-    control+=(-incoming "file:$incoming")
+    control+=(-incoming "exec:zstd -q -dc $(printf %q "$(readlink -f "$incoming")")")
     qmp=${qmp:-$scratch/qmp}
 fi
 [ -z "$qmp" ] || control+=(-qmp "unix:$qmp,server=on,wait=off")
