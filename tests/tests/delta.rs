@@ -109,13 +109,13 @@ fn updates_apply_in_their_order_and_say_what_they_lack() {
     let built = bundle(&site, "two.tar", &["--base", "one.tar"]);
     assert_eq!(codecs(&built).iter().filter(|codec| **codec == "base").count(), 1, "{built}");
     assert_eq!(codecs(&built).iter().filter(|codec| **codec == "zstd-delta").count(), 1, "{built}");
-    let size = |name: &str| std::fs::metadata(site.path(name)).unwrap().len();
+    let length = |name: &str| std::fs::metadata(site.path(name)).unwrap().len();
     let packs = |name: &str| {
         let said = site.builder(&["--json", "size-report", name]).expect(0);
         serde_json::from_str::<Value>(&said.out).unwrap()["total"]["carried"].as_u64().unwrap()
     };
     assert!(packs("two.tar") * 20 < packs("one.tar"), "{} and {}", packs("two.tar"), packs("one.tar"));
-    assert!(size("two.tar") < size("one.tar"));
+    assert!(length("two.tar") < length("one.tar"));
     release(&site, 3);
     // The update before knows only the difference: the whole release before that is needed as well.
     let said = site
@@ -202,16 +202,16 @@ fn one_update_for_sites_at_two_releases_and_by_inventory() {
             && built["notes"][0].as_str().unwrap().contains("signed by the site's key")
     );
     // Another site's key, another product, a list that was changed.
-    let build =
+    let command =
         ["build", "release/r.yaml", "--root", "root-1.json", "--out", "no.tar", "--base", "site.json", "--site-key"];
     other.trust();
     other.installer(&["history"]).expect(0);
     std::fs::write(site.path("other.key"), other.installer(&["--json", "audit", "key"]).expect(0).out).unwrap();
-    let said = site.builder(&[&build[..], &["other.key"]].concat()).expect(4);
+    let said = site.builder(&[&command[..], &["other.key"]].concat()).expect(4);
     assert!(said.err.contains("inventory: no signature by key"), "{}", said.err);
     let list = std::fs::read_to_string(site.path("site.json")).unwrap();
     std::fs::write(site.path("site.json"), list.replacen("\"payload\":\"e", "\"payload\":\"f", 1)).unwrap();
-    site.builder(&[&build[..], &["site.key"]].concat()).expect(3);
+    site.builder(&[&command[..], &["site.key"]].concat()).expect(3);
 
     // Both releases in one update; a lock with its sources does as well as a bundle.
     let built = bundle(&site, "both.tar", &["--base", "release/v1.yaml", "--base", "2.tar"]);
