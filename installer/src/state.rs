@@ -456,7 +456,7 @@ mod tests {
             "format": bundle_format::manifest::FORMAT, "product": "p", "release": "1", "sequence": sequence,
             "marking": "UNCLASSIFIED", "platform": "linux/amd64", "title": "t", "created": "2026-01-01T00:00:00Z",
             "expires": null, "requires": {"memory_mib": 0, "disk_mib": 0}, "lifecycle": {}, "network": {"name": "n", "internal": true},
-            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "packs": [],
+            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "attachments": [], "bases": [], "packs": [],
         });
         bundle_format::manifest::parse(json.to_string().as_bytes()).unwrap()
     }

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn noise(seed: u64, len: usize) -> Vec<u8> {
-        let mut state = seed | 1;
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let next = move || {
             state ^= state << 13;
             state ^= state >> 7;

@@ -375,7 +375,7 @@ mod tests {
             "lifecycle": {"data": [{"volume": "data", "backup": {"method": "copy"}, "keep": 2}],
                           "migrations": [{"name": "three", "since": 3, "container": "c", "up": ["x"]}]},
             "network": {"name": "n", "internal": true},
-            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "packs": [],
+            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "attachments": [], "bases": [], "packs": [],
         });
         bundle_format::manifest::parse(json.to_string().as_bytes()).unwrap()
     }
