@@ -112,7 +112,8 @@ fn rank(item: &Carried<'_>) -> Rank {
     match (item.form, item.coded.shrinks, item.blob.kind) {
         (Form::Delta(_), ..) => Rank::Deltas,
         (_, Shrinks::No, _) => Rank::Compressed,
-        (_, Shrinks::Yes, BlobKind::Document | BlobKind::Workload) => Rank::Documents,
+        // What is read ahead of everything else: documents, workloads, provenance.
+        (_, Shrinks::Yes, BlobKind::Document | BlobKind::Workload | BlobKind::Attachment) => Rank::Documents,
         (_, Shrinks::Yes, _) => Rank::Content,
     }
 }

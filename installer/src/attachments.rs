@@ -42,6 +42,12 @@ pub fn provenance(proved: &ProvedBundle, base: &Base) -> Result<Provenance> {
     Ok(provenance::check(bytes, proved.manifest(), proved.verified().root().root())?)
 }
 
+/// A statement that a bundle carries must be right wherever the bundle is used, required or not: what
+/// lies about how a release was built is refused before anything is planned by it.
+pub fn check(proved: &ProvedBundle, base: &Base) -> Result<()> {
+    provenance_of(proved.manifest()).map_or(Ok(()), |_| provenance(proved, base).map(drop))
+}
+
 /// The SBOM of the image that the operator named by name and tag, digest, or reference.
 pub fn sbom(proved: &ProvedBundle, base: &Base, image: &str) -> Result<Vec<u8>> {
     let manifest = proved.manifest();

@@ -515,6 +515,7 @@ impl Cli {
         let state = State::open(&paths.database())?;
         let proved = self.open(bundle, &state)?;
         let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
+        attachments::check(&proved, &base)?;
         let mut findings = findings(&proved, &base, &state, &paths)?;
         let applied = options.apply(&mut findings);
         if self.json {
@@ -533,6 +534,7 @@ impl Cli {
         let state = State::open(&paths.database())?;
         let proved = self.open_but(bundle, &state, dangerous)?;
         let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
+        attachments::check(&proved, &base)?;
         let plan = Plan::make(&proved, &base, &state, &paths, &HostFacts::read(Path::new("/"))?, dangerous)?;
         if let Some(out) = out {
             crate::atomic::write_new(out, &plan.document().to_bytes()?, crate::atomic::Access::Public)?;

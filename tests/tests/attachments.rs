@@ -258,8 +258,10 @@ fn a_bundle_says_what_is_in_it_and_how_it_was_built() {
     for name in ["alice", "bob"] {
         sign("eve.bundle.tar", name);
     }
-    let said = site.installer(&["verify", "eve.bundle.tar"]).expect(4);
-    assert!(said.err.contains("provenance: signed by key "), "{}", said.err);
+    for command in [&["verify"][..], &["plan"], &["preflight"], &["--yes", "install"]] {
+        let said = site.installer(&[command, &["eve.bundle.tar"]].concat()).expect(4);
+        assert!(said.err.contains("provenance: signed by key "), "{command:?}: {}", said.err);
+    }
 }
 
 #[test]

@@ -188,7 +188,9 @@ fn best(
     bases: &Bases,
     candidates: &[Candidate],
 ) -> Option<(usize, usize)> {
-    if coded.shrinks == Shrinks::No || matches!(blob.kind, BlobKind::Document | BlobKind::Workload) {
+    if coded.shrinks == Shrinks::No
+        || matches!(blob.kind, BlobKind::Document | BlobKind::Workload | BlobKind::Attachment)
+    {
         return None;
     }
     let sets: Vec<&super::Base> = sets.iter().filter_map(|set| bases.sets.get(*set)).collect();

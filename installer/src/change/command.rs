@@ -26,7 +26,7 @@ use crate::release::Release;
 use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
-use crate::{audit, banner, check, dangerous, preflight};
+use crate::{attachments, audit, banner, check, dangerous, preflight};
 
 /// Commands that change what runs, or its data.
 #[derive(Debug, Subcommand)]
@@ -214,6 +214,7 @@ impl Desk<'_> {
         state.audit()?.head()?;
         let host = HostFacts::read(Path::new("/"))?;
         let base = proved.find_base_over(&state, &Store::peek(&self.paths.store()))?;
+        attachments::check(&proved, &base)?;
         let plan = Plan::make(&proved, &base, &state, self.paths, &host, dangerous)?;
         let permitted = dangerous::permit(plan, approvals, &proved, &state)?;
         let plan = permitted.plan();
