@@ -133,7 +133,7 @@ R
 rc=0
 "$here/run-vm.sh" --disk "$work/disk.qcow2" --medium "$work/medium" --log "$work/serial.log" --timeout "${LOCKGATE_VM_TIMEOUT:-1200}" || rc=$?
 tr -d '\r' <"$work/serial.log" >"$work/log"
-[ -z "${LOCKGATE_VM_LOG:-}" ] || cp "$work/log" "$LOCKGATE_VM_LOG"
+[ -z "${LOCKGATE_VM_LOG:-}" ] || { mkdir -p "$LOCKGATE_VM_LOG" && cp "$work/log" "$LOCKGATE_VM_LOG/isolated.log"; }
 [ "$rc" = 0 ] || fail "the machine ended with $rc"
 pass "the machine ended with 0"
 
