@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help build demo demo-down test test-unit test-vm test-power soak lint deny bench packages clean
+.PHONY: help build demo demo-down test test-unit test-vm test-power test-delta soak lint deny bench packages clean
 
 help:
 	@sed -n '1,5s/^# \?//p' Makefile
@@ -26,7 +26,7 @@ demo-down:
 lint: packages
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	shellcheck -x -P SCRIPTDIR tests/setup/*.sh tests/demo/*.sh tests/vm/*.sh appliance/images/build.sh appliance/runtime/*.sh docs/isso/*.sh benches/*.sh
+	shellcheck -x -P SCRIPTDIR tests/setup/*.sh tests/demo/*.sh tests/vm/*.sh appliance/images/build.sh appliance/runtime/*.sh docs/isso/*.sh benches/*.sh benches/images/*.sh
 
 deny:
 	@tests/setup/deny.sh
@@ -40,12 +40,17 @@ test-unit: packages
 	tests/setup/fixtures.sh
 	$(CARGO) test --workspace --locked --no-fail-fast
 
+# The isolated machine, and discs with bad sectors.
 test-vm: build
 	tests/vm/isolated.sh
 
-# Power cuts in the middle of updates; not yet part of test: it has not run through on a quiet machine.
+# 30 power cuts in the middle of updates; not yet part of test: it has not run through on a quiet machine.
 test-power: build
 	tests/vm/isolated.sh --then-cut
+
+# Version 1 to version 2 of the reference platform by a delta bundle, on this machine's engine.
+test-delta: build
+	tests/demo/delta.sh
 
 # More of what chance finds: 200 power cuts.
 soak: build
@@ -56,7 +61,10 @@ bench: build
 	benches/bench.sh
 	benches/link.sh
 	benches/parity.sh
+	benches/proof.sh
 	benches/update.sh
+	benches/size.sh
+	LOCKGATE_BENCH_ROUNDS=0 LOCKGATE_BENCH_EFFORTS=default benches/size.sh --suite bookworm
 
 clean:
 	$(CARGO) clean

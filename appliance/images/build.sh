@@ -4,13 +4,18 @@
 # all, one layer per application.
 #
 #   build.sh --out DIR [--suite trixie] [--with-updates] [--image NAME]...
+#            [--recipes DIR]
 #
 # --with-updates  adds SUITE-updates and SUITE-security (without: the suite as
 #                 released, so the two make a real security update)
 # --image NAME    only these (default: every directory beside this file)
+# --recipes DIR   the images of another folder (default: this one)
 #
 # Each image is a directory: recipe.sh (packages and a few shell functions),
 # config.json (the OCI "config" object), files/ (copied over the packages).
+# A folder of recipes may have a compressors.sh: compress_NAME functions, from
+# standard input to standard output, for recipes that say compressor=NAME, and
+# a compressor_version that says what makes the bytes.
 # Layers are kept in ${LOCKGATE_CACHE:-~/.cache/lockgate}, keyed by the recipe
 # and by the exact package versions that apt resolves for it.
 set -euo pipefail
@@ -21,19 +26,20 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Part of every cache key: raise it when this script changes what it makes.
 builder_version=1
 cache=${LOCKGATE_CACHE:-${HOME:?}/.cache/lockgate}/images
-out='' suite=trixie updates='' images=()
+recipes=$here out='' suite=trixie updates='' images=()
 while [ $# -gt 0 ]; do
     case $1 in
     --out) out=${2:?--out needs a directory} && shift 2 ;;
     --suite) suite=${2:?--suite needs a name} && shift 2 ;;
     --image) images+=("${2:?--image needs a name}") && shift 2 ;;
     --with-updates) updates=with-updates && shift ;;
+    --recipes) recipes=$(cd "${2:?--recipes needs a directory}" && pwd) && shift 2 ;;
     *) sed -n '2,/^set /{/^set /d;s/^# \?//p}' "$0" >&2 && exit 2 ;;
     esac
 done
 [ -n "$out" ] || die "--out DIR is missing"
 if [ ${#images[@]} = 0 ]; then
-    for recipe in "$here"/*/recipe.sh; do
+    for recipe in "$recipes"/*/recipe.sh; do
         name=$(basename "$(dirname "$recipe")")
         [ "$name" = base ] || images+=("$name")
     done
@@ -59,7 +65,7 @@ if [ -z "${LOCKGATE_WORK:-}" ]; then
     }
     trap clean_up EXIT
     trap 'exit 130' INT TERM HUP
-    args=(--out "$out" --suite "$suite" ${updates:+--with-updates})
+    args=(--out "$out" --suite "$suite" --recipes "$recipes" ${updates:+--with-updates})
     for name in "${images[@]}"; do args+=(--image "$name"); done
     unshare --mount --propagation private --pid --fork --kill-child --mount-proc "$0" "${args[@]}" &
     inner=$!
@@ -71,6 +77,8 @@ fi
 work=$LOCKGATE_WORK
 
 # --- layers ------------------------------------------------------------------
+
+compress_gzip() { gzip -n -6; }
 
 # pack ROOT DEST: ROOT's tree as DEST/layer.tar.gz and DEST/layer.json.
 # Names sorted, owners by number, no time after the release, nothing that is
@@ -92,7 +100,7 @@ pack() {
         tar --create --no-recursion --numeric-owner --format=posix \
             --pax-option='exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime' \
             --mtime="@$SOURCE_DATE_EPOCH" --clamp-mtime --null --files-from=-) |
-        tee >(sha256sum | cut -d' ' -f1 >"$dest/diff_id") | gzip -n -6 >"$dest/layer.tar.gz"
+        tee >(sha256sum | cut -d' ' -f1 >"$dest/diff_id") | "compress_$compressor" >"$dest/layer.tar.gz"
     # The process substitution may end a moment after the pipe.
     while [ ! -s "$dest/diff_id" ]; do sleep 0.05; done
     tar_digest=$(cat "$dest/diff_id") && rm "$dest/diff_id"
@@ -124,22 +132,37 @@ resolve() {
 key() {
     {
         printf '%s\n' "$builder_version" "$suite" "$SOURCE_DATE_EPOCH" "$2" "${3:-}"
-        cd "$here/$1" && find . -type f ! -name config.json -printf '%m %P\n' -exec sha256sum {} + | LC_ALL=C sort
+        # gzip is this script's own, and older keys say nothing of it.
+        if [ "$compressor" != gzip ]; then
+            compressor_version "$compressor"
+            cat "$recipes/compressors.sh"
+        fi
+        cd "$recipes/$1" && find . -type f ! -name config.json -printf '%m %P\n' -exec sha256sum {} + | LC_ALL=C sort
     } | sha256sum | cut -d' ' -f1
 }
 
-# The base layer: Debian's essential packages without documentation.
+# load_recipe NAME: its variables and functions, and no other's.
+load_recipe() {
+    unset -f prepare finish
+    base=base packages=() variant=essential compressor=gzip
+    # shellcheck source=/dev/null
+    . "$recipes/$1/recipe.sh"
+}
+
+# The base layer: what the recipe of base names (Debian's essential packages).
 base_layer() {
-    local resolved
-    resolved=$(resolve "$work/apt/status" '?essential')
+    local resolved packages variant compressor dpkg_options=()
+    load_recipe base
+    resolved=$(resolve "$work/apt/status" "${packages[@]}")
     base_key=base-$(key base "$resolved")
     [ ! -f "$cache/$base_key/layer.json" ] || return 0
     say "building the base layer"
     grep ^Acquire "$work/apt/apt.conf" >"$work/acquire.conf"
-    mmdebstrap --quiet --mode=root --variant=essential --format=directory --keyring="$DEBIAN_KEYRING" \
-        --aptopt="$work/acquire.conf" --dpkgopt="$here/base/dpkg.cfg" --skip=cleanup/reproducible \
+    [ ! -f "$recipes/base/dpkg.cfg" ] || dpkg_options=(--dpkgopt="$recipes/base/dpkg.cfg")
+    mmdebstrap --quiet --mode=root --variant="$variant" --format=directory --keyring="$DEBIAN_KEYRING" \
+        --aptopt="$work/acquire.conf" "${dpkg_options[@]}" --skip=cleanup/reproducible \
         "$suite" "$work/base.new" "$work/apt/etc/sources.list"
-    cp -a "$here/base/files/." "$work/base.new/"
+    [ ! -d "$recipes/base/files" ] || cp -a "$recipes/base/files/." "$work/base.new/"
     rm -rf "$work/base.new"/etc/{hostname,resolv.conf} "$work/base.new"/etc/apt/*
     sweep "$work/base.new"
     mkdir -p "$work/layer"
@@ -169,7 +192,7 @@ application_layer() {
     mount --bind "$work/apt/archives" "$root/var/cache/apt/archives"
     # No daemon starts in here.
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod 755 "$root/usr/sbin/policy-rc.d"
-    [ ! -d "$here/$name/files" ] || cp -a --no-preserve=ownership "$here/$name/files/." "$root/"
+    [ ! -d "$recipes/$name/files" ] || cp -a --no-preserve=ownership "$recipes/$name/files/." "$root/"
     if declare -F prepare >/dev/null; then prepare "$root"; fi
     rm -f "$work/apt/extended_states"
     # apt runs outside, dpkg inside: the image carries no apt.
@@ -200,7 +223,7 @@ scratch_layer() {
         # Where scanners look in an image that has no dpkg.
         dpkg-deb -f "$package" >"$root/var/lib/dpkg/status.d/$(dpkg-deb -f "$package" Package)"
     done
-    [ ! -d "$here/$name/files" ] || cp -a --no-preserve=ownership "$here/$name/files/." "$root/"
+    [ ! -d "$recipes/$name/files" ] || cp -a --no-preserve=ownership "$recipes/$name/files/." "$root/"
     finish "$root"
     mkdir -p "$work/layer"
     pack "$root" "$work/layer"
@@ -234,7 +257,7 @@ add_image() {
             config: (. + {Labels: {"org.opencontainers.image.title": $n, "org.opencontainers.image.version": $v}}),
             rootfs: {type: "layers", diff_ids: [$l[].diff_id]},
             history: [$l[] | {created: $c, created_by: "lockgate appliance/images"}]
-        }' "$here/$name/config.json" | blob application/vnd.oci.image.config.v1+json)
+        }' "$recipes/$name/config.json" | blob application/vnd.oci.image.config.v1+json)
     cat "${layers[@]}" | jq -cSs --argjson config "$config" --arg c "$created" --arg n "$name" --arg v "$version" '{
             schemaVersion: 2, mediaType: "application/vnd.oci.image.manifest.v1+json", config: $config,
             layers: [.[] | {mediaType: "application/vnd.oci.image.layer.v1.tar+gzip", digest, size}],
@@ -254,20 +277,26 @@ mount --bind "$cache/archives" "$work/apt/archives"
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date -d "$(sed -n 's/^Date: //p' "$work/apt/lists/"*"_${suite}_InRelease")" +%s)}
 export SOURCE_DATE_EPOCH
 
+# shellcheck source=/dev/null
+[ ! -f "$recipes/compressors.sh" ] || . "$recipes/compressors.sh"
 rm -rf "$out.new" && mkdir -p "$out.new/blobs/sha256"
 base_key=''
 for name in "${images[@]}"; do
-    [ -f "$here/$name/recipe.sh" ] || die "no image '$name' beside $here/build.sh"
-    unset -f prepare finish
-    base=base packages=()
-    # shellcheck source=/dev/null
-    . "$here/$name/recipe.sh"
+    [ -f "$recipes/$name/recipe.sh" ] || die "no image '$name' in $recipes"
+    if [ "$name" = base ]; then
+        [ -n "$base_key" ] || base_layer
+        version=$(apt-cache show --no-all-versions base-files | sed -n 's/^Version: //p')
+        add_image base "$version" "$base_key" >>"$work/manifests"
+        continue
+    fi
+    load_recipe "$name"
     version=$(apt-cache show --no-all-versions "${packages[0]}" | sed -n 's/^Version: //p')
     if [ "$base" = scratch ]; then
         scratch_layer "$name"
         add_image "$name" "$version" "$layer_key" >>"$work/manifests"
     else
-        [ -n "$base_key" ] || base_layer
+        # The base's recipe is read meanwhile.
+        if [ -z "$base_key" ]; then base_layer; load_recipe "$name"; fi
         application_layer "$name"
         add_image "$name" "$version" "$base_key" "$layer_key" >>"$work/manifests"
     fi

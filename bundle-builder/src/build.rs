@@ -1,27 +1,72 @@
 //! `build`: from a release, its lock and its sources to one archive (spec 2, 6).
 //!
-//! The bytes depend on the release, the lock, the roots and this program alone: blobs come in the
-//! lock's order, packs are cut by their content, no clock is asked. What may hurt it: a source that
-//! changes while it is packed (each blob's digest is checked as its bytes are written), a disk that
-//! fills (the archive takes its name only when it is whole).
+//! The bytes depend on the release, the lock, the roots, the bases, the effort and this program alone:
+//! blobs come in the lock's order, packs are cut by their content, no clock is asked, and the number of
+//! cores only says how soon it ends. What may hurt it: a source that changes while it is packed (each
+//! blob's digest is checked whenever its bytes are read), a disk that fills (the archive takes its name
+//! only when it is whole).
 
 use std::fs::File;
-use std::io::{Read, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use bundle_format::archive::ArchiveWriter;
 use bundle_format::envelope::UnverifiedEnvelope;
-use bundle_format::manifest::{Blob, Manifest, Pack};
-use bundle_format::pack::{Encoding, PackWriter};
+use bundle_format::manifest::{Manifest, Pack};
+use bundle_format::parallel;
 use bundle_format::root::RootEnvelope;
 
+use crate::arrange::{self, Carried};
+use crate::base::Bases;
+use crate::base::choose::{self, Difference, Lot};
+use crate::coding::{self, Coded, Sketches};
 use crate::collect::Collected;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::spool::Spool;
 
-/// A pack is closed when it holds this much, so that none nears the limit of a member.
-const PACK_TARGET: u64 = 4 << 30;
-/// zstd level of what is not compressed yet.
-const LEVEL: i32 = 9;
+/// How much time a build may take to be small (measured in `docs/adr/0015-packs-and-deltas.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Effort {
+    /// Quick, and larger.
+    Fast,
+    /// About as long as `tar | zstd -9` takes for the same images.
+    #[default]
+    Default,
+    /// As small as it gets.
+    Max,
+}
+
+impl Effort {
+    /// zstd's level.
+    pub const fn level(self) -> i32 {
+        match self {
+            Self::Fast => 3,
+            Self::Default => 6,
+            Self::Max => 22,
+        }
+    }
+
+    /// Coded bytes at which a pack is closed: a larger one finds more, a smaller one leaves work for
+    /// more cores.
+    pub(crate) const fn pack_target(self) -> u64 {
+        match self {
+            Self::Fast | Self::Default => 128 << 20,
+            Self::Max => 1 << 30,
+        }
+    }
+}
+
+/// How a build works.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// How small.
+    pub effort: Effort,
+    /// Threads; the bytes do not depend on them.
+    pub jobs: usize,
+    /// Folder for what is large and short-lived: about twice the bundle.
+    pub spool: &'a Path,
+}
 
 /// What was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,35 +75,84 @@ pub struct Built {
     pub manifest: Manifest,
     /// Bytes of the archive.
     pub size: u64,
+    /// Each blob in the manifest's order: how it is carried, and why.
+    pub notes: Vec<Note>,
 }
 
-/// Packs `collected` and writes the unsigned archive to `out`. `spool` is a folder for the packs
-/// while they are made (as large as the bundle). `progress` is told the bytes of each step.
+impl Built {
+    /// For a person: how much goes how, and each blob of which more was hoped for.
+    pub fn lines(&self) -> Vec<String> {
+        let mut sums = std::collections::BTreeMap::<(&str, &str), (usize, u64)>::new();
+        for note in &self.notes {
+            let sum = sums.entry((&note.codec, &note.coding)).or_default();
+            *sum = (sum.0 + 1, sum.1.saturating_add(note.size));
+        }
+        let sum = |((codec, coding), (count, bytes)): ((&str, &str), (usize, u64))| {
+            format!("  {count} blobs of {bytes} bytes: codec {codec}, coding {coding}")
+        };
+        let raw = self.notes.iter().filter(|note| note.codec == bundle_format::pack::RAW);
+        let raw = raw.filter_map(|note| {
+            Some(format!("  {} ({} bytes) is carried raw: {}", note.layer.as_ref()?, note.size, note.why))
+        });
+        sums.into_iter().map(sum).chain(raw).collect()
+    }
+}
+
+/// How a blob is carried, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Note {
+    /// The blob.
+    pub digest: bundle_format::digest::Sha256,
+    /// Its bytes.
+    pub size: u64,
+    /// Of a layer: its image and number.
+    pub layer: Option<String>,
+    /// Codec of its pack, or `base` for one that every site holds.
+    pub codec: String,
+    /// Its coding.
+    pub coding: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Packs `collected` and writes the unsigned archive to `out`. `progress` is told the bytes of each
+/// step, of which there are three.
 pub fn build(
     collected: &Collected,
     roots: &[RootEnvelope],
+    bases: &Bases,
     out: &Path,
-    spool: &Path,
-    progress: &mut dyn FnMut(u64),
+    options: &Options<'_>,
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Built> {
-    // 1. Blobs into packs: what is compressed already as it is, the rest by zstd.
-    let mut packs = Packs { spool: spool.to_owned(), zstd: Vec::new(), raw: Vec::new() };
-    for blob in &collected.blobs {
-        let entry = Blob { digest: blob.digest, size: blob.size };
-        let mut content = blob.open()?;
-        let mut head = [0; 8];
-        let filled = read_up_to(&mut content, &mut head).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
-        let head = head.get(..filled).unwrap_or(&[]);
-        let mut whole = head.chain(content);
-        packs.writer_for(head, blob.size)?.blob(entry, &mut whole)?;
-        progress(blob.size);
-    }
-    // 2. The manifest names every frame and blob.
-    let (entries, spools) = packs.finish()?;
+    let progress = Mutex::new(progress);
+    // 1. Every blob that is not everywhere already, coded.
+    let sketches = if bases.is_empty() { Sketches::NotWanted } else { Sketches::Wanted };
+    let coded: Vec<Option<Coded>> = parallel::map(options.jobs, &collected.blobs, |_, blob| {
+        let coded =
+            if bases.all_hold(&blob.digest) { None } else { Some(coding::code(blob, options.spool, sketches)?) };
+        progress.lock().unwrap_or_else(PoisonError::into_inner)(blob.size);
+        Ok::<_, Error>(coded)
+    })?;
+    // 2. To whom each is carried, and as what.
+    let lots: Vec<(usize, Lot)> = choose::lots(collected, &coded, bases, options)?;
+    let carried: Vec<Carried<'_>> = lots
+        .iter()
+        .filter_map(|(index, lot)| {
+            let (blob, coded) = (collected.blobs.get(*index)?, coded.get(*index)?.as_ref()?);
+            Some(Carried { blob, coded, sets: lot.sets.clone(), form: lot.form() })
+        })
+        .collect();
+    let notes = notes(collected, &coded, &lots);
+    // 3. The packs.
+    let made = arrange::packs(&carried, options.effort, options.jobs, options.spool, &progress)?;
+    let (packs, spools): (Vec<Pack>, Vec<Spool>) = made.into_iter().unzip();
+    // 4. The manifest names every frame and blob, and what a site must hold.
     let mut manifest = collected.manifest_without_packs.clone();
-    manifest.packs = entries;
+    manifest.bases = bases.required(&packs, &collected.blobs);
+    manifest.packs = packs;
     let envelope = UnverifiedEnvelope::new(manifest.to_bytes()?, Vec::new(), roots.to_vec());
-    // 3. The archive, in one order; its name only when it is whole and on disk.
+    // 5. The archive, in one order; its name only when it is whole and on disk.
     let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
     let io = |e| Error::io(out.display().to_string(), e);
@@ -67,16 +161,44 @@ pub fn build(
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         archive.member(&name, size, &mut bytes.as_slice())?;
     }
-    for (pack, mut file) in manifest.packs.iter().zip(spools) {
-        file.seek(SeekFrom::Start(0)).map_err(|e| Error::io(pack.name.clone(), e))?;
-        let size = pack.stored_size().unwrap_or(u64::MAX);
-        archive.member(&pack.name, size, &mut file)?;
-        progress(size);
+    for (pack, spool) in manifest.packs.iter().zip(&spools) {
+        archive.member(&pack.name, spool.len(), &mut spool.reader())?;
+        progress.lock().unwrap_or_else(PoisonError::into_inner)(spool.len());
     }
     archive.finish()?.flush().map_err(io)?;
     let size = temporary.as_file().metadata().map_err(io)?.len();
     persist(temporary, out)?;
-    Ok(Built { manifest, size })
+    Ok(Built { manifest, size, notes })
+}
+
+/// How each blob goes, in the order of the blobs.
+fn notes(collected: &Collected, coded: &[Option<Coded>], lots: &[(usize, Lot)]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for (index, (blob, coded)) in collected.blobs.iter().zip(coded).enumerate() {
+        let note = |codec: &str, coding: &str, why: String| Note {
+            digest: blob.digest,
+            size: blob.size,
+            layer: blob.place.as_ref().map(|place| format!("{} layer {}", place.image, place.layer)),
+            codec: codec.into(),
+            coding: coding.into(),
+            why,
+        };
+        let Some(coded) = coded else {
+            notes.push(note("base", bundle_format::pack::PLAIN, "every base holds it".into()));
+            continue;
+        };
+        for (_, lot) in lots.iter().filter(|(of, _)| *of == index) {
+            let (carried_by, why) = match (&lot.difference, coded.shrinks) {
+                (Some(Difference { delta, .. }), _) => {
+                    (bundle_format::pack::DELTA, format!("it differs little from {}", delta.base))
+                }
+                (None, coding::Shrinks::Yes) => (bundle_format::pack::ZSTD, coded.why.clone()),
+                (None, coding::Shrinks::No) => (bundle_format::pack::RAW, coded.why.clone()),
+            };
+            notes.push(note(carried_by, &coded.entry.coding, why));
+        }
+    }
+    notes
 }
 
 /// Gives a finished temporary file its name: readable by all, synced, and the folder synced too.
@@ -89,64 +211,4 @@ pub(crate) fn persist(temporary: tempfile::NamedTempFile, out: &Path) -> Result<
     temporary.persist(out).map_err(|e| io(e.error))?;
     let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
-}
-
-/// Packs that are being written: each kind's last one is open for more.
-struct Packs {
-    spool: PathBuf,
-    zstd: Vec<OpenPack>,
-    raw: Vec<OpenPack>,
-}
-
-struct OpenPack {
-    writer: PackWriter<File>,
-    content: u64,
-}
-
-impl Packs {
-    fn writer_for(&mut self, head: &[u8], size: u64) -> Result<&mut PackWriter<File>> {
-        let (list, encoding) = if is_compressed(head) {
-            (&mut self.raw, Encoding::Raw)
-        } else {
-            (&mut self.zstd, Encoding::Zstd { level: LEVEL })
-        };
-        let full = list.last().is_none_or(|pack| pack.content > 0 && pack.content.saturating_add(size) > PACK_TARGET);
-        if full {
-            let file =
-                tempfile::tempfile_in(&self.spool).map_err(|e| Error::io(self.spool.display().to_string(), e))?;
-            list.push(OpenPack { writer: PackWriter::new(file, encoding)?, content: 0 });
-        }
-        let open = list.last_mut().ok_or_else(|| ErrorKind::Usage("no pack is open".into()))?;
-        open.content = open.content.saturating_add(size);
-        Ok(&mut open.writer)
-    }
-
-    /// Documents first: a reader can show and plan before the layers come.
-    fn finish(self) -> Result<(Vec<Pack>, Vec<File>)> {
-        let mut entries = (Vec::new(), Vec::new());
-        for (number, pack) in self.zstd.into_iter().chain(self.raw).enumerate() {
-            let (entry, file) = pack.writer.finish(number)?;
-            entries.0.push(entry);
-            entries.1.push(file);
-        }
-        Ok(entries)
-    }
-}
-
-/// gzip (RFC 1952), zstd (RFC 8878) and `ar`, which holds Debian packages.
-fn is_compressed(head: &[u8]) -> bool {
-    [&[0x1f, 0x8b][..], &[0x28, 0xb5, 0x2f, 0xfd], b"!<arch>\n"].iter().any(|magic| head.starts_with(magic))
-}
-
-fn read_up_to(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match content.read(rest) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }

@@ -4,19 +4,24 @@ use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
+use bundle_format::root::SequenceReset;
 use bundle_format::timestamp::Timestamp;
 use clap::{Args, Parser, Subcommand};
-use signing_keys::file::KeyFiles;
-use signing_keys::{PublicSigner, Signer};
+use signing_keys::{Document, PublicSigner};
 
-use crate::collect::{collect, read_lock};
+use crate::base::{BaseOptions, Bases};
+use crate::build::{Effort, Options};
+use crate::collect::{Collected, collect, read_lock};
 use crate::custody::CustodyCommand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::View;
-use crate::output::{Progress, open_banner, passphrase};
+use crate::keys::{KeyArgs, KeygenArgs, SecretArgs, open_key};
+use crate::output::{Progress, open_banner};
 use crate::pin::{PinOptions, ReleaseFile, pin};
+use crate::provenance::Builder;
+use crate::sign::OpenBundle;
 use crate::source::{AuthFiles, PlainHttp, RegistryOptions};
-use crate::{inspect, roots};
+use crate::{ceremony, inspect, roots};
 
 /// Packs, signs and shows Lockgate bundles on the connected side.
 #[derive(Debug, Parser)]
@@ -37,17 +42,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a signer: key files sealed by a passphrase, and its public half.
-    Keygen {
-        /// Holder's name (a-z, 0-9, hyphens).
-        #[arg(long)]
-        name: String,
-        /// Folder for the files.
-        #[arg(long)]
-        out: PathBuf,
-        #[command(flatten)]
-        passphrase: PassphraseArgs,
-    },
+    /// Makes a signer: key files sealed by a passphrase, or a key in a token, and its public half.
+    Keygen(KeygenArgs),
     /// The trust root and its next version.
     #[command(subcommand)]
     Root(RootCommand),
@@ -68,13 +64,41 @@ enum Command {
         /// Trust root envelopes, version 1 first, all versions.
         #[arg(long = "root", required = true, value_name = "FILE")]
         roots: Vec<PathBuf>,
+        /// URI of this build platform for the provenance statement.
+        #[arg(long, value_name = "URI", default_value = crate::provenance::BUILDER)]
+        builder_id: String,
+        /// Also signs the provenance statement: a build key, FOLDER/NAME. It must be in the trust root.
+        #[arg(long, value_name = "FOLDER/NAME")]
+        provenance_key: Option<PathBuf>,
+        #[command(flatten)]
+        secrets: SecretArgs,
+        #[command(flatten)]
+        size: SizeArgs,
         #[command(flatten)]
         source: SourceArgs,
     },
-    /// Adds one signer's signatures to a bundle.
+    /// Shows what each image and layer takes in a bundle, and beside what others would carry.
+    SizeReport {
+        /// The bundle.
+        bundle: PathBuf,
+    },
+    /// Adds one signer's signatures to a bundle, or prepares and takes in those of another machine.
     Sign {
         /// The bundle.
         bundle: PathBuf,
+        #[command(flatten)]
+        how: SignArgs,
+    },
+    /// Signs bytes that `sign --export` or `root sign --export` wrote, on a machine of its own.
+    SignBytes {
+        /// The bytes.
+        bytes: PathBuf,
+        /// Their SHA-384 from the paper, in quotes or without its spaces.
+        #[arg(long, value_name = "DIGITS")]
+        sha384: String,
+        /// Folder for the detached signatures (default: beside the bytes).
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         key: KeyArgs,
     },
@@ -101,6 +125,22 @@ enum Command {
         /// Number of the custody record (default: the newest).
         #[arg(long, value_name = "N")]
         record: Option<u64>,
+    },
+    /// Approves a plan that goes past a refusal on the high side; two persons must.
+    Approve {
+        /// The plan, as written by installer plan --out.
+        plan: PathBuf,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// The approval to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Time of the approval, where the site's time is another than this machine's (default: now).
+        #[arg(long, value_parser = parse_time)]
+        at: Option<Timestamp>,
+        #[command(flatten)]
+        key: KeyArgs,
     },
     /// Reads a receipt code from the high side: which bundle arrived, which is installed.
     Confirm {
@@ -138,7 +178,7 @@ enum RootCommand {
         #[arg(long, value_parser = parse_time)]
         expires: Timestamp,
         #[command(flatten)]
-        agents: AgentArgs,
+        apart: ApartArgs,
     },
     /// Adds signers to a root that nobody signed yet.
     Add {
@@ -168,14 +208,21 @@ enum RootCommand {
         #[arg(long, value_parser = parse_time)]
         expires: Option<Timestamp>,
         #[command(flatten)]
-        agents: AgentArgs,
+        apart: ApartArgs,
+        /// Lowers the floors of a product at every site: the way back from a sequence that should never
+        /// have been signed. The release keys that signed it must go in the same version.
+        #[arg(long = "reset-sequence", value_name = "PRODUCT=SEQUENCE[:EPOCH]", value_parser = roots::parse_reset)]
+        resets: Vec<SequenceReset>,
     },
-    /// Adds one signer's signatures to a root.
+    /// Adds one signer's signatures to a root, or prepares and takes in those of another machine.
     Sign {
         /// The envelope.
         root: PathBuf,
+        /// The version before it, whose keys may sign too (with --attach).
+        #[arg(long, value_name = "FILE", requires = "attach")]
+        former: Option<PathBuf>,
         #[command(flatten)]
-        key: KeyArgs,
+        how: SignArgs,
     },
     /// Shows a root and its fingerprint.
     Show {
@@ -184,37 +231,78 @@ enum RootCommand {
     },
 }
 
+/// Who holds the roles that a root may do without.
 #[derive(Debug, Args)]
-struct AgentArgs {
+struct ApartArgs {
     /// Public signer files of data transfer agents, who sign custody records and nothing else.
     #[arg(long = "transfer-signer", value_name = "FILE")]
     transfer_signers: Vec<PathBuf>,
     /// How many agents must sign a custody record (default: 2, or as before).
     #[arg(long, value_name = "N")]
     transfer_threshold: Option<usize>,
+    /// Public signer files of builders, whose signatures a bundle then needs beside the release signers'.
+    #[arg(long = "builder-signer", value_name = "FILE")]
+    builder_signers: Vec<PathBuf>,
+    /// How many builders must sign a bundle (default: 1, or as before).
+    #[arg(long, value_name = "N")]
+    builder_threshold: Option<usize>,
+    /// Public signer files of approvers, who approve plans that go past a refusal.
+    #[arg(long = "approve-signer", value_name = "FILE")]
+    approve_signers: Vec<PathBuf>,
+    /// How many must approve such a plan, at least 2 (default: 2, or as before).
+    #[arg(long, value_name = "N")]
+    approve_threshold: Option<usize>,
 }
 
-impl AgentArgs {
-    fn read(&self) -> Result<roots::Agents> {
-        Ok(roots::Agents { signers: read_signers(&self.transfer_signers)?, threshold: self.transfer_threshold })
+impl ApartArgs {
+    fn read(&self) -> Result<roots::Apart> {
+        let group = |signers: &[PathBuf], threshold| {
+            Ok::<_, Error>(roots::Group { signers: read_signers(signers)?, threshold })
+        };
+        Ok(roots::Apart {
+            transfer: group(&self.transfer_signers, self.transfer_threshold)?,
+            builder: group(&self.builder_signers, self.builder_threshold)?,
+            approve: group(&self.approve_signers, self.approve_threshold)?,
+        })
     }
 }
 
+/// How a document is signed: here, or on another machine.
 #[derive(Debug, Args)]
-struct PassphraseArgs {
-    /// File whose first line is the passphrase (/dev/fd/N for a descriptor); default: ask.
+#[group(id = "how", required = true, multiple = false, args = ["key", "export", "attach"])]
+struct SignArgs {
+    /// Signs here, with the signer FOLDER/NAME as given to keygen.
+    #[arg(long, value_name = "FOLDER/NAME")]
+    key: Option<PathBuf>,
+    /// Writes the exact bytes to sign, and a sheet for people beside them.
     #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
+    export: Option<PathBuf>,
+    /// Takes detached signatures that `sign-bytes` wrote; each is verified.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    attach: Vec<PathBuf>,
+    #[command(flatten)]
+    secrets: SecretArgs,
 }
 
-/// Which signer signs.
+/// How small a bundle is made, and upon what.
 #[derive(Debug, Args)]
-pub struct KeyArgs {
-    /// The signer: FOLDER/NAME as given to keygen.
-    #[arg(long, value_name = "FOLDER/NAME")]
-    key: PathBuf,
-    #[command(flatten)]
-    passphrase: PassphraseArgs,
+struct SizeArgs {
+    /// How much time to take for a smaller bundle.
+    #[arg(long, value_enum, default_value_t)]
+    effort: Effort,
+    /// What sites hold already: a former bundle, a former release (with its lock and sources), or an
+    /// inventory; may be repeated. Such a bundle is for those sites only.
+    #[arg(long = "base", value_name = "FILE")]
+    bases: Vec<PathBuf>,
+    /// Where blobs of the bases are: an OCI layout or store folder, or a former bundle; may be repeated.
+    #[arg(long = "base-blobs", value_name = "PATH", requires = "bases")]
+    base_blobs: Vec<PathBuf>,
+    /// Key file of the site (installer audit key) that an inventory must be signed by.
+    #[arg(long, value_name = "FILE", requires = "bases")]
+    site_key: Option<PathBuf>,
+    /// Threads (default: one a core, at most 8); the bundle's bytes do not depend on them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -238,15 +326,21 @@ impl Cli {
     /// Runs the command that was parsed.
     pub fn run(&self) -> Result<()> {
         match &self.command {
-            Command::Keygen { name, out, passphrase } => keygen(name, out, passphrase),
+            Command::Keygen(args) => args.run(),
             Command::Root(command) => self.root(command),
             Command::Pin { release, source } => self.pin(release, source),
-            Command::Build { release, out, roots, source } => self.build(release, out, roots, source),
-            Command::Sign { bundle, key } => sign(bundle, key),
+            Command::Build { release, out, roots, builder_id, provenance_key, secrets, size, source } => {
+                let key = provenance_key.as_deref().map(|key| open_key(key, secrets)).transpose()?;
+                self.build(release, out, roots, &Builder { id: builder_id, key: key.as_ref() }, size, source)
+            }
+            Command::SizeReport { bundle } => self.size_report(bundle),
+            Command::Sign { bundle, how } => sign(bundle, how),
+            Command::SignBytes { bytes, sha384, out, key } => sign_bytes(bytes, sha384, out.as_deref(), key),
             Command::Inspect { bundle, view } => self.inspect(bundle, *view),
             Command::Carry(command) => command.run(self.json),
             Command::Custody(command) => command.run(self.json),
             Command::Papers { folder, out, record } => crate::papers::run(folder, out, *record, self.json),
+            Command::Approve { plan, reason, out, at, key } => approve(plan, reason, out, at.as_ref(), key),
             Command::Confirm { code, bundles } => {
                 let confirmed = crate::confirm::confirm(code, bundles)?;
                 if self.json { print_json(&confirmed.to_json()) } else { print(&confirmed.lines()) }
@@ -268,10 +362,10 @@ impl Cli {
 
     fn root(&self, command: &RootCommand) -> Result<()> {
         match command {
-            RootCommand::Init { out, threshold, signers, expires, agents } => {
+            RootCommand::Init { out, threshold, signers, expires, apart } => {
                 refuse_existing(out)?;
-                let (signers, agents) = (read_signers(signers)?, agents.read()?);
-                let envelope = roots::init(&signers, *threshold, &agents, now()?, expires.clone())?;
+                let (signers, apart) = (read_signers(signers)?, apart.read()?);
+                let envelope = roots::init(&signers, *threshold, &apart, now()?, expires.clone())?;
                 roots::write(out, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
@@ -280,22 +374,31 @@ impl Cli {
                 roots::write(root, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
-            RootCommand::Rotate { root, out, add, remove, threshold, expires, agents } => {
+            RootCommand::Rotate { root, out, add, remove, threshold, expires, apart, resets } => {
                 refuse_existing(out)?;
                 let changes = roots::Changes {
                     add: read_signers(add)?,
                     remove: remove.clone(),
                     threshold: *threshold,
                     expires: expires.clone(),
-                    agents: agents.read()?,
+                    apart: apart.read()?,
+                    resets: resets.clone(),
                 };
                 let envelope = roots::rotate(&roots::read(root)?, now()?, &changes)?;
                 roots::write(out, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
-            RootCommand::Sign { root, key } => {
+            RootCommand::Sign { root, former, how } => {
                 let mut envelope = roots::read(root)?;
-                roots::sign(&mut envelope, &open_key(key)?)?;
+                if let Some(out) = &how.export {
+                    return print(&ceremony::export(&Document::of_root(&envelope)?, out)?);
+                }
+                if let Some(key) = &how.key {
+                    roots::sign(&mut envelope, &open_key(key, &how.secrets)?)?;
+                } else {
+                    let former = former.as_deref().map(roots::read).transpose()?;
+                    ceremony::attach_root(&mut envelope, former.as_ref(), &how.attach)?;
+                }
                 roots::write(root, &envelope)?;
                 print(&roots::describe(&envelope)?)
             }
@@ -321,28 +424,55 @@ impl Cli {
         print(&[format!("pinned {} images; wrote {}", lock.images.len(), file.lock.display())])
     }
 
-    fn build(&self, release: &Path, out: &Path, roots: &[PathBuf], source: &SourceArgs) -> Result<()> {
+    fn build(
+        &self,
+        release: &Path,
+        out: &Path,
+        roots: &[PathBuf],
+        builder: &Builder<'_>,
+        size: &SizeArgs,
+        source: &SourceArgs,
+    ) -> Result<()> {
         let file = ReleaseFile::read(release)?;
         open_banner(&file.release.marking);
         let roots = roots.iter().map(|path| roots::read(path)).collect::<Result<Vec<_>>>()?;
-        let collected = collect(&file, &read_lock(&file)?, &source.options())?;
+        let mut collected = collect(&file, &read_lock(&file)?, &source.options())?;
+        let layers = collected.unknown_layer_bytes();
+        let mut progress = Progress::new("packages", layers);
+        collected.add_sboms(&mut |bytes| progress.add(bytes))?;
+        drop(progress);
+        collected.add_provenance(builder)?;
         let total: u64 = collected.blobs.iter().map(|blob| blob.size).sum();
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let spool = self.tmpdir.as_deref().unwrap_or(parent);
-        let mut progress = Progress::new("build", total.saturating_mul(2));
-        let built = crate::build::build(&collected, &roots, out, spool, &mut |bytes| progress.add(bytes))?;
+        let bases = size.bases(&collected, &source.options(), spool)?;
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        let options = Options { effort: size.effort, jobs: size.jobs.map_or_else(cores, usize::from), spool };
+        let mut progress = Progress::new("build", total.saturating_mul(3));
+        let built = crate::build::build(&collected, &roots, &bases, out, &options, &mut |bytes| progress.add(bytes))?;
         drop(progress);
         let sha384 = bundle_format::digest::Sha384::of(&built.manifest.to_bytes()?);
         if self.json {
             return print_json(&serde_json::json!({
                 "bundle": out, "bytes": built.size, "manifest_sha384": sha384.to_string(), "marking": built.manifest.marking.to_string(),
+                "blobs": built.notes, "notes": bases.notes(),
             }));
         }
-        print(&[
+        let mut lines = bases.notes().to_vec();
+        lines.extend(built.lines());
+        lines.extend([
             format!("wrote {} ({} bytes)", out.display(), built.size),
             format!("manifest sha384 {sha384}"),
             "not signed yet: use bundle-builder sign".into(),
-        ])
+        ]);
+        print(&lines)
+    }
+
+    fn size_report(&self, bundle: &Path) -> Result<()> {
+        let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
+        open_banner(&inspect::read(BufReader::new(file))?.manifest.marking);
+        let report = crate::size_report::read(bundle)?;
+        if self.json { print_json(&report.to_json()) } else { print(&report.lines()) }
     }
 
     fn inspect(&self, bundle: &Path, view: View) -> Result<()> {
@@ -356,6 +486,16 @@ impl Cli {
     }
 }
 
+impl SizeArgs {
+    fn bases(&self, new: &Collected, registry: &RegistryOptions, spool: &Path) -> Result<Bases> {
+        if self.bases.is_empty() {
+            return Ok(Bases::none());
+        }
+        let (bases, blobs) = (self.bases.clone(), self.base_blobs.clone());
+        Bases::read(&BaseOptions { bases, blobs, site_key: self.site_key.clone() }, new, registry, spool)
+    }
+}
+
 impl SourceArgs {
     fn options(&self) -> RegistryOptions {
         let plain_http = if self.insecure_loopback { PlainHttp::LoopbackOnly } else { PlainHttp::Refused };
@@ -364,46 +504,51 @@ impl SourceArgs {
     }
 }
 
-fn keygen(name: &str, out: &Path, args: &PassphraseArgs) -> Result<()> {
-    let secret = passphrase(args.passphrase_file.as_deref(), &format!("New passphrase for {name}: "))?;
-    if args.passphrase_file.is_none() && passphrase(None, "Again: ")? != secret {
-        return Err(ErrorKind::Usage("the two passphrases differ".into()).into());
+fn sign(path: &Path, how: &SignArgs) -> Result<()> {
+    let mut bundle = OpenBundle::open(path)?;
+    let document = Document::of_manifest(&bundle.envelope)?;
+    if let Some(marking) = document.marking() {
+        open_banner(marking);
     }
-    let files = KeyFiles::of(out, name);
-    let signer = Signer::generate(name)?;
-    files.write(&signer, &secret)?;
-    let mut lines = vec![
-        format!("sealed  {}", files.ed25519.display()),
-        format!("sealed  {}", files.ml_dsa_87.display()),
-        format!("public  {}", files.public.display()),
-        format!("public  {} (for stock minisign)", files.minisign_public.display()),
-    ];
-    lines.extend(signer.public().holder().keys.iter().map(|key| format!("key id  {}  {}", key.id(), key.scheme())));
-    print(&lines)
-}
-
-fn sign(bundle: &Path, key: &KeyArgs) -> Result<()> {
-    let io = |e| Error::io(bundle.display().to_string(), e);
-    let claim = inspect::read(BufReader::new(File::open(bundle).map_err(io)?))?;
-    open_banner(&claim.manifest.marking);
-    let signer = open_key(key)?;
-    let mut progress = Progress::new("sign", claim.manifest.stored_size());
-    let envelope = crate::sign::sign(bundle, &signer, &mut |bytes| progress.add(bytes))?;
+    if let Some(out) = &how.export {
+        return print(&ceremony::export(&document, out)?);
+    }
+    let io = |e| Error::io(path.display().to_string(), e);
+    let mut progress = Progress::new("sign", std::fs::metadata(path).map_err(io)?.len());
+    let (names, envelope) = if let Some(key) = &how.key {
+        let signer = open_key(key, &how.secrets)?;
+        (vec![signer.name().to_owned()], crate::sign::sign(path, &signer, &mut |bytes| progress.add(bytes))?)
+    } else {
+        let names = ceremony::attach_manifest(&mut bundle, &how.attach)?;
+        (names, bundle.write(&mut |bytes| progress.add(bytes))?)
+    };
     drop(progress);
-    print(&[format!(
-        "{} signed {}; it carries {} signatures",
-        signer.name(),
-        bundle.display(),
-        envelope.signatures().len()
-    )])
+    let (names, count) = (names.join(", "), envelope.signatures().len());
+    print(&[format!("{names} signed {}; it carries {count} signatures", path.display())])
 }
 
-pub(crate) fn open_key(args: &KeyArgs) -> Result<Signer> {
-    let usage = || ErrorKind::Usage("--key takes FOLDER/NAME, the folder and the name given to keygen".into());
-    let name = args.key.file_name().and_then(|name| name.to_str()).ok_or_else(usage)?;
-    let folder = args.key.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let secret = passphrase(args.passphrase.passphrase_file.as_deref(), &format!("Passphrase of {name}: "))?;
-    Ok(KeyFiles::of(folder, name).open(name, &secret)?)
+fn approve(plan: &Path, reason: &str, out: &Path, at: Option<&Timestamp>, key: &KeyArgs) -> Result<()> {
+    refuse_existing(out)?;
+    let plan = crate::approve::ReadPlan::read(plan)?;
+    open_banner(&bundle_format::marking::Marking::parse(&plan.plan().marking)?);
+    print(&plan.lines())?;
+    let signer = key.open()?;
+    let approval = plan.approve(&signer, reason, at.cloned().map_or_else(now, Ok)?)?;
+    roots::write_bytes(out, &approval.to_bytes()?)?;
+    print(&[format!("{} approved it; wrote {}", signer.name(), out.display())])
+}
+
+fn sign_bytes(path: &Path, sha384: &str, out: Option<&Path>, key: &KeyArgs) -> Result<()> {
+    let document = ceremony::read_document(path, sha384)?;
+    if let Some(marking) = document.marking() {
+        open_banner(marking);
+    }
+    print(&document.sheet())?;
+    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let signer = key.open()?;
+    let written = ceremony::sign_bytes(&document, &signer, out.unwrap_or(beside))?;
+    print(&[format!("{} signed; carry back:", signer.name())])?;
+    print(&written.iter().map(|path| format!("  {}", path.display())).collect::<Vec<_>>())
 }
 
 fn read_signers(paths: &[PathBuf]) -> Result<Vec<PublicSigner>> {

@@ -10,6 +10,7 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bundle_format::attachment::{self, Attachment};
 use bundle_format::digest::Sha256;
 use bundle_format::lock::{self, Lock, LockedImage};
 use bundle_format::manifest::{self, Image, Manifest, PackageFile, PlainFile, Runtime, Workload};
@@ -27,6 +28,8 @@ pub struct Collected {
     /// Every blob once: images in the release's order (index, manifest, config, layers), then
     /// workloads, files and packages.
     pub blobs: Vec<CollectedBlob>,
+    /// What was pinned: documents about the release are made of it.
+    pub(crate) lock: Lock,
 }
 
 /// A blob and where its bytes come from.
@@ -37,7 +40,18 @@ pub struct CollectedBlob {
     pub size: u64,
     /// What it is.
     pub kind: BlobKind,
+    /// Of a layer: where it lies in the first image that has it.
+    pub place: Option<Place>,
     origin: Origin,
+}
+
+/// Where a layer lies.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Number of the layer, from 0, the lowest.
+    pub layer: usize,
+    /// `registry/repository` of the image.
+    pub image: String,
 }
 
 /// What a blob is, for the choice of codec and for people.
@@ -53,6 +67,8 @@ pub enum BlobKind {
     File,
     /// Package file of a runtime.
     Package,
+    /// SBOM or provenance.
+    Attachment,
 }
 
 enum Origin {
@@ -93,11 +109,12 @@ pub fn read_lock(file: &ReleaseFile) -> Result<Lock> {
 /// Collects what `lock` pins of `file`.
 pub fn collect(file: &ReleaseFile, lock: &Lock, options: &RegistryOptions) -> Result<Collected> {
     check_lock(file, lock)?;
-    let mut collector = Collector { file, options, blobs: Vec::new(), seen: BTreeSet::new() };
+    let mut collector = Collector { file, options, blobs: Vec::new(), seen: BTreeSet::new(), attachments: Vec::new() };
     let images = collector.images(lock)?;
     let workloads = collector.workloads(lock, &images)?;
     let plain = collector.files(lock)?;
     let runtime = collector.runtime(lock)?;
+    let attachments = collector.sboms();
     let release = &file.release;
     let manifest_without_packs = Manifest {
         format: manifest::FORMAT.into(),
@@ -117,9 +134,23 @@ pub fn collect(file: &ReleaseFile, lock: &Lock, options: &RegistryOptions) -> Re
         workloads,
         files: plain,
         runtime,
+        attachments,
+        bases: Vec::new(),
         packs: Vec::new(),
     };
-    Ok(Collected { manifest_without_packs, blobs: collector.blobs })
+    Ok(Collected { manifest_without_packs, blobs: collector.blobs, lock: lock.clone() })
+}
+
+impl Collected {
+    /// Adds a document about the release, unless its image has one already.
+    pub(crate) fn attach(&mut self, attachment: Attachment, bytes: Vec<u8>) {
+        let (digest, size) = (Sha256::of(&bytes), u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if !self.blobs.iter().any(|blob| blob.digest == digest) {
+            let origin = Origin::Bytes(bytes);
+            self.blobs.push(CollectedBlob { digest, size, kind: BlobKind::Attachment, place: None, origin });
+        }
+        self.manifest_without_packs.attachments.push(attachment);
+    }
 }
 
 fn check_lock(file: &ReleaseFile, lock: &Lock) -> Result<()> {
@@ -138,12 +169,17 @@ struct Collector<'a> {
     options: &'a RegistryOptions,
     blobs: Vec<CollectedBlob>,
     seen: BTreeSet<Sha256>,
+    attachments: Vec<(Attachment, u64, Arc<dyn ImageSource>)>,
 }
 
 impl Collector<'_> {
     fn add(&mut self, digest: Sha256, size: u64, kind: BlobKind, origin: Origin) {
+        self.add_at(digest, size, kind, origin, None);
+    }
+
+    fn add_at(&mut self, digest: Sha256, size: u64, kind: BlobKind, origin: Origin, place: Option<Place>) {
         if self.seen.insert(digest) {
-            self.blobs.push(CollectedBlob { digest, size, kind, origin });
+            self.blobs.push(CollectedBlob { digest, size, kind, place, origin });
         }
     }
 
@@ -168,14 +204,28 @@ impl Collector<'_> {
         if !same {
             return Err(stale(self.file, format!("its blobs of image {} are not those of the image", locked.name)));
         }
+        let verified = crate::upstream::verify(&*source, image, &self.file.base, &resolved)?;
+        if verified != locked.verified {
+            let why = format!("the publisher's signature over image {} is another than was pinned", locked.name);
+            return Err(stale(self.file, why));
+        }
+        if let Some(sbom) = &locked.sbom {
+            let (image, format, digest) = (locked.digest, sbom.format.clone(), sbom.digest);
+            let attachment = Attachment::Sbom { image, format, origin: attachment::Origin::Publisher, digest };
+            self.attachments.push((attachment, sbom.size, Arc::clone(&source)));
+        }
         let mut blobs: Vec<Sha256> = resolved.blobs.iter().map(|blob| blob.digest).collect();
         blobs.sort_unstable();
+        let mut layer = 0;
         for blob in resolved.blobs {
-            let (kind, origin) = match resolved.documents.remove(&blob.digest) {
-                Some(bytes) => (BlobKind::Document, Origin::Bytes(bytes)),
-                None => (BlobKind::Layer, Origin::Image(Arc::clone(&source), blob.clone())),
-            };
-            self.add(blob.digest, blob.size, kind, origin);
+            if let Some(bytes) = resolved.documents.remove(&blob.digest) {
+                self.add(blob.digest, blob.size, BlobKind::Document, Origin::Bytes(bytes));
+                continue;
+            }
+            let (origin, place) =
+                (Origin::Image(Arc::clone(&source), blob.clone()), Place { layer, image: image.name.name() });
+            self.add_at(blob.digest, blob.size, BlobKind::Layer, origin, Some(place));
+            layer += 1;
         }
         Ok(Image {
             name: image.name.name(),
@@ -185,6 +235,21 @@ impl Collector<'_> {
             media_type: locked.media_type.clone(),
             blobs,
         })
+    }
+
+    /// Published SBOMs, one for each image, behind everything that runs.
+    fn sboms(&mut self) -> Vec<Attachment> {
+        let mut images = BTreeSet::new();
+        let mut attachments = Vec::new();
+        for (attachment, size, source) in std::mem::take(&mut self.attachments) {
+            let (Attachment::Sbom { image, digest, .. }, media_type) = (&attachment, String::new()) else { continue };
+            if images.insert(*image) {
+                let blob = BlobRef { digest: *digest, size, media_type };
+                self.add(*digest, size, BlobKind::Attachment, Origin::Image(source, blob));
+                attachments.push(attachment);
+            }
+        }
+        attachments
     }
 
     fn workloads(&mut self, lock: &Lock, images: &[Image]) -> Result<Vec<Workload>> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use bundle_format::Class;
-use bundle_format::digest::Sha256;
+use bundle_format::digest::{Sha256, Sha384};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -174,8 +174,8 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
-    /// A signer whose keys do not hold the release role.
-    #[error("signer {signer}: key {key} does not hold the release role in trust root version {root}")]
+    /// A signer whose keys hold neither the release nor the builder role.
+    #[error("signer {signer}: key {key} holds no role that signs bundles in trust root version {root}")]
     NotASigner {
         /// The holder's name.
         signer: String,
@@ -183,6 +183,92 @@ pub enum ErrorKind {
         key: String,
         /// Version of the bundle's newest root.
         root: u64,
+    },
+    /// What is to be signed is not what the paper says.
+    #[error("{what}: SHA-384 differs from the one given: expected {expected}, found {found}")]
+    OtherDocument {
+        /// The file.
+        what: String,
+        /// SHA-384 that the person gave.
+        expected: Sha384,
+        /// SHA-384 of the bytes.
+        found: Sha384,
+    },
+    /// A detached signature was made over other bytes.
+    #[error("signature {file}: was made over another document: expected {expected:?}, found {found:?}")]
+    SignedOther {
+        /// The file.
+        file: String,
+        /// Trusted comment of the document at hand.
+        expected: String,
+        /// Trusted comment of the signature, escaped.
+        found: String,
+    },
+    /// A detached signature by a key that the trust root does not list.
+    #[error("signature {file}: key {key} is not in trust root version {root}")]
+    UnknownSigner {
+        /// The file.
+        file: String,
+        /// The key id.
+        key: String,
+        /// Version of the root asked.
+        root: u64,
+    },
+    /// The document carries a signature by this key, or two were given.
+    #[error("signature {file}: key {key} of {holder} signed already")]
+    AlreadySigned {
+        /// The file.
+        file: String,
+        /// The key id.
+        key: String,
+        /// The key's holder.
+        holder: String,
+    },
+    /// Only one half of a signer's signatures.
+    #[error("signer {holder}: expected signatures of both algorithms, found none by its {missing} key")]
+    HalfSigned {
+        /// The holder.
+        holder: String,
+        /// The algorithm that is missing.
+        missing: &'static str,
+    },
+    /// The release demands a publisher's signature and there is none.
+    #[error("image {image}: expected a cosign signature over {digest}, found none")]
+    UpstreamUnsigned {
+        /// The image.
+        image: String,
+        /// What must be signed.
+        digest: Sha256,
+    },
+    /// None of the publisher's signatures verifies with the pinned key.
+    #[error("image {image}: none of {found} cosign signatures over {digest} verifies with key {key}")]
+    UpstreamSignature {
+        /// The image.
+        image: String,
+        /// What must be signed.
+        digest: Sha256,
+        /// The pinned key file.
+        key: String,
+        /// Signatures found.
+        found: usize,
+    },
+    /// A signature verifies, but over something else.
+    #[error("image {image}: the signed payload does not name it: expected {expected}, found {found}")]
+    UpstreamPayload {
+        /// The image.
+        image: String,
+        /// The digest expected.
+        expected: Sha256,
+        /// What the payload says, escaped.
+        found: String,
+    },
+    /// A pinned key cannot be used.
+    #[error("key {file}: expected a PEM public key, ECDSA P-256 or Ed25519: {why}")]
+    UpstreamKey {
+        /// The file.
+        file: String,
+        /// Why.
+        why: &'static str,
     },
     /// A program of the system failed.
     #[error("{program}: {code}: {stderr}")]
@@ -228,6 +314,14 @@ pub enum ErrorKind {
         /// What it said, escaped.
         words: String,
     },
+    /// A base that says nothing of the product.
+    #[error("base {base}: it names no release of product {product}")]
+    BaseOfOther {
+        /// The file.
+        base: String,
+        /// The release's product.
+        product: String,
+    },
     /// A receipt names none of the bundles at hand.
     #[error("receipt: names none of the bundles given: arrived {arrived}, installed {installed}")]
     ReceiptOfOther {
@@ -257,15 +351,26 @@ impl ErrorKind {
             | Self::Unauthorized { .. }
             | Self::PlainHttp { .. }
             | Self::Credentials { .. }
+            | Self::BaseOfOther { .. }
             | Self::UnknownImage { .. }
             | Self::SecretInWorkload { .. }
-            | Self::Workload { .. } => Class::Usage,
+            | Self::Workload { .. }
+            | Self::AlreadySigned { .. }
+            | Self::UpstreamKey { .. }
+            | Self::HalfSigned { .. } => Class::Usage,
             Self::BlobMissing { .. }
             | Self::SourceDigest { .. }
             | Self::SourceSize { .. }
             | Self::SourceChanged { .. }
             | Self::SourceMalformed { .. } => Class::Damaged,
-            Self::Tls { .. } | Self::NotASigner { .. } => Class::Untrusted,
+            Self::Tls { .. }
+            | Self::NotASigner { .. }
+            | Self::OtherDocument { .. }
+            | Self::SignedOther { .. }
+            | Self::UpstreamUnsigned { .. }
+            | Self::UpstreamSignature { .. }
+            | Self::UpstreamPayload { .. }
+            | Self::UnknownSigner { .. } => Class::Untrusted,
             Self::TagMoved { .. } | Self::Infected { .. } | Self::ReceiptOfOther { .. } => Class::Policy,
         }
     }
@@ -295,6 +400,23 @@ impl ErrorKind {
             Self::UnknownImage { .. } => "add the image to the release manifest, or name it exactly as there",
             Self::SecretInWorkload { .. } => "list it under `secrets:`; the installer makes it on the isolated machine",
             Self::NotASigner { .. } => "use a signer of this bundle's trust root, or rotate the root first",
+            Self::UpstreamUnsigned { .. } | Self::UpstreamSignature { .. } | Self::UpstreamPayload { .. } => {
+                "do not ship this image; ask its publisher, and compare the key file with the one they publish"
+            }
+            Self::UpstreamKey { .. } => "name the publisher's cosign.pub",
+            Self::OtherDocument { .. } => {
+                "sign nothing; find out which is right, the bytes on the medium or the digest on paper"
+            }
+            Self::SignedOther { .. } => {
+                "export this document and have it signed; attach signatures to what was exported"
+            }
+            Self::UnknownSigner { .. } => {
+                "use a signer of this trust root; for the next version of a root also give --former"
+            }
+            Self::AlreadySigned { .. } => "leave the file out; one signature of each key is carried",
+            Self::HalfSigned { .. } => {
+                "attach both files that sign-bytes wrote, .minisig and .ml-dsa-87, in one command"
+            }
             Self::Child { .. } => "install or mend the program, then run the command again",
             Self::Workload { .. } => "mend the workload file and run the command again",
             Self::ProgramMissing { .. } => "install the program, or name it with its path",
@@ -304,6 +426,7 @@ impl ErrorKind {
             Self::Infected { .. } => {
                 "do not carry this set; isolate the files and tell your ISSO; no record was written"
             }
+            Self::BaseOfOther { .. } => "give the inventory of a site that runs this product, or a former bundle of it",
             Self::ReceiptOfOther { .. } => "name the bundles of earlier releases too; if none fits, ask the site",
         }
     }

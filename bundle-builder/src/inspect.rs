@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use bundle_format::attachment::{provenance_of, sbom_of};
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::Manifest;
 use bundle_format::text::escaped;
@@ -21,6 +22,8 @@ pub enum View {
     Runtime,
     /// Packs and frames.
     Packs,
+    /// SBOMs and provenance.
+    Sbom,
     /// Signatures and trust roots.
     Signatures,
 }
@@ -84,6 +87,7 @@ pub fn lines(claim: &Claim, view: View) -> Vec<String> {
                 format!("{}  codec {}  {stored} bytes stored, {content} decoded, {counts}", pack.name, pack.codec)
             })
             .collect(),
+        View::Sbom => attachments(claim),
         View::Signatures => signatures(claim),
     };
     lines.iter().map(|line| escaped(line)).collect()
@@ -104,6 +108,23 @@ fn summary(claim: &Claim) -> Vec<String> {
         format!("size       {} bytes stored, {} bytes decoded", m.stored_size(), m.content_size()),
         format!("signatures {} (of {} trust roots)", claim.envelope.signatures().len(), claim.envelope.roots().len()),
     ]
+}
+
+fn attachments(claim: &Claim) -> Vec<String> {
+    let manifest = &claim.manifest;
+    let sizes = manifest.blob_sizes();
+    let images = manifest.images.iter().map(|image| {
+        let name = format!("{}:{}", image.name, image.tag);
+        match sbom_of(manifest, image) {
+            Some((format, origin, digest)) => {
+                let size = sizes.get(&digest).copied().unwrap_or(0);
+                format!("{name}  {format} by {}  {digest}  {size} bytes", origin.word())
+            }
+            None => format!("{name}  no SBOM"),
+        }
+    });
+    let provenance = provenance_of(manifest).map_or("no provenance".into(), |digest| format!("provenance  {digest}"));
+    images.chain([provenance]).collect()
 }
 
 fn signatures(claim: &Claim) -> Vec<String> {

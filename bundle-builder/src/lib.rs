@@ -8,9 +8,14 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")
 )]
 
+pub mod approve;
+pub mod arrange;
+pub mod base;
 pub mod build;
 pub mod carry;
+pub mod ceremony;
 pub mod cli;
+pub mod coding;
 pub mod collect;
 pub mod command;
 pub mod confirm;
@@ -18,14 +23,20 @@ pub mod custody;
 pub mod disc;
 pub mod error;
 pub mod inspect;
+pub mod keys;
 pub mod link;
 pub mod output;
 pub mod papers;
 pub mod pin;
+pub mod provenance;
 pub mod roots;
+pub mod sbom;
 pub mod sign;
+pub mod size_report;
 pub mod source;
 pub mod split;
+pub mod spool;
+pub mod upstream;
 pub mod workload;
 
 pub use error::{Error, ErrorKind, Result};

@@ -79,8 +79,9 @@ impl Drop for Progress {
     }
 }
 
-/// Reads a passphrase: the first line of `file` (`/dev/fd/N` for a descriptor), or a prompt.
-pub fn passphrase(file: Option<&Path>, prompt: &str) -> Result<Zeroizing<Vec<u8>>> {
+/// Reads a secret: the first line of `file` (`/dev/fd/N` for a descriptor), or a prompt. `option`
+/// is what to give where there is no terminal.
+pub fn passphrase(file: Option<&Path>, prompt: &str, option: &str) -> Result<Zeroizing<Vec<u8>>> {
     if let Some(path) = file {
         let io = |e| Error::io(path.display().to_string(), e);
         let mut bytes = Zeroizing::new(Vec::new());
@@ -90,7 +91,7 @@ pub fn passphrase(file: Option<&Path>, prompt: &str) -> Result<Zeroizing<Vec<u8>
         return Ok(bytes);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(ErrorKind::Usage("no terminal to ask for the passphrase; give --passphrase-file".into()).into());
+        return Err(ErrorKind::Usage(format!("no terminal to ask on; give {option}")).into());
     }
     let typed = rpassword::prompt_password(prompt).map_err(|e| Error::io("passphrase", e))?;
     Ok(Zeroizing::new(typed.into_bytes()))

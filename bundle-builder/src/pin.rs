@@ -85,6 +85,8 @@ fn pin_image(image: &ReleaseImage, file: &ReleaseFile, options: &PinOptions) -> 
     let name = image.name.to_string();
     let source = source::open(&image.source, &file.base, &options.registry)?;
     let resolved = source::resolve(&*source, &name, &file.release.platform)?;
+    let verified = crate::upstream::verify(&*source, image, &file.base, &resolved)?;
+    let sbom = crate::sbom::published::find(&*source, &resolved)?;
     let blobs = resolved
         .blobs
         .into_iter()
@@ -97,6 +99,8 @@ fn pin_image(image: &ReleaseImage, file: &ReleaseFile, options: &PinOptions) -> 
         media_type: resolved.media_type,
         manifest: resolved.manifest,
         blobs,
+        sbom: sbom.map(|(locked, _)| locked),
+        verified,
     })
 }
 

@@ -171,7 +171,15 @@ impl Volumes {
         // Reserved now: a full disk is found before the work, not after most of it.
         for (_, part, file) in &made.files {
             let length = i64::try_from(shape.volume_size()).unwrap_or(i64::MAX);
-            match nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), 0, length) {
+            let in_memory = nix::sys::statfs::fstatfs(file)
+                .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+            // tmpfs would fill every page with zeros now, and again when it is written.
+            let reserved = if in_memory {
+                Err(nix::errno::Errno::EOPNOTSUPP)
+            } else {
+                nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), 0, length)
+            };
+            match reserved {
                 Ok(()) => {}
                 // A file system without reservation: the writes will tell.
                 Err(nix::errno::Errno::EOPNOTSUPP) => {

@@ -123,9 +123,17 @@ pub fn sweep(state: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes renames in a folder last.
+/// Makes renames in a folder last, or what another program wrote to a file.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder.display().to_string(), e))
+}
+
+/// Makes everything last that anybody wrote to the file system of `path`: for what other programs write
+/// and do not see to themselves.
+pub fn sync_disk(path: &Path) -> Result<()> {
+    let io = |e| Error::io(path.display().to_string(), e);
+    let file = File::open(path).map_err(io)?;
+    nix::unistd::syncfs(&file).map_err(|e| io(e.into()))
 }
 
 #[cfg(test)]

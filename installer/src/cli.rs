@@ -4,27 +4,30 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::marking::Marking;
-use bundle_format::pack::NoSink;
 use bundle_format::receipt::Health;
 use bundle_format::text::{escaped, groups_of_four};
 use clap::{Parser, Subcommand};
 
+use crate::attachments;
 use crate::audit::command::AuditCommand;
 use crate::audit::refusal::{Act, Kind};
 use crate::banner;
 use crate::change::command::{ChangeCommand, Desk};
+use crate::dangerous::Dangerous;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::lock::Lock;
+use crate::moment::Moment;
 use crate::paths::Paths;
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::preflight::{self, Finding, Question};
 use crate::progress::Progress;
-use crate::proof::{ProvedBundle, SitePolicy, clock};
+use crate::proof::{Base, ProvedBundle, SitePolicy, clock};
 use crate::receipt::Paint;
 use crate::state::State;
 use crate::store::{Store, StoreSink};
-use crate::{audit, receipt, status, trust};
+use crate::{audit, crypto, dangerous, policy, receipt, status, trust};
 
 /// Proves, plans and installs Lockgate bundles on the isolated side.
 #[derive(Debug, Parser)]
@@ -61,6 +64,9 @@ enum Command {
         /// The bundle.
         bundle: PathBuf,
     },
+    /// Shows documents that a bundle carries, after its head is proved.
+    #[command(subcommand)]
+    Inspect(InspectCommand),
     /// Takes in a bundle that comes in parts: volumes, a drop folder, the one-way link.
     #[command(subcommand)]
     Receive(crate::receive::command::ReceiveCommand),
@@ -75,6 +81,11 @@ enum Command {
     Plan {
         /// The bundle.
         bundle: PathBuf,
+        /// Writes the plan as the document that two persons approve.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        dangerous: dangerous::Flags,
     },
     #[command(flatten)]
     Change(ChangeCommand),
@@ -94,6 +105,11 @@ enum Command {
         #[arg(long)]
         store: PathBuf,
     },
+    /// The site's policy: signature algorithms, what a bundle must bring along.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Which cryptographic modules are linked, what each is used for, and what certificates are known.
+    CryptoReport,
     /// The chain of custody of a set that came.
     #[command(subcommand)]
     Custody(CustodyCommand),
@@ -106,6 +122,8 @@ enum Command {
         #[arg(long)]
         no_qr: bool,
     },
+    /// Writes the signed list of the blobs that this site holds, to build updates on.
+    Inventory(crate::inventory::InventoryCommand),
     /// Takes a product off this machine.
     Uninstall {
         /// The product.
@@ -143,12 +161,45 @@ enum TrustCommand {
         /// Highest marking that this system is accredited for.
         #[arg(long, default_value = "UNCLASSIFIED", value_parser = parse_marking)]
         accreditation: Marking,
+        /// The site's policy, a YAML file (default: both algorithms, nothing required).
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
         /// Folder for the audit log, if it is to have a file system of its own; only before its first record.
         #[arg(long, value_name = "DIR")]
         audit_dir: Option<PathBuf>,
     },
     /// Shows the trust root in force.
     Show,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Shows the policy in force.
+    Show,
+    /// Takes a policy file over; it goes on record.
+    Set {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum InspectCommand {
+    /// SBOMs: which images have one, or the one of IMAGE.
+    Sbom {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Name with tag, or digest, of an image; prints its SBOM.
+        image: Option<String>,
+        /// Writes the exact bytes to a new file instead of printing them.
+        #[arg(long, value_name = "FILE", requires = "image")]
+        out: Option<PathBuf>,
+    },
+    /// The provenance statement.
+    Provenance {
+        /// The bundle.
+        bundle: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -171,7 +222,9 @@ impl Command {
             Self::Verify { .. } => ("verify", Kind::Look),
             Self::Preflight { .. } => ("preflight", Kind::Look),
             Self::Plan { .. } => ("plan", Kind::Look),
+            Self::Policy(PolicyCommand::Set { .. }) => ("policy", Kind::Change),
             Self::Import { .. } => ("import", Kind::Look),
+            Self::Inspect(_) => ("inspect", Kind::Look),
             Self::Custody(_) => ("custody verify", Kind::Look),
             _ => return None,
         })
@@ -194,23 +247,31 @@ impl Cli {
 
     fn dispatch(&self) -> Result<()> {
         match &self.command {
-            Command::Trust(TrustCommand::Init { root, fingerprint, accreditation, audit_dir }) => {
-                self.trust_init(root, fingerprint.as_deref(), accreditation, audit_dir.as_deref())
+            Command::Trust(TrustCommand::Init { root, fingerprint, accreditation, policy, audit_dir }) => {
+                let policy = policy.as_deref().map(policy::read).transpose()?;
+                self.trust_init(root, fingerprint.as_deref(), accreditation, policy.as_deref(), audit_dir.as_deref())
             }
+            Command::Policy(command) => self.policy(command),
+            Command::CryptoReport => self.crypto_report(),
             Command::Trust(TrustCommand::Show) => self.trust_show(),
             Command::Verify { bundle } => self.verify(bundle),
+            Command::Inspect(command) => self.inspect(command),
             Command::Receive(command) => {
                 let paths = self.paths()?;
                 command.run(&crate::receive::command::Site { paths: &paths, json: self.json, no_color: self.no_color })
             }
             Command::Preflight { bundle, options } => self.preflight(bundle, options),
-            Command::Plan { bundle } => self.plan(bundle),
+            Command::Plan { bundle, out, dangerous } => self.plan(bundle, out.as_deref(), &dangerous.dangerous()),
             Command::Change(command) => command.run(&self.desk(&self.paths()?)),
             Command::Status => self.status(),
             Command::History { limit } => self.history(*limit),
             Command::Import { bundle, store } => self.import(bundle, store),
             Command::Custody(CustodyCommand::Verify { folder }) => self.custody_verify(folder),
             Command::Receipt { product, no_qr } => self.receipt(product.as_deref(), *no_qr),
+            Command::Inventory(command) => {
+                let (paths, json, no_color) = (self.paths()?, self.json, self.no_color);
+                command.run(&crate::inventory::Site { paths: &paths, json, no_color })
+            }
             Command::Uninstall { product, with_data } => self.uninstall(product, *with_data),
             Command::Audit(command) => command.run(&crate::audit::command::Site {
                 paths: &self.paths()?,
@@ -249,6 +310,7 @@ impl Cli {
         root: &Path,
         fingerprint: Option<&str>,
         accreditation: &Marking,
+        policy: Option<&[u8]>,
         audit_dir: Option<&Path>,
     ) -> Result<()> {
         let envelope = trust::read_envelope(root)?;
@@ -264,16 +326,25 @@ impl Cli {
             audit::place::choose(&paths, folder)?;
         }
         let now = clock();
-        let record = |result| audit::Record::new(&now, "trust init", result).detail(&shown);
+        let policy_line = match policy {
+            Some(bytes) => Policy::parse("policy", &String::from_utf8_lossy(bytes))?.line(),
+            None => Policy::default().line(),
+        };
+        let detail = format!("{shown}; {policy_line}");
+        let record = |result| audit::Record::new(&now, "trust init", result).detail(&detail);
         state.audit()?.begin(&record(audit::Outcome::Begun))?;
-        let trusted = trust::init(&mut state, &envelope, &given, &now)
-            .and_then(|trusted| state.set_setting("accreditation", &accreditation.to_string()).map(|()| trusted));
+        let trusted = trust::init(&mut state, &envelope, &given, &now).and_then(|trusted| {
+            state.set_setting("accreditation", &accreditation.to_string())?;
+            policy.map(|bytes| Policy::take_over(&mut state, bytes)).transpose()?;
+            Ok(trusted)
+        });
         let result = if trusted.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
         audit::append_or_warn(&paths, &record(result));
         let trusted = trusted?;
         print(&[
             format!("trust root version {} is trusted from now on", trusted.root().version()),
             format!("this system is accredited for {accreditation}"),
+            format!("policy: {policy_line}"),
         ])
     }
 
@@ -293,29 +364,106 @@ impl Cli {
         print(&lines)
     }
 
+    fn policy(&self, command: &PolicyCommand) -> Result<()> {
+        let paths = self.paths()?;
+        let policy = match command {
+            PolicyCommand::Show => Policy::of(&State::open(&paths.database())?)?,
+            PolicyCommand::Set { file } => {
+                let _lock = Lock::take(&paths.lock(), "policy")?;
+                let mut state = State::open(&paths.database())?;
+                trust::required(&state)?;
+                let bytes = policy::read(file)?;
+                let line = Policy::parse(&file.display().to_string(), &String::from_utf8_lossy(&bytes))?.line();
+                let sha384 = bundle_format::digest::Sha384::of(&bytes);
+                let record = |result| audit::Record::new(&clock(), "policy", result).subject(&sha384).detail(&line);
+                state.audit()?.begin(&record(audit::Outcome::Begun))?;
+                let taken = Policy::take_over(&mut state, &bytes);
+                let result = if taken.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
+                audit::append_or_warn(&paths, &record(result));
+                taken?
+            }
+        };
+        if self.json { print_json(&policy.to_json()) } else { print(&[policy.line()]) }
+    }
+
+    fn crypto_report(&self) -> Result<()> {
+        let paths = self.paths()?;
+        let marking = if paths.database().exists() { status::highest(&State::open(&paths.database())?)? } else { None };
+        banner::open(&marking.unwrap_or(Marking::UNCLASSIFIED), self.no_color);
+        let report = crypto::Report::read(Path::new("/"));
+        if self.json { print_json(&report.to_json()) } else { print(&report.lines()) }
+    }
+
     /// Proves the head and checks site policy; the banner is up from here on.
     fn open(&self, bundle: &Path, state: &State) -> Result<ProvedBundle> {
-        let proved = ProvedBundle::open(bundle, &trust::required(state)?)?;
+        self.open_but(bundle, state, &Dangerous::default())
+    }
+
+    /// The same past what two persons will have to approve.
+    fn open_but(&self, bundle: &Path, state: &State, dangerous: &Dangerous) -> Result<ProvedBundle> {
+        let proved = ProvedBundle::open(bundle, state)?;
         banner::open(&proved.manifest().marking, self.no_color);
         self.act.seen(&proved.manifest().product, &proved.manifest().release, &proved.verified().sha384());
-        proved.check_policy(&SitePolicy::of(state, &proved.manifest().product)?)?;
+        let site = SitePolicy::of(state, &proved.manifest().product)?;
+        site.check_but(proved.verified(), dangerous)?;
+        site.refuse_unneeded(proved.verified(), dangerous)?;
         Ok(proved)
     }
 
+    fn inspect(&self, command: &InspectCommand) -> Result<()> {
+        let paths = self.paths()?;
+        let (state, store) = (State::open(&paths.database())?, Store::peek(&paths.store()));
+        match command {
+            InspectCommand::Sbom { bundle, image, out } => {
+                let proved = self.open(bundle, &state)?;
+                match (image, out) {
+                    (None, _) if self.json => print_json(&attachments::sboms_json(proved.manifest())),
+                    (None, _) => print(&attachments::sbom_lines(proved.manifest())),
+                    (Some(image), None) => print(&[attachments::printable(&attachments::sbom(
+                        &proved,
+                        &proved.find_base(&store, &mut |_| ())?,
+                        image,
+                    )?)?]),
+                    (Some(image), Some(out)) => {
+                        let base = proved.find_base(&store, &mut |_| ())?;
+                        attachments::write_new(out, &attachments::sbom(&proved, &base, image)?)?;
+                        print(&[format!("wrote {}", out.display())])
+                    }
+                }
+            }
+            InspectCommand::Provenance { bundle } => {
+                let proved = self.open(bundle, &state)?;
+                let provenance = attachments::provenance(&proved, &proved.find_base(&store, &mut |_| ())?)?;
+                if self.json {
+                    print_json(&attachments::json(&provenance))
+                } else {
+                    print(&attachments::lines(&provenance))
+                }
+            }
+        }
+    }
+
     fn verify(&self, bundle: &Path) -> Result<()> {
-        let state = State::open(&self.paths()?.database())?;
+        let paths = self.paths()?;
+        let state = State::open(&paths.database())?;
         let proved = self.open(bundle, &state)?;
         let mut progress = Progress::new("verify", proved.manifest().stored_size(), self.json);
-        let verified = proved.unpack(&mut NoSink, &mut |bytes| progress.add(bytes))?;
+        let base = proved.find_base(&Store::peek(&paths.store()), &mut |_| ())?;
+        let mut sink = attachments::sink(proved.manifest());
+        let verified = proved.unpack(&base, &mut sink, &mut |bytes| progress.add(bytes))?;
         progress.finish();
         let manifest = verified.manifest();
+        let provenance = attachments::kept_provenance(&verified, &sink)?;
         if self.json {
             return print_json(&serde_json::json!({
                 "verified": true,
                 "product": manifest.product, "release": manifest.release, "sequence": manifest.sequence,
                 "marking": manifest.marking.to_string(), "manifest_sha384": verified.sha384().to_string(),
                 "root_version": verified.root().root().version(),
+                "clock": Moment::read(&state)?.to_json(),
                 "signers": verified.signers().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "sboms": attachments::sboms_json(manifest),
+                "provenance": provenance.as_ref().map(attachments::json),
             }));
         }
         let frames: usize = manifest.packs.iter().map(|pack| pack.frames.len()).sum();
@@ -324,6 +472,7 @@ impl Cli {
             format!("  manifest SHA-384 {}", verified.sha384()),
             format!("  {} frames by SHA-384, {} blobs by sha256", frames, manifest.blob_sizes().len()),
             format!("  trust root version {}", verified.root().root().version()),
+            format!("  {}", Moment::read(&state)?.line()),
         ];
         for id in verified.signers() {
             let entry = verified.root().root().key_list().find(|entry| entry.2 == *id);
@@ -332,6 +481,8 @@ impl Cli {
                 |(holder, scheme, ..)| format!("  signed {id}  {scheme:<10}  {holder}"),
             ));
         }
+        lines.push(attachments::sbom_count(manifest));
+        lines.push(provenance.as_ref().map_or_else(|| "  no provenance".into(), attachments::line));
         print(&lines)
     }
 
@@ -341,8 +492,9 @@ impl Cli {
         let _lock = Lock::take(&folder.join("lock"), "import")?;
         let store = Store::open(folder)?;
         let mut progress = Progress::new("import", proved.manifest().stored_size(), self.json);
+        let base = proved.find_base(&store, &mut |_| ())?;
         let mut sink = StoreSink::new(&store);
-        let unpacked = proved.unpack(&mut sink, &mut |bytes| progress.add(bytes));
+        let unpacked = proved.unpack(&base, &mut sink, &mut |bytes| progress.add(bytes));
         progress.finish();
         let added = sink.added().to_vec();
         let verified = match unpacked {
@@ -362,7 +514,9 @@ impl Cli {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
         let proved = self.open(bundle, &state)?;
-        let mut findings = findings(&proved, &state, &paths)?;
+        let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
+        attachments::check(&proved, &base)?;
+        let mut findings = findings(&proved, &base, &state, &paths)?;
         let applied = options.apply(&mut findings);
         if self.json {
             print_json(&preflight::to_json(&findings))?;
@@ -375,12 +529,17 @@ impl Cli {
         preflight::refuse_unfit(&findings)
     }
 
-    fn plan(&self, bundle: &Path) -> Result<()> {
+    fn plan(&self, bundle: &Path, out: Option<&Path>, dangerous: &Dangerous) -> Result<()> {
         let paths = self.paths()?;
         let state = State::open(&paths.database())?;
-        let proved = self.open(bundle, &state)?;
-        let plan = Plan::make(&proved, &state, &paths, &HostFacts::read(Path::new("/"))?)?;
-        if self.json { print_json(&plan.to_json()) } else { print(&plan.lines()) }
+        let proved = self.open_but(bundle, &state, dangerous)?;
+        let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
+        attachments::check(&proved, &base)?;
+        let plan = Plan::make(&proved, &base, &state, &paths, &HostFacts::read(Path::new("/"))?, dangerous)?;
+        if let Some(out) = out {
+            crate::atomic::write_new(out, &plan.document().to_bytes()?, crate::atomic::Access::Public)?;
+        }
+        if self.json { print_json(&plan.to_json()?) } else { print(&plan.lines()?) }
     }
 
     fn status(&self) -> Result<()> {
@@ -466,20 +625,20 @@ impl Cli {
     }
 }
 
-pub(crate) fn findings(proved: &ProvedBundle, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
+pub(crate) fn findings(proved: &ProvedBundle, base: &Base, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
     let host = HostFacts::read(Path::new("/"))?;
     let held = status::ports_held(state, paths, &proved.manifest().product)?;
     let own = preflight::own(state, paths, &host, &proved.manifest().product)?;
-    let floor = state.time_floor()?;
+    let moment = Moment::read(state)?;
     preflight::preflight(&Question {
         manifest: proved.manifest(),
-        release: &proved.peek_release()?,
+        release: &proved.peek_release(base)?,
         host: &host,
         paths,
         held: &held,
         own: &own,
-        clock: &clock(),
-        floor: floor.as_ref(),
+        clock: moment.clock(),
+        floor: Some(&moment.floor().at),
     })
 }
 

@@ -245,6 +245,26 @@ pub enum ErrorKind {
         /// The generation's.
         found: u64,
     },
+    /// An update whose base is not here, or not whole.
+    #[error("{product}: this update builds on {base}, of which this store lacks: {blobs} ({sets} bases would do)")]
+    BaseMissing {
+        /// The product.
+        product: String,
+        /// The base that lacks least.
+        base: String,
+        /// How many bases the bundle was made for.
+        sets: usize,
+        /// Every blob that is not there.
+        blobs: String,
+    },
+    /// An update whose base is here, but damaged.
+    #[error("the base of this update, {base}, is damaged: {blobs}")]
+    BaseDamaged {
+        /// The base.
+        base: String,
+        /// Every damaged blob, and how.
+        blobs: String,
+    },
     /// The release may not be applied over what runs.
     #[error("{product}: this release is applied over sequences {min} to {max}; sequence {found} runs")]
     NotApplicable {
@@ -327,6 +347,30 @@ pub enum ErrorKind {
         /// Each difference.
         differences: String,
     },
+    /// Going back to what a trust root reset away.
+    #[error("{product}: generation {generation} is above the sequence that the trust root went back to")]
+    GenerationRevoked {
+        /// The product.
+        product: String,
+        /// The generation.
+        generation: i64,
+    },
+    /// The policy file is not the one that was taken over.
+    #[error("{path}: not the policy on record: expected {expected}, found {found}")]
+    PolicyChanged {
+        /// The file.
+        path: String,
+        /// What was taken over.
+        expected: String,
+        /// What lies there.
+        found: String,
+    },
+    /// A dangerous flag that nothing here needs.
+    #[error("--dangerous-{what}: nothing here is refused that it would go past")]
+    DangerousUnneeded {
+        /// The flag's name.
+        what: &'static str,
+    },
     /// The trust root demands a chain of custody, and there is none.
     #[error("chain of custody: expected {expected}, found none; the trust root names transfer agents")]
     CustodyMissing {
@@ -342,10 +386,17 @@ impl ErrorKind {
             Self::Format(error) => error.class(),
             Self::Audit(fault) => fault.class(),
             Self::SecretLeft { .. } => Class::Bug,
-            Self::Usage { .. } | Self::NotInstalled { .. } | Self::NoGeneration { .. } => Class::Usage,
+            Self::Usage { .. }
+            | Self::NotInstalled { .. }
+            | Self::NoGeneration { .. }
+            | Self::DangerousUnneeded { .. } => Class::Usage,
             Self::NeverAccepted { .. }
+            | Self::GenerationRevoked { .. }
+            | Self::PolicyChanged { .. }
             | Self::EpochForbids { .. }
             | Self::NotApplicable { .. }
+            | Self::BaseMissing { .. }
+            | Self::BaseDamaged { .. }
             | Self::NoWayBack { .. } => Class::Policy,
             Self::Incomplete { .. } | Self::BadVolume { .. } | Self::BadBackup { .. } => Class::Damaged,
             Self::NoTrustRoot
@@ -416,10 +467,21 @@ impl ErrorKind {
             Self::StoreDamaged { .. } => "install the bundle again from its medium; check the disk",
             Self::NotInstalled { .. } => "installer status shows what is installed",
             Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
+            Self::GenerationRevoked { .. } => {
+                "whoever signed it is not believed any more; go back to another generation"
+            }
+            Self::PolicyChanged { .. } => {
+                "tell your ISSO; if the change is wanted, run: installer policy set FILE (a file outside the state folder)"
+            }
+            Self::DangerousUnneeded { .. } => "leave the flag out",
             Self::CustodyMissing { .. } => "ask who brought the set for its signed chain; do not install without it",
             Self::Unfinished { .. } => "run: installer resume to go on, or: installer rollback to go back",
             Self::NoGeneration { .. } => "installer status lists the generations that are kept",
             Self::EpochForbids { .. } => "ask the release office for a newer release; going back there is a danger",
+            Self::BaseMissing { .. } => {
+                "install the updates in between first, in their order, or ask for the full bundle: it needs no base"
+            }
+            Self::BaseDamaged { .. } => "check the disk, and ask for the full bundle of this release: it needs no base",
             Self::NotApplicable { .. } => "install a release in between first; ask the release office which",
             Self::NoWayBack { .. } => {
                 "run: installer rollback without --keep-data; it brings back the data of that time"

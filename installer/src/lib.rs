@@ -11,6 +11,7 @@
 )]
 
 pub mod atomic;
+pub mod attachments;
 pub mod audit;
 pub mod backup;
 pub mod banner;
@@ -18,15 +19,22 @@ pub mod change;
 pub mod check;
 pub mod cli;
 pub mod command;
+pub mod crypto;
 pub mod custody;
+pub mod dangerous;
 pub mod engine;
 pub mod error;
+#[allow(clippy::unreadable_literal, reason = "made by build.rs")]
+mod facts;
 pub mod health;
 pub mod host;
+pub mod inventory;
 pub mod lock;
+pub mod moment;
 pub mod network;
 pub mod paths;
 pub mod plan;
+pub mod policy;
 pub mod preflight;
 pub mod progress;
 pub mod proof;

@@ -47,6 +47,11 @@ impl Paths {
         self.state.join("keys/appliance.key")
     }
 
+    /// The site's policy.
+    pub fn policy(&self) -> PathBuf {
+        self.state.join("policy.yaml")
+    }
+
     /// The lock file of the one installer.
     pub fn lock(&self) -> PathBuf {
         self.state.join("lock")

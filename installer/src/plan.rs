@@ -1,15 +1,19 @@
 //! What a change would do, before it does it. The walk takes exactly these steps.
 
+use bundle_format::approval::{PLAN_FORMAT, PlanDocument};
 use bundle_format::digest::Sha384;
 use bundle_format::manifest::Manifest;
+use bundle_format::timestamp::Timestamp;
 
+use crate::audit::key::ApplianceKey;
 use crate::change::Data;
 use crate::change::step::{Origin, Recipe, Step};
+use crate::dangerous::Dangerous;
 use crate::engine::{Podman, Supervisor};
 use crate::error::{ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::paths::Paths;
-use crate::proof::ProvedBundle;
+use crate::proof::{Base, ProvedBundle};
 use crate::release::Release;
 use crate::state::{Generation, State};
 use crate::store::Store;
@@ -35,6 +39,19 @@ pub struct Plan {
     changes: Vec<String>,
     needs: Vec<String>,
     way: String,
+    judged: Judged,
+    dangerous: Dangerous,
+}
+
+/// What the bundle is judged by, for whoever approves that it is gone past.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Judged {
+    machine: String,
+    marking: String,
+    floor: u64,
+    expires: Option<Timestamp>,
+    root_version: u64,
+    root_expires: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +69,16 @@ struct Disk {
 }
 
 impl Plan {
-    /// Plans from what runs here to `bundle`; changes nothing.
-    pub fn make(bundle: &ProvedBundle, state: &State, paths: &Paths, host: &HostFacts) -> Result<Self> {
+    /// Plans from what runs here to `bundle`, which builds on `base`, past what `dangerous` says; changes
+    /// nothing.
+    pub fn make(
+        bundle: &ProvedBundle,
+        base: &Base,
+        state: &State,
+        paths: &Paths,
+        host: &HostFacts,
+        dangerous: &Dangerous,
+    ) -> Result<Self> {
         let manifest = bundle.manifest();
         let sha384 = bundle.verified().sha384().to_string();
         let active = state.active_generation(&manifest.product)?;
@@ -64,8 +89,19 @@ impl Plan {
         let steps = if noop { Vec::new() } else { recipe.steps() };
         let mut plan = Self::bare("install", manifest, &sha384, active.as_ref(), steps);
         plan.noop = noop;
+        plan.dangerous = dangerous.clone();
+        let root = bundle.verified().root().root();
+        let key = ApplianceKey::read(&paths.appliance_key())?;
+        plan.judged = Judged {
+            machine: key.map_or_else(|| Ok(String::new()), |key| key.public().fingerprint().map(|f| f.to_string()))?,
+            marking: manifest.marking.to_string(),
+            floor: bundle.verified().floor_after_resets(state.floor(&manifest.product)?),
+            expires: manifest.expires.clone(),
+            root_version: root.version(),
+            root_expires: Some(root.expires().clone()),
+        };
         plan.disk = disk(manifest, state, paths, host, active.as_ref())?;
-        plan.changes = changes(bundle, active.as_ref(), paths)?;
+        plan.changes = changes(bundle, base, active.as_ref(), paths)?;
         plan.needs = needs(manifest);
         plan.estimate(state)?;
         let way = Podman::detect(paths, host)?.map(|podman| Supervisor::choose(host, &podman).describe());
@@ -111,6 +147,8 @@ impl Plan {
             changes: Vec::new(),
             needs: Vec::new(),
             way: String::new(),
+            judged: Judged { marking: manifest.marking.to_string(), ..Judged::default() },
+            dangerous: Dangerous::default(),
         }
     }
 
@@ -133,11 +171,34 @@ impl Plan {
         &self.steps
     }
 
-    /// Fingerprint of what was planned: act, product, manifest and steps.
-    pub fn sha384(&self) -> Sha384 {
-        let steps: Vec<String> = self.steps.iter().map(Step::title).collect();
-        let fixed = serde_json::json!([self.act, self.product, self.from, self.manifest_sha384, steps]);
-        Sha384::of(fixed.to_string().as_bytes())
+    /// What was planned as a document: what two persons approve where it goes past a refusal.
+    pub fn document(&self) -> PlanDocument {
+        PlanDocument {
+            format: PLAN_FORMAT.into(),
+            machine: self.judged.machine.clone(),
+            act: self.act.clone(),
+            product: self.product.clone(),
+            from: self.from.clone().unwrap_or_default(),
+            to: self.to.clone(),
+            marking: self.judged.marking.clone(),
+            manifest_sha384: self.manifest_sha384.clone(),
+            floor: self.judged.floor,
+            expires: self.judged.expires.clone(),
+            root_version: self.judged.root_version,
+            root_expires: self.judged.root_expires.clone(),
+            dangerous: self.dangerous.set().clone(),
+            steps: self.steps.iter().map(Step::title).collect(),
+        }
+    }
+
+    /// Fingerprint of what was planned: of the document's bytes.
+    pub fn sha384(&self) -> Result<Sha384> {
+        Ok(Sha384::of(&self.document().to_bytes()?))
+    }
+
+    /// What it goes past.
+    pub const fn dangerous(&self) -> &Dangerous {
+        &self.dangerous
     }
 
     /// Whether the very bundle is active already.
@@ -155,13 +216,16 @@ impl Plan {
     }
 
     /// For a person.
-    pub fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Result<Vec<String>> {
         let from = self.from.as_deref().unwrap_or("nothing");
         let mut lines = vec![format!("plan: {} from {from} to {}", self.product, self.to)];
         if self.noop {
             lines.push("  this very bundle is active; its health is looked at, nothing is changed".into());
-            return lines;
+            return Ok(lines);
         }
+        lines.extend(
+            self.dangerous.set().iter().map(|what| format!("  DANGEROUS {what}: two persons must approve this plan")),
+        );
         lines.extend(self.changes.iter().map(|change| format!("  change  {change}")));
         lines.extend(self.needs.iter().map(|need| format!("  needs   {need}")));
         let Disk { new, held, data } = self.disk;
@@ -184,27 +248,28 @@ impl Plan {
         if !self.way.is_empty() {
             lines.push(format!("  kept up {}", self.way));
         }
-        lines.push(format!("  plan    SHA-384 {}", self.sha384()));
+        lines.push(format!("  plan    SHA-384 {}", self.sha384()?));
         lines.push("  until the commit, whatever fails is taken back and what runs now runs again".into());
-        lines
+        Ok(lines)
     }
 
     /// For machines.
-    pub fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> Result<serde_json::Value> {
         let step = |(step, estimate): (&Step, &Estimate)| {
             serde_json::json!({
                 "title": step.title(), "phase": step.phase().text(), "millis": estimate.millis,
                 "measured": estimate.measured, "way_back": step.way_back(),
             })
         };
-        serde_json::json!({
+        Ok(serde_json::json!({
             "act": self.act, "product": self.product, "from": self.from, "to": self.to,
-            "manifest_sha384": self.manifest_sha384, "plan_sha384": self.sha384().to_string(),
+            "manifest_sha384": self.manifest_sha384, "plan_sha384": self.sha384()?.to_string(),
+            "dangerous": self.dangerous.set(),
             "already_active": self.noop, "new_bytes": self.disk.new, "held_bytes": self.disk.held,
             "data_bytes": self.disk.data, "downtime_millis": self.downtime_millis(),
             "changes": self.changes, "needs": self.needs,
             "steps": self.steps.iter().zip(&self.estimates).map(step).collect::<Vec<_>>(),
-        })
+        }))
     }
 }
 
@@ -254,12 +319,16 @@ fn needs(manifest: &Manifest) -> Vec<String> {
     if let Some(range) = manifest.lifecycle.from {
         needs.push(format!("sequence {} to {} installed, or none", range.min, range.max));
     }
+    let bases: Vec<String> = manifest.bases.iter().map(bundle_format::manifest::BaseSet::title).collect();
+    if !bases.is_empty() {
+        needs.push(format!("the blobs of {}, which are here", bases.join(" or ")));
+    }
     needs.push(format!("security epoch {}", manifest.lifecycle.security_epoch));
     needs
 }
 
 /// What differs from the release that runs: images, workloads, secrets, migrations.
-fn changes(bundle: &ProvedBundle, active: Option<&Generation>, paths: &Paths) -> Result<Vec<String>> {
+fn changes(bundle: &ProvedBundle, base: &Base, active: Option<&Generation>, paths: &Paths) -> Result<Vec<String>> {
     let new = bundle.manifest();
     let Some(active) = active else {
         let (images, workloads) = (new.images.len(), new.workloads.len());
@@ -292,7 +361,7 @@ fn changes(bundle: &ProvedBundle, active: Option<&Generation>, paths: &Paths) ->
     compare("secret", secrets(&old), secrets(new));
     let release = Release::load(&old, &Store::peek(&paths.store()))?;
     let claims = |release: &Release| release.volumes().into_iter().map(|claim| (claim, String::new())).collect();
-    compare("volume", claims(&release), claims(&bundle.peek_release()?));
+    compare("volume", claims(&release), claims(&bundle.peek_release(base)?));
     let migrations = crate::change::step::migrations(&new.lifecycle, old.sequence);
     changes.extend(migrations.map(|migration| format!("migration {} is run", migration.name)));
     Ok(changes)

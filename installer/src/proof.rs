@@ -5,20 +5,25 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bundle_format::ErrorKind as Format;
+use bundle_format::approval::Override;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::{UnverifiedEnvelope, VerifiedManifest};
 use bundle_format::limits;
-use bundle_format::manifest::{Blob, Manifest};
+use bundle_format::manifest::{BaseSet, Blob, Manifest};
 use bundle_format::marking::Marking;
-use bundle_format::pack::{BlobSink, PackReader, Want, unpack};
-use bundle_format::root::{RootEnvelope, TrustedRoot};
-use bundle_format::signature::AlgorithmPolicy;
+use bundle_format::pack::{BaseBlobs, BlobSink, Held, PackReader, Want, unpack};
+use bundle_format::root::RootEnvelope;
 use bundle_format::timestamp::Timestamp;
 
+use crate::dangerous::Dangerous;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
+use crate::moment::Moment;
+use crate::policy::{Policy, Requirement};
 use crate::release::Release;
 use crate::state::State;
+use crate::store::Store;
+use crate::trust;
 
 /// A bundle whose head is proved and permitted; its packs are still to be read.
 #[derive(Debug)]
@@ -26,7 +31,6 @@ pub struct ProvedBundle {
     path: PathBuf,
     manifest: VerifiedManifest,
     packs: PackReader<File>,
-    new_roots: Vec<RootEnvelope>,
 }
 
 /// What the site allows.
@@ -38,8 +42,16 @@ pub struct SitePolicy {
     pub platform: String,
     /// Anti-rollback floor of the bundle's product.
     pub floor: u64,
-    /// The time, never earlier than what was recorded before.
+    /// The time, never earlier than the floor of times.
     pub now: Timestamp,
+    /// The policy file.
+    pub policy: Policy,
+}
+
+/// A refusal, and what two persons may go past it with.
+struct Refusal {
+    error: Error,
+    door: Option<Override>,
 }
 
 impl SitePolicy {
@@ -50,53 +62,85 @@ impl SitePolicy {
             accreditation: Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?,
             platform: HostFacts::platform(),
             floor: state.floor(product)?,
-            now: floor_time(state)?,
+            now: Moment::read(state)?.now().clone(),
+            policy: Policy::of(state)?,
         })
     }
 
-    /// Rollback floor, marking, platform, expiry of bundle and root.
+    /// Rollback floor, marking, platform, expiry of bundle and root, what a bundle must bring along.
     pub fn check(&self, verified: &VerifiedManifest) -> Result<()> {
+        self.check_but(verified, &Dangerous::default())
+    }
+
+    /// The same, but for what `dangerous` goes past: two persons have to approve that before anything
+    /// is done.
+    pub fn check_but(&self, verified: &VerifiedManifest, dangerous: &Dangerous) -> Result<()> {
+        let open = |refusal: &Refusal| refusal.door.is_some_and(|door| dangerous.holds(door));
+        match self.refusals(verified).into_iter().find(|refusal| !open(refusal)) {
+            Some(refusal) => Err(refusal.error),
+            None => Ok(()),
+        }
+    }
+
+    /// An error if `dangerous` names what nothing here refuses: nobody is to get used to the flag.
+    pub fn refuse_unneeded(&self, verified: &VerifiedManifest, dangerous: &Dangerous) -> Result<()> {
+        let refusals = self.refusals(verified);
+        let needed = |what: &Override| refusals.iter().any(|refusal| refusal.door == Some(*what));
+        match dangerous.set().iter().find(|what| !needed(what)) {
+            Some(what) => Err(ErrorKind::DangerousUnneeded { what: what.name() }.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn refusals(&self, verified: &VerifiedManifest) -> Vec<Refusal> {
         let manifest = verified.manifest();
+        let mut found = Vec::new();
+        let mut refuse = |kind: Format, door| found.push(Refusal { error: format(kind), door });
         if !manifest.marking.is_within(&self.accreditation) {
             let (accredited, found) = (self.accreditation.to_string(), manifest.marking.to_string());
-            return Err(format(Format::MarkingAboveSite { accredited, found }));
+            refuse(Format::MarkingAboveSite { accredited, found }, None);
         }
         if manifest.platform != self.platform {
-            return Err(format(Format::Platform { expected: self.platform.clone(), found: manifest.platform.clone() }));
+            refuse(Format::Platform { expected: self.platform.clone(), found: manifest.platform.clone() }, None);
         }
-        if manifest.sequence < self.floor {
-            let (product, floor, found) = (manifest.product.clone(), self.floor, manifest.sequence);
-            return Err(format(Format::Rollback { product, floor, found }));
+        let floor = verified.floor_after_resets(self.floor);
+        if manifest.sequence < floor {
+            let (product, found) = (manifest.product.clone(), manifest.sequence);
+            refuse(Format::Rollback { product, floor, found }, Some(Override::AcceptRollback));
         }
         let root = verified.root().root();
         let root_expiry = (format!("trust root version {}", root.version()), Some(root.expires()));
         for (what, expires) in [("the bundle".to_owned(), manifest.expires.as_ref()), root_expiry] {
             if let Some(expires) = expires.filter(|expires| **expires <= self.now) {
-                return Err(format(Format::Expired { what, expires: expires.to_string(), now: self.now.to_string() }));
+                let (expires, now) = (expires.to_string(), self.now.to_string());
+                refuse(Format::Expired { what, expires, now }, Some(Override::AcceptExpired));
             }
         }
-        Ok(())
+        let missing = self.policy.requirements().iter().filter_map(|required| carries(manifest, *required).err());
+        found.extend(missing.map(|error| Refusal { error: error.into(), door: None }));
+        found
     }
 }
 
-/// This machine's clock.
+/// What the site requires must come along; what it says is checked when its blob is read.
+fn carries(manifest: &Manifest, required: Requirement) -> bundle_format::Result<()> {
+    match required {
+        Requirement::Sbom => bundle_format::attachment::require_sboms(manifest),
+        Requirement::Provenance => bundle_format::attachment::require_provenance(manifest),
+    }
+}
+
+/// This machine's clock, now: for records. What is judged is judged by [`Moment`].
 pub fn clock() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::from_unix(since.map_or(0, |since| since.as_secs()))
 }
 
-/// The clock, but never earlier than the newest time on record: turning it back unexpires nothing.
-fn floor_time(state: &State) -> Result<Timestamp> {
-    let now = clock();
-    Ok(match state.time_floor()? {
-        Some(floor) if floor > now => floor,
-        _ => now,
-    })
-}
-
 impl ProvedBundle {
-    /// Opens `path` and proves its head from `trusted` on.
-    pub fn open(path: &Path, trusted: &TrustedRoot) -> Result<Self> {
+    /// Opens `path` and proves its head from this machine's trust root on, by the algorithms that the
+    /// site's policy asks for.
+    pub fn open(path: &Path, state: &State) -> Result<Self> {
+        let (trusted, policy) = (trust::required(state)?, Policy::of(state)?);
         let file = File::open(path).map_err(|e| Error::io(path.display().to_string(), e))?;
         let kind = file.metadata().map_err(|e| Error::io(path.display().to_string(), e))?.file_type();
         // A FIFO or device would never end, or differ between two reads.
@@ -104,11 +148,8 @@ impl ProvedBundle {
             return Err(ErrorKind::Usage { why: format!("{} is not a regular file", path.display()) }.into());
         }
         let (envelope, packs) = UnverifiedEnvelope::read(file)?;
-        let roots = envelope.roots().to_vec();
-        let manifest = envelope.verify(trusted, AlgorithmPolicy::Hybrid)?;
-        let known = trusted.root().version();
-        let new_roots = roots.into_iter().filter(|root| root.claimed().version() > known).collect();
-        Ok(Self { path: path.to_owned(), manifest, packs, new_roots })
+        let manifest = envelope.verify(&trusted, policy.algorithms())?;
+        Ok(Self { path: path.to_owned(), manifest, packs })
     }
 
     /// The proven manifest.
@@ -128,7 +169,7 @@ impl ProvedBundle {
 
     /// Proven roots that are newer than the trusted one, oldest first.
     pub fn new_roots(&self) -> &[RootEnvelope] {
-        &self.new_roots
+        self.manifest.new_roots()
     }
 
     /// Site policy; see [`SitePolicy::check`].
@@ -136,42 +177,161 @@ impl ProvedBundle {
         site.check(&self.manifest)
     }
 
-    /// The workloads, proved and read ahead of everything else, for plans and preflight. The file is
-    /// opened again; what comes out is pinned by the same proven manifest.
-    pub fn peek_release(&self) -> Result<Release> {
+    /// Which base set `store` holds, whole and sound: the first of the bundle's; [`Base::none`] for a
+    /// full bundle. Every blob of it is read and hashed; `progress` is told the bytes. Without such a set
+    /// the error names each blob that the best one lacks.
+    pub fn find_base(&self, store: &Store, progress: &mut dyn FnMut(u64)) -> Result<Base> {
+        Base::find(self.manifest(), store, progress)
+    }
+
+    /// The same for a plan or a change: what is active already needs no base any more.
+    pub fn find_base_over(&self, state: &State, store: &Store) -> Result<Base> {
+        let active = state.active_generation(&self.manifest().product)?;
+        let sha384 = self.manifest.sha384().to_string();
+        match active {
+            Some(active) if active.manifest_sha384 == sha384 => Ok(Base::none(store)),
+            _ => self.find_base(store, &mut |_| ()),
+        }
+    }
+
+    /// The workloads, proved and read ahead of everything else, for plans and preflight; those that are
+    /// not carried, out of the base.
+    pub fn peek_release(&self, base: &Base) -> Result<Release> {
+        let wanted = self.manifest().workloads.iter().map(|workload| (workload.digest, limits::YAML_BYTES)).collect();
+        let found = self.peek(base, wanted)?;
+        Release::parse(self.manifest(), |digest| {
+            let missing = || ErrorKind::StoreDamaged { digest: digest.to_string(), why: "not in the bundle".into() };
+            Ok(found.get(digest).cloned().ok_or_else(missing)?)
+        })
+    }
+
+    /// A few blobs, proved and read ahead of everything else: digest and the most bytes of each. The file
+    /// is opened again; what comes out is pinned by the same proven manifest.
+    pub fn peek(&self, base: &Base, wanted: BTreeMap<Sha256, u64>) -> Result<BTreeMap<Sha256, Vec<u8>>> {
+        let carried = self.manifest().packs.iter().filter(|pack| pack.is_for(base.set)).flat_map(|pack| &pack.blobs);
+        let carried: BTreeSet<Sha256> = carried.map(|blob| blob.digest).collect();
+        let (wanted, held): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            wanted.into_iter().partition(|(digest, _)| carried.contains(digest));
+        let mut found = BTreeMap::new();
+        for (digest, limit) in held {
+            found.insert(digest, base.store.read_small(&digest, limit)?);
+        }
+        if wanted.is_empty() {
+            return Ok(found);
+        }
         let file = File::open(&self.path).map_err(|e| Error::io(self.path.display().to_string(), e))?;
         let (_, mut packs) = UnverifiedEnvelope::read(file)?;
-        let mut sink = WorkloadSink::new(self.manifest());
-        match unpack(&mut packs, &self.manifest, &mut sink, 1, &mut |_| ()) {
+        let mut sink = KeepSink { stop: true, ..KeepSink::new(wanted) };
+        match unpack(&mut packs, &self.manifest, base.held(), &mut sink, 1, &mut |_| ()) {
             // The sink ends the walk once it has all that it came for.
             Err(_) if sink.is_full() => {}
             other => other?,
         }
-        Release::parse(self.manifest(), |digest| {
-            let missing = || ErrorKind::StoreDamaged { digest: digest.to_string(), why: "not in the bundle".into() };
-            Ok(sink.found.get(digest).cloned().ok_or_else(missing)?)
-        })
+        found.extend(sink.found);
+        Ok(found)
     }
 
-    /// Proves every byte behind the head and hands the blobs to `sink`.
-    pub fn unpack(mut self, sink: &mut dyn BlobSink, progress: &mut dyn FnMut(u64)) -> Result<VerifiedManifest> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-        unpack(&mut self.packs, &self.manifest, sink, threads, progress)?;
-        Ok(self.manifest)
+    /// Proves every byte behind the head and hands the blobs to `sink`. A bundle that builds on a base
+    /// asks for the one that [`ProvedBundle::find_base`] found.
+    pub fn unpack(
+        mut self,
+        base: &Base,
+        sink: &mut dyn BlobSink,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<VerifiedManifest> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(HASHERS);
+        let unpacked = unpack(&mut self.packs, &self.manifest, base.held(), sink, threads, progress);
+        let Err(error) = unpacked else { return Ok(self.manifest) };
+        // What a base blob that changed meanwhile spoils is told as what it is.
+        if let (Some(set), bundle_format::Class::Damaged) = (base.set, error.class()) {
+            let sets = self.manifest.manifest().bases.get(set);
+            sets.map_or(Ok(()), |set| base.store.check_set(set, &mut |_| ()))?;
+        }
+        Err(error.into())
     }
 }
 
-/// Keeps the workloads' blobs in memory and ends the walk when it has them all.
-struct WorkloadSink {
-    wanted: BTreeSet<Sha256>,
+/// Threads that hash frames: more are no quicker than the one that decodes, and each costs memory.
+const HASHERS: usize = 4;
+
+/// What a bundle builds on, as this site's store holds it.
+#[derive(Debug)]
+pub struct Base {
+    set: Option<usize>,
+    store: Store,
+}
+
+impl Base {
+    /// Nothing: for a full bundle, or where only frames are proved.
+    pub fn none(store: &Store) -> Self {
+        Self { set: None, store: store.clone() }
+    }
+
+    fn find(manifest: &Manifest, store: &Store, progress: &mut dyn FnMut(u64)) -> Result<Self> {
+        if manifest.bases.is_empty() {
+            return Ok(Self::none(store));
+        }
+        let mut damage = None;
+        for (index, set) in manifest.bases.iter().enumerate().filter(|(_, set)| store.lacking(set).is_empty()) {
+            match store.check_set(set, progress) {
+                Ok(()) => return Ok(Self { set: Some(index), store: store.clone() }),
+                Err(error) => damage = damage.or(Some(error)),
+            }
+        }
+        Err(damage.unwrap_or_else(|| missing(manifest, store)))
+    }
+
+    fn held(&self) -> Held<'_> {
+        self.set.map_or(Held::Nothing, |set| Held::Set { set, blobs: &self.store })
+    }
+
+    /// Whether the store still holds what was found; by sizes, without reading.
+    pub fn check_still(&self, manifest: &Manifest) -> Result<()> {
+        match self.set.and_then(|set| manifest.bases.get(set)) {
+            Some(set) if !self.store.lacking(set).is_empty() => Err(missing(manifest, &self.store)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// No set is whole: the one that lacks least, and what it lacks.
+fn missing(manifest: &Manifest, store: &Store) -> Error {
+    let lacking = |set: &BaseSet| -> u64 { store.lacking(set).iter().map(|blob| blob.size).sum() };
+    let best = manifest.bases.iter().min_by_key(|set| lacking(set));
+    let (base, blobs) = best.map_or_else(Default::default, |set| {
+        let names = store.lacking(set).iter().map(|blob| blob.digest.to_string()).collect::<Vec<_>>();
+        (set.title(), names.join(", "))
+    });
+    let sets = manifest.bases.len();
+    ErrorKind::BaseMissing { product: manifest.product.clone(), base, sets, blobs }.into()
+}
+
+impl BaseBlobs for Store {
+    fn open(&self, digest: &Sha256) -> bundle_format::Result<Box<dyn std::io::Read + '_>> {
+        let path = self.path(digest);
+        let file = File::open(&path).map_err(|e| bundle_format::Error::io(path.display().to_string(), e))?;
+        Ok(Box::new(file))
+    }
+}
+
+/// Keeps a few blobs in memory.
+#[derive(Debug)]
+pub struct KeepSink {
+    wanted: BTreeMap<Sha256, u64>,
     current: Option<(Sha256, Vec<u8>)>,
     found: BTreeMap<Sha256, Vec<u8>>,
+    stop: bool,
 }
 
-impl WorkloadSink {
-    fn new(manifest: &Manifest) -> Self {
-        let wanted = manifest.workloads.iter().map(|workload| workload.digest).collect();
-        Self { wanted, current: None, found: BTreeMap::new() }
+impl KeepSink {
+    /// Keeps the blobs of these digests, each of at most so many bytes, and lets all others pass.
+    pub const fn new(wanted: BTreeMap<Sha256, u64>) -> Self {
+        Self { wanted, current: None, found: BTreeMap::new(), stop: false }
+    }
+
+    /// A blob that was kept.
+    pub fn found(&self, digest: &Sha256) -> Option<&[u8]> {
+        self.found.get(digest).map(Vec::as_slice)
     }
 
     fn is_full(&self) -> bool {
@@ -179,17 +339,15 @@ impl WorkloadSink {
     }
 }
 
-impl BlobSink for WorkloadSink {
+impl BlobSink for KeepSink {
     fn begin(&mut self, blob: &Blob) -> bundle_format::Result<Want> {
-        if self.is_full() {
-            return Err(Format::Inconsistent { what: "workloads".into(), why: "all are read".into() }.into());
+        if self.stop && self.is_full() {
+            return Err(Format::Inconsistent { what: "blobs".into(), why: "all are read".into() }.into());
         }
-        if !self.wanted.contains(&blob.digest) {
-            return Ok(Want::Skip);
-        }
-        if blob.size > limits::YAML_BYTES {
-            let (limit, found) = (limits::YAML_BYTES, blob.size);
-            return Err(Format::TooLarge { what: format!("workload {}", blob.digest), limit, found }.into());
+        let Some(limit) = self.wanted.get(&blob.digest) else { return Ok(Want::Skip) };
+        if blob.size > *limit {
+            let (limit, found) = (*limit, blob.size);
+            return Err(Format::TooLarge { what: format!("blob {}", blob.digest), limit, found }.into());
         }
         self.current = Some((blob.digest, Vec::new()));
         Ok(Want::Keep)

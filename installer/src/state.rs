@@ -4,6 +4,7 @@
 //! SQLite in WAL mode with `synchronous=FULL`: a step that is recorded stays recorded through a
 //! power cut. Times come in as values.
 
+mod floors;
 mod runs;
 
 use std::path::Path;
@@ -58,6 +59,10 @@ CREATE TABLE run_steps (
     run INTEGER NOT NULL REFERENCES runs (id), ordinal INTEGER NOT NULL, step TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('planned', 'doing', 'done', 'undone')), note TEXT NOT NULL, millis INTEGER,
     PRIMARY KEY (run, ordinal)) STRICT;
+", "
+ALTER TABLE generations ADD COLUMN created TEXT NOT NULL DEFAULT '';
+ALTER TABLE generations ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0 CHECK (revoked IN (0, 1));
+ALTER TABLE runs ADD COLUMN dangerous TEXT NOT NULL DEFAULT '';
 "];
 
 /// Where a generation stands.
@@ -217,14 +222,9 @@ impl State {
         Ok(Self { db, home: Paths::new(crate::atomic::parent(path)) })
     }
 
-    /// Records a proven root; recording it again changes nothing.
-    pub fn record_root(&mut self, version: u64, envelope: &[u8], sha384: &str, now: &Timestamp) -> Result<()> {
-        let insert = "INSERT INTO trust_roots VALUES (?1, ?2, ?3, ?4) ON CONFLICT (version) DO NOTHING";
-        let version = i64::try_from(version).unwrap_or(i64::MAX);
-        self.db
-            .execute(insert, params![version, envelope, sha384, now.as_str()])
-            .map_err(sql("record a trust root"))?;
-        Ok(())
+    /// Where the state lies.
+    pub const fn home(&self) -> &Paths {
+        &self.home
     }
 
     /// The root with the highest version.
@@ -232,19 +232,6 @@ impl State {
         let query = "SELECT envelope, sha384 FROM trust_roots ORDER BY version DESC LIMIT 1";
         let read = |row: &rusqlite::Row<'_>| Ok(StoredRoot { envelope: row.get(0)?, sha384: row.get(1)? });
         self.db.query_row(query, [], read).optional().map_err(sql("read the trust root"))
-    }
-
-    /// Anti-rollback floor of a product; 0 before its first installation.
-    pub fn floor(&self, product: &str) -> Result<u64> {
-        let query = "SELECT sequence FROM floors WHERE product = ?1";
-        let floor: Option<i64> =
-            self.db.query_row(query, [product], |row| row.get(0)).optional().map_err(sql("read a floor"))?;
-        let damaged = |floor: i64| ErrorKind::Unexpected {
-            what: format!("floor of product {product}"),
-            expected: "a positive number".into(),
-            found: floor.to_string(),
-        };
-        Ok(floor.map_or(Ok(0), |floor| u64::try_from(floor).map_err(|_| damaged(floor)))?)
     }
 
     /// Begins a generation.
@@ -255,8 +242,8 @@ impl State {
         sha384: &str,
         now: &Timestamp,
     ) -> Result<i64> {
-        let insert = "INSERT INTO generations (product, release, sequence, marking, manifest, manifest_sha384, state, begun_at, changed_at)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'staged', ?7, ?7)";
+        let insert = "INSERT INTO generations (product, release, sequence, marking, manifest, manifest_sha384, state, begun_at, changed_at, created)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'staged', ?7, ?7, ?8)";
         let sequence = i64::try_from(manifest.sequence).unwrap_or(i64::MAX);
         let values = params![
             manifest.product,
@@ -265,7 +252,8 @@ impl State {
             manifest.marking.to_string(),
             bytes,
             sha384,
-            now.as_str()
+            now.as_str(),
+            manifest.created.as_str()
         ];
         self.db.execute(insert, values).map_err(sql("begin a generation"))?;
         Ok(self.db.last_insert_rowid())
@@ -431,18 +419,6 @@ impl State {
         found.optional().map_err(sql("read the history"))
     }
 
-    /// The newest time on record, here and in the audit log.
-    pub fn time_floor(&self) -> Result<Option<Timestamp>> {
-        let query =
-            "SELECT max(t) FROM (SELECT max(at) t FROM history UNION ALL SELECT max(changed_at) FROM generations
-                     UNION ALL SELECT max(accepted_at) FROM trust_roots)";
-        let text: Option<String> =
-            self.db.query_row(query, [], |row| row.get(0)).map_err(sql("read the time floor"))?;
-        let here = text.map(|text| Timestamp::parse(&text)).transpose()?;
-        let logged = Log::look(&self.home.audit())?.map(|log| log.newest_time()).transpose()?.flatten();
-        Ok(here.max(logged))
-    }
-
     /// A site setting.
     pub fn setting(&self, key: &str) -> Result<Option<String>> {
         let query = "SELECT value FROM settings WHERE key = ?1";
@@ -454,6 +430,15 @@ impl State {
         let upsert = "INSERT INTO settings VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         self.db.execute(upsert, [key, value]).map_err(sql("write a setting"))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl State {
+    /// A row that stands for a root where nobody reads the root itself.
+    pub(crate) fn put_root(&self, envelope: &[u8]) {
+        let insert = "INSERT INTO trust_roots VALUES (1, ?1, 'abc', '2026-01-01T00:00:00Z')";
+        self.db.execute(insert, [envelope]).unwrap();
     }
 }
 
@@ -471,7 +456,7 @@ mod tests {
             "format": bundle_format::manifest::FORMAT, "product": "p", "release": "1", "sequence": sequence,
             "marking": "UNCLASSIFIED", "platform": "linux/amd64", "title": "t", "created": "2026-01-01T00:00:00Z",
             "expires": null, "requires": {"memory_mib": 0, "disk_mib": 0}, "lifecycle": {}, "network": {"name": "n", "internal": true},
-            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "packs": [],
+            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "attachments": [], "bases": [], "packs": [],
         });
         bundle_format::manifest::parse(json.to_string().as_bytes()).unwrap()
     }
@@ -486,8 +471,16 @@ mod tests {
             )
             .unwrap();
         let steps = [serde_json::json!({"step": "store"}), serde_json::json!({"step": "commit"})];
-        let new =
-            NewRun { act: "install", product: "p", generation, former, source: "b", plan_sha384: "s", steps: &steps };
+        let new = NewRun {
+            act: "install",
+            product: "p",
+            generation,
+            former,
+            source: "b",
+            plan_sha384: "s",
+            dangerous: "",
+            steps: &steps,
+        };
         state.begin_run(&new, now).unwrap();
         state.open_run().unwrap().unwrap()
     }
@@ -507,6 +500,7 @@ mod tests {
             former: None,
             source: "",
             plan_sha384: "",
+            dangerous: "",
             steps: &[],
         };
         assert!(

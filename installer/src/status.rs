@@ -9,7 +9,9 @@ use crate::engine::Podman;
 use crate::error::{ErrorKind, Result};
 use crate::health;
 use crate::host::HostFacts;
+use crate::moment::Moment;
 use crate::paths::Paths;
+use crate::policy::Policy;
 use crate::release::Release;
 use crate::state::{Generation, Run, State};
 use crate::store::Store;
@@ -18,6 +20,8 @@ use crate::store::Store;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     root: Option<(u64, String)>,
+    moment: Moment,
+    policy: Result<String, String>,
     products: Vec<Product>,
     audit: Standing,
     unfinished: Option<Run>,
@@ -73,7 +77,18 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
             backup,
         });
     }
-    Ok(Status { root, products, unfinished: state.open_run()?, audit: Standing::read(paths) })
+    let policy = Policy::of(state).map(|policy| policy.line()).map_err(|error| error.to_string());
+    let moment = Moment::read(state)?;
+    Ok(Status { root, moment, policy, products, unfinished: state.open_run()?, audit: Standing::read(paths) })
+}
+
+/// The highest marking of what is installed.
+pub fn highest(state: &State) -> Result<Option<Marking>> {
+    let mut markings = Vec::new();
+    for generation in state.active_generations()? {
+        markings.push(Marking::parse(&generation.marking)?);
+    }
+    Ok(markings.into_iter().max_by_key(Marking::level))
 }
 
 /// Host ports that a product's active release holds.
@@ -91,8 +106,9 @@ impl Status {
 
     /// An error if anything is not as it should be; exit 8.
     pub fn refuse_unhealthy(&self) -> Result<()> {
-        let problems: Vec<&str> =
-            self.products.iter().flat_map(|p| &p.problems).map(String::as_str).chain(self.audit.problem()).collect();
+        let problems =
+            self.products.iter().flat_map(|p| &p.problems).chain(self.policy.as_ref().err()).map(String::as_str);
+        let problems: Vec<&str> = problems.chain(self.audit.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(ErrorKind::NotHealthy { problems: problems.join("; ") }.into()) }
     }
 
@@ -102,6 +118,11 @@ impl Status {
         match &self.root {
             Some((version, sha384)) => lines.push(format!("trust root version {version}, SHA-384 {sha384}")),
             None => lines.push("no trust root yet".into()),
+        }
+        lines.push(self.moment.line());
+        match &self.policy {
+            Ok(line) => lines.push(format!("policy: {line}")),
+            Err(problem) => lines.push(format!("PROBLEM {problem}")),
         }
         if self.products.is_empty() {
             lines.push("nothing is installed".into());
@@ -155,6 +176,8 @@ impl Status {
             "trust_root": self.root.as_ref().map(|(version, sha384)| json!({"version": version, "sha384": sha384})),
             "products": self.products.iter().map(product).collect::<Vec<_>>(),
             "audit": self.audit.to_json(),
+            "clock": self.moment.to_json(),
+            "policy": self.policy.as_ref().ok(), "policy_problem": self.policy.as_ref().err(),
             "unfinished": self.unfinished.as_ref().map(|run| json!({
                 "act": run.act, "product": run.product, "phase": run.phase.text(), "generation": run.generation,
                 "since": run.begun_at, "plan_sha384": run.plan_sha384,

@@ -11,7 +11,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::digest::{Sha256, Sha256Hasher};
-use bundle_format::manifest::{Blob, Manifest};
+use bundle_format::manifest::{BaseSet, Blob, Manifest};
 use bundle_format::pack::{BlobSink, Want};
 use nix::fcntl::FallocateFlags;
 
@@ -88,6 +88,26 @@ impl Store {
         }
         let found = hasher.finish();
         if found == *digest { Ok(()) } else { Err(damaged(format!("its bytes hash to {found}")).into()) }
+    }
+
+    /// The blobs of a base set that are not held with their size.
+    pub fn lacking<'s>(&self, set: &'s BaseSet) -> Vec<&'s Blob> {
+        set.blobs.iter().filter(|blob| !self.holds(&blob.digest, blob.size)).collect()
+    }
+
+    /// Reads and hashes every blob of a base set; the error names each that is damaged.
+    pub fn check_set(&self, set: &BaseSet, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let mut damaged = Vec::new();
+        for blob in &set.blobs {
+            if let Err(error) = self.check(&blob.digest) {
+                damaged.push(error.to_string());
+            }
+            progress(blob.size);
+        }
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        Err(ErrorKind::BaseDamaged { base: set.title(), blobs: damaged.join("; ") }.into())
     }
 
     /// Reads a small blob and checks it; where it is damaged, its spare.

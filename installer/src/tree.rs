@@ -21,6 +21,7 @@ use nix::fcntl::PosixFadviseAdvice;
 use nix::sys::stat::{Mode, UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
+use crate::atomic;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Whether the tree's owner works in it meanwhile.
@@ -83,8 +84,7 @@ impl Stamp {
 pub fn mirror(from: &Path, to: &Path, source: Source, seen: &mut Seen) -> Result<Copied> {
     let mut pass = Pass { source, seen, links: BTreeMap::new(), written: Vec::new(), copied: Copied::default() };
     pass.folder(from, to, Path::new(""))?;
-    let target = File::open(to).map_err(at(to))?;
-    nix::unistd::syncfs(&target).map_err(|e| at(to)(e.into()))?;
+    atomic::sync_disk(to)?;
     pass.read_back(from, to)?;
     Ok(pass.copied)
 }

@@ -6,6 +6,7 @@ use bundle_format::digest::Sha384;
 use bundle_format::root::{RootEnvelope, TrustedRoot};
 use bundle_format::timestamp::Timestamp;
 
+use crate::audit::{Outcome, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::State;
 
@@ -49,8 +50,22 @@ pub fn required(state: &State) -> Result<TrustedRoot> {
     current(state)?.ok_or_else(|| ErrorKind::NoTrustRoot.into())
 }
 
-/// Records a proven root.
-pub fn record(state: &mut State, envelope: &RootEnvelope, now: &Timestamp) -> Result<()> {
-    let root = envelope.claimed();
-    state.record_root(root.version(), &envelope.to_bytes()?, &root.fingerprint()?.to_string(), now)
+/// Records a proven root; what it lowered, in words.
+pub fn record(state: &mut State, envelope: &RootEnvelope, now: &Timestamp) -> Result<Vec<String>> {
+    state.record_root(envelope.claimed(), &envelope.to_bytes()?, now)
+}
+
+/// Takes a bundle's new roots, oldest first, and puts each on record.
+pub fn take_new(state: &mut State, roots: &[RootEnvelope], now: &Timestamp) -> Result<()> {
+    for envelope in roots {
+        let lowered = record(state, envelope, now)?;
+        let (version, fingerprint) = (envelope.claimed().version(), envelope.claimed().fingerprint()?);
+        let mut detail = format!("version {version} follows");
+        for line in lowered {
+            detail = format!("{detail}; {line}");
+        }
+        let record = Record::new(now, "trust root", Outcome::Ok).subject(&fingerprint).detail(&detail);
+        state.audit()?.append(&record)?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use crate::digest::Sha384;
 use crate::key::{KeyId, Scheme};
 use crate::manifest::Manifest;
 use crate::pack::PackReader;
-use crate::root::{Role, RootEnvelope, TrustedRoot, apply_chain};
+use crate::root::{RootEnvelope, TrustedRoot, apply_chain};
 use crate::signature::{AlgorithmPolicy, Signature, verify_threshold};
 use crate::{ErrorKind, Result, limits};
 
@@ -27,6 +27,7 @@ pub struct VerifiedManifest {
     bytes: Vec<u8>,
     signers: Vec<KeyId>,
     root: TrustedRoot,
+    new_roots: Vec<RootEnvelope>,
 }
 
 impl UnverifiedEnvelope {
@@ -129,15 +130,17 @@ impl UnverifiedEnvelope {
         Ok(members)
     }
 
-    /// The proof (spec 7): the root chain from `trusted`, then the release threshold over the exact
-    /// manifest bytes, and only then the parse of those same bytes.
+    /// The proof (spec 7): the root chain from `trusted`, then the release threshold (and the builder
+    /// threshold, where the root names that role) over the exact manifest bytes, and only then the parse of those same bytes.
     pub fn verify(self, trusted: &TrustedRoot, policy: AlgorithmPolicy) -> Result<VerifiedManifest> {
         let root = apply_chain(trusted, &self.roots)?;
-        let signers =
-            verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), Role::Release, policy)?;
+        let roles = root.root().manifest_roles();
+        let signers = verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), roles, policy)?;
         let manifest = crate::manifest::parse(&self.manifest)?;
         check_comments(&self.signatures, &trusted_comment(&manifest, &self.manifest))?;
-        Ok(VerifiedManifest { manifest, bytes: self.manifest, signers, root })
+        let known = trusted.root().version();
+        let new_roots = self.roots.into_iter().filter(|root| root.claimed().version() > known).collect();
+        Ok(VerifiedManifest { manifest, bytes: self.manifest, signers, root, new_roots })
     }
 }
 
@@ -157,7 +160,7 @@ impl VerifiedManifest {
         Sha384::of(&self.bytes)
     }
 
-    /// Ids of the release keys that signed.
+    /// Ids of the release and builder keys that signed.
     pub fn signers(&self) -> &[KeyId] {
         &self.signers
     }
@@ -165,6 +168,18 @@ impl VerifiedManifest {
     /// The newest proven root: the trusted one, or the end of the bundle's chain.
     pub const fn root(&self) -> &TrustedRoot {
         &self.root
+    }
+
+    /// Proven roots of the bundle's chain that are newer than the trusted one, oldest first.
+    pub fn new_roots(&self) -> &[RootEnvelope] {
+        &self.new_roots
+    }
+
+    /// What a floor becomes for this bundle's product when its new roots are taken, oldest first.
+    pub fn floor_after_resets(&self, floor: u64) -> u64 {
+        let resets = self.new_roots.iter().flat_map(|root| root.claimed().sequence_resets());
+        let own = resets.filter(|reset| reset.product == self.manifest.product);
+        own.fold(floor, |floor, reset| floor.min(reset.sequence))
     }
 }
 

@@ -184,6 +184,32 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
+    /// A coding that this program does not have.
+    #[error("blob {blob}: unknown coding {coding:?}")]
+    UnknownCoding {
+        /// The blob.
+        blob: String,
+        /// The coding named.
+        coding: String,
+    },
+    /// A coded stream does not decode to its blob.
+    #[error("blob {blob}: cannot be decoded as {coding}: {why}")]
+    Coding {
+        /// The blob.
+        blob: String,
+        /// Its coding.
+        coding: String,
+        /// Why.
+        why: String,
+    },
+    /// A delta that cannot be applied.
+    #[error("blob {blob}: its delta is refused: {why}")]
+    Delta {
+        /// The blob.
+        blob: String,
+        /// Why.
+        why: String,
+    },
     /// A blob's sha256 differs from the signed one.
     #[error("blob: sha256 differs: expected {expected}, found {found}")]
     BlobDigest {
@@ -294,6 +320,14 @@ pub enum ErrorKind {
         /// The bundle's.
         found: String,
     },
+    /// Policy: the release lacks a document that the site demands.
+    #[error("site policy requires {requirement}: {why}")]
+    Requirement {
+        /// What the policy names.
+        requirement: &'static str,
+        /// What is missing.
+        why: String,
+    },
     /// Policy: for other hardware.
     #[error("the bundle is for platform {found}, this machine is {expected}")]
     Platform {
@@ -327,6 +361,56 @@ pub enum ErrorKind {
         role: &'static str,
         /// Version of the root asked.
         root: u64,
+    },
+    /// A trust root resets sequences, but its release keys are still those of before.
+    #[error(
+        "trust root version {version} resets sequences and keeps {kept} {scheme} release keys of the version before; fewer than its threshold {threshold} may stay"
+    )]
+    ResetWithoutRevocation {
+        /// The root's version.
+        version: u64,
+        /// The algorithm.
+        scheme: &'static str,
+        /// Release keys of both versions.
+        kept: usize,
+        /// The root's release threshold.
+        threshold: usize,
+    },
+    /// An approval of something else than what is to be done.
+    #[error("approval by {holder}: expected plan SHA-384 {expected}, found {found}")]
+    ApprovalPlan {
+        /// Who approved.
+        holder: String,
+        /// The plan that is to be walked.
+        expected: String,
+        /// The plan approved.
+        found: String,
+    },
+    /// An approval that is too far from now.
+    #[error("approval by {holder}: made at {at}, the time is {now}; at most {hours} hours may lie between")]
+    ApprovalStale {
+        /// Who approved.
+        holder: String,
+        /// When.
+        at: String,
+        /// The time that was compared.
+        now: String,
+        /// The limit.
+        hours: u64,
+    },
+    /// Two approvals by one person.
+    #[error("approvals: {holder} approved twice; two persons must")]
+    ApprovalSamePerson {
+        /// Who.
+        holder: String,
+    },
+    /// An approval signed by somebody else than it names.
+    #[error("approval by {holder}: signed by key {key}, which is not theirs")]
+    ApprovalHolder {
+        /// Who it names.
+        holder: String,
+        /// The signing key.
+        key: String,
     },
     /// Custody records do not follow each other.
     #[error("custody record {record}: the chain is broken: expected {expected}, found {found}")]
@@ -419,6 +503,9 @@ impl ErrorKind {
             | Self::UnknownCodec { .. }
             | Self::FrameDigest { .. }
             | Self::Codec { .. }
+            | Self::UnknownCoding { .. }
+            | Self::Coding { .. }
+            | Self::Delta { .. }
             | Self::BlobDigest { .. }
             | Self::Marking { .. }
             | Self::FileDiffers { .. } => Class::Damaged,
@@ -430,32 +517,46 @@ impl ErrorKind {
             | Self::RootVersion { .. }
             | Self::UnknownRoot { .. }
             | Self::RoleMissing { .. }
+            | Self::ResetWithoutRevocation { .. }
+            | Self::ApprovalHolder { .. }
             | Self::CustodyChain { .. }
             | Self::NotSignedBy { .. } => Class::Untrusted,
             Self::Rollback { .. }
             | Self::Expired { .. }
             | Self::MarkingAboveSite { .. }
             | Self::Platform { .. }
+            | Self::Requirement { .. }
             | Self::CustodyMarking { .. }
             | Self::ScanNotClean { .. }
+            | Self::ApprovalPlan { .. }
+            | Self::ApprovalStale { .. }
+            | Self::ApprovalSamePerson { .. }
             | Self::SamePerson { .. } => Class::Policy,
             Self::Yaml { .. } | Self::BadReceipt { .. } => Class::Usage,
         }
     }
 
     /// One line that says what to do.
-    pub const fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
             Self::Io { .. } => "check the medium, the path and the permissions, then run the command again",
             Self::Yaml { .. } => "mend the named place in the file and run the command again",
-            Self::UnknownFormat { .. } | Self::UnknownCodec { .. } => {
+            Self::UnknownFormat { .. } | Self::UnknownCodec { .. } | Self::UnknownCoding { .. } => {
                 "use the version of this program that came with the bundle"
             }
             Self::Rollback { .. } => "use a bundle with a higher sequence; an older one is never installed",
             Self::Expired { .. } => "ask the releasing office for a current bundle, and check this machine's clock",
             Self::MarkingAboveSite { .. } => "take the medium to a system that is accredited for this marking",
             Self::Platform { .. } => "ask the releasing office for the bundle of this platform",
+            Self::RoleMissing { role: "approve", .. } => {
+                "this site's trust root lets nobody go past a refusal; ask the releasing office"
+            }
+            Self::Requirement { .. } => "ask the releasing office for a bundle that carries it",
             Self::RoleMissing { .. } => "ask the releasing office for a trust root that names transfer agents",
+            Self::ResetWithoutRevocation { .. } => "the root office must take the former release keys out",
+            Self::ApprovalPlan { .. } => "let both persons approve the plan as it is now: installer plan --out",
+            Self::ApprovalStale { .. } => "approve the plan again, on a machine whose clock is right",
+            Self::ApprovalSamePerson { .. } => "a second person must approve; two-person integrity has no exception",
             Self::CustodyMarking { .. } => {
                 "stop: treat this as a possible spill and tell your ISSO before moving the media"
             }

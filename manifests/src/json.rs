@@ -38,23 +38,37 @@ pub fn to_bytes<T: Serialize>(what: &str, value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Deepest nesting of `[` and `{` outside strings.
+/// Deepest nesting of `[` and `{` outside strings. Strings are passed over from quote to quote: in a
+/// trust root they are nearly all there is.
 fn depth(bytes: &[u8]) -> usize {
-    let (mut deepest, mut now, mut in_string, mut escaped) = (0usize, 0usize, false, false);
-    for byte in bytes {
+    let (mut deepest, mut now) = (0usize, 0usize);
+    let mut rest = bytes;
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
+            b'"' => rest = behind_string(behind),
+            b'[' | b'{' => {
                 now += 1;
                 deepest = deepest.max(now);
             }
-            b']' | b'}' if !in_string => now = now.saturating_sub(1),
+            b']' | b'}' => now = now.saturating_sub(1),
             _ => {}
         }
     }
     deepest
+}
+
+/// What follows a string whose opening quote was read; nothing if it does not end.
+fn behind_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        // A backslash takes the next byte with it.
+        let (escape, skip) = (rest.get(at) == Some(&b'\\'), at + 1);
+        if !escape {
+            return rest.get(skip..).unwrap_or_default();
+        }
+        rest = rest.get(skip + 1..).unwrap_or_default();
+    }
+    &[]
 }
 
 #[cfg(test)]
@@ -73,6 +87,22 @@ mod tests {
         let doc = Doc { a: 1, b: vec!["x".into()] };
         let bytes = to_bytes("doc", &doc).unwrap();
         assert_eq!(parse_canonical::<Doc>("doc", &bytes, 100).unwrap(), doc);
+    }
+
+    #[test]
+    fn nesting_is_counted_outside_strings() {
+        for (text, deepest) in [
+            ("", 0),
+            ("[]", 1),
+            (r#"{"a":[{}]}"#, 3),
+            (r#"["[[[[", "]]"]"#, 1),
+            (r#"["\"[[", {"\\":[]}]"#, 3),
+            (r#"["[[[["#, 1),
+            (r#"["\"#, 1),
+            ("]]][", 1),
+        ] {
+            assert_eq!(depth(text.as_bytes()), deepest, "{text}");
+        }
     }
 
     #[test]

@@ -14,13 +14,17 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")
 )]
 
+pub mod appliance;
+pub mod approval;
 pub mod archive;
+pub mod attachment;
 pub mod custody;
 pub mod datagram;
 pub mod digest;
 pub mod envelope;
 pub mod erasure;
 pub mod error;
+pub mod inventory;
 pub mod json;
 pub mod key;
 pub mod lifecycle;
@@ -32,6 +36,7 @@ pub mod name;
 pub mod oci;
 pub mod pack;
 pub mod parallel;
+pub mod provenance;
 pub mod receipt;
 pub mod reference;
 pub mod release;
@@ -41,6 +46,7 @@ pub mod signature;
 pub mod signed;
 pub mod text;
 pub mod timestamp;
+pub mod tokens;
 pub mod volume;
 pub mod yaml;
 

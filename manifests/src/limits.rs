@@ -27,8 +27,9 @@ pub const NAME_BYTES: usize = 240;
 pub const NAME_COMPONENTS: usize = 32;
 /// Nesting of a signed JSON document (R-LIM-13).
 pub const JSON_DEPTH: usize = 32;
-/// log2 of the zstd window that a reader accepts (R-LIM-14): 16 MiB, so that a decoder stays small.
-pub const ZSTD_WINDOW_LOG: u32 = 24;
+/// log2 of the zstd window that a reader accepts (R-LIM-14): 128 MiB, half of what an installer may
+/// take for a bundle.
+pub const ZSTD_WINDOW_LOG: u32 = 27;
 /// Bytes in a YAML file that a person wrote (R-LIM-15).
 pub const YAML_BYTES: u64 = 4 << 20;
 /// Bytes in an OCI image manifest, index or config (R-LIM-16; the OCI distribution specification
@@ -62,5 +63,44 @@ pub const DEADLINE_SECONDS: u64 = 86_400;
 pub const STABLE_SECONDS: u64 = 3600;
 /// Checks, volumes with data, or migrations of one release (R-LIM-38).
 pub const LIFECYCLE_ENTRIES: u64 = 100;
+/// Bytes of an SBOM (R-LIM-70).
+pub const SBOM_BYTES: u64 = 64 << 20;
+/// Packages in an SBOM that the builder makes (R-LIM-71).
+pub const SBOM_PACKAGES: usize = 200_000;
+/// Bytes of a provenance statement in its envelope (R-LIM-72).
+pub const PROVENANCE_BYTES: u64 = 16 << 20;
+/// Decoded bytes of a layer that the builder looks into (R-LIM-73).
+pub const LAYER_BYTES: u64 = 64 << 30;
+/// Entries of such a layer (R-LIM-74).
+pub const LAYER_ENTRIES: u64 = 4_000_000;
+/// Bytes of one package database in an image (R-LIM-75).
+pub const PACKAGE_DATABASE_BYTES: u64 = 256 << 20;
+/// Bytes of all package databases of an image (R-LIM-76).
+pub const PACKAGE_DATABASES_BYTES: u64 = 512 << 20;
 /// Bytes of one word of a command that runs in a container (R-LIM-39).
 pub const COMMAND_WORD_BYTES: usize = 4096;
+/// Resets of sequences in one trust root (R-LIM-50).
+pub const SEQUENCE_RESETS: usize = 100;
+/// Highest sequence and security epoch (R-LIM-51): what the record of a site holds, a signed 64-bit
+/// number.
+pub const SEQUENCE: u64 = i64::MAX as u64;
+/// Seconds between an approval and its use, either way (R-LIM-52).
+pub const APPROVAL_SECONDS: u64 = 86_400;
+/// Bytes of an approval, and of a plan that is approved (R-LIM-53).
+pub const APPROVAL_BYTES: u64 = 64 << 10;
+/// Bytes in one segment of deflate tokens from which the encoder ends it behind a block (R-LIM-40).
+pub const TOKEN_SEGMENT: usize = 14 << 20;
+/// Bytes in one segment of deflate tokens at most, its streams' sizes not counted (R-LIM-41).
+pub const TOKEN_SEGMENT_MOST: usize = 16 << 20;
+/// Base sets of one bundle (R-LIM-60).
+pub const BASE_SETS: usize = 16;
+/// Coded bytes of one segment of a delta (R-LIM-61): its decoder's window.
+pub const SEGMENT_BYTES: u64 = 1 << 26;
+/// Bytes of the range of its base that a segment uses (R-LIM-62).
+pub const PREFIX_BYTES: u64 = 1 << 27;
+/// Segments of all deltas of one bundle (R-LIM-63).
+pub const SEGMENTS: usize = 100_000;
+/// Stored bytes of one segment (R-LIM-64): what zstd makes of [`SEGMENT_BYTES`] that do not shrink.
+pub const SEGMENT_STORED: u64 = SEGMENT_BYTES + (1 << 20);
+/// Bytes of a site's inventory (R-LIM-65).
+pub const INVENTORY_BYTES: u64 = 24 << 20;

@@ -51,6 +51,37 @@ pub struct LockedImage {
     pub manifest: Sha256,
     /// Index (if there is one), manifest, config, then layers from the lowest; without doubles.
     pub blobs: Vec<LockedBlob>,
+    /// The SBOM that the publisher attached; without one the build makes one of the layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sbom: Option<LockedSbom>,
+    /// The publisher's signature that was verified, where the release demands one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<LockedSignature>,
+}
+
+/// A published SBOM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedSbom {
+    /// Such as `spdx-2.3`.
+    pub format: String,
+    /// Its digest.
+    pub digest: Sha256,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// A publisher's signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedSignature {
+    /// How it was verified: `cosign`.
+    pub by: String,
+    /// sha256 of the pinned public key (DER `SubjectPublicKeyInfo`).
+    pub key: Sha256,
+    /// Digest of the document in the source that the signature names: the image's own, or the
+    /// index's.
+    pub signed: Sha256,
 }
 
 /// A blob of a pinned image.
@@ -126,6 +157,7 @@ impl Lock {
             if !has(&image.digest) || !has(&image.manifest) {
                 return Err(inconsistent(format!("image {} does not list its own manifest", image.name)));
             }
+            image.sbom.iter().try_for_each(|sbom| check_file_name("SBOM format", &sbom.format))?;
             for (index, blob) in image.blobs.iter().enumerate() {
                 if image.blobs.iter().take(index).any(|earlier| earlier.digest == blob.digest) {
                     return Err(inconsistent(format!("image {} lists blob {} twice", image.name, blob.digest)));
@@ -202,6 +234,12 @@ mod tests {
                 media_type: "application/vnd.oci.image.index.v1+json".into(),
                 manifest: Sha256::of(b"manifest"),
                 blobs: vec![blob(b"index"), blob(b"manifest"), blob(b"config")],
+                sbom: Some(LockedSbom { format: "spdx-2.3".into(), digest: Sha256::of(b"sbom"), size: 4 }),
+                verified: Some(LockedSignature {
+                    by: "cosign".into(),
+                    key: Sha256::of(b"key"),
+                    signed: Sha256::of(b"index"),
+                }),
             }],
             workloads: vec![LockedWorkload { name: "w".into(), sha256: Sha256::of(b"w") }],
             files: vec![LockedFile { path: "docs/a".into(), sha256: Sha256::of(b"f"), size: 1 }],

@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Sha256, Sha384};
+use crate::attachment::Attachment;
+use crate::digest::Sha256;
 use crate::lifecycle::Lifecycle;
 use crate::marking::Marking;
 use crate::name::{check_file_name, check_label, check_path};
 use crate::reference::ImageName;
 use crate::timestamp::Timestamp;
 use crate::{ErrorKind, Result, limits};
+
+mod packs;
+
+pub use packs::{BaseSet, Blob, Delta, Frame, Pack, PackedBlob, Segment, pack_name};
 
 /// The `format` value of this version.
 pub const FORMAT: &str = "lockgate-manifest/1";
@@ -54,7 +59,12 @@ pub struct Manifest {
     pub files: Vec<PlainFile>,
     /// Operating-system packages of the engine, for hosts that have none.
     pub runtime: Vec<Runtime>,
-    /// Where every blob lies.
+    /// Documents about the release: SBOMs, provenance.
+    pub attachments: Vec<Attachment>,
+    /// What sites are known to hold, where the bundle is made for such: one of these sets must be
+    /// there, whole. None in a full bundle.
+    pub bases: Vec<BaseSet>,
+    /// Where every blob lies that is carried.
     pub packs: Vec<Pack>,
 }
 
@@ -165,63 +175,6 @@ pub struct PackageFile {
     pub digest: Sha256,
 }
 
-/// A pack: one codec stream of consecutive blobs, cut into frames (spec 6).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pack {
-    /// Member name in the archive: `packs/` and five digits, counted from 0.
-    pub name: String,
-    /// Codec name: `raw` or `zstd`; the list is open.
-    pub codec: String,
-    /// The frames that the member is cut into.
-    pub frames: Vec<Frame>,
-    /// The blobs that the decoded stream consists of.
-    pub blobs: Vec<Blob>,
-}
-
-impl Pack {
-    /// Stored bytes of the member; `None` on overflow.
-    pub fn stored_size(&self) -> Option<u64> {
-        self.frames.iter().try_fold(0u64, |sum, frame| sum.checked_add(frame.size))
-    }
-
-    /// Decoded bytes; `None` on overflow.
-    pub fn content_size(&self) -> Option<u64> {
-        self.blobs.iter().try_fold(0u64, |sum, blob| sum.checked_add(blob.size))
-    }
-}
-
-/// A run of stored bytes with its proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Frame {
-    /// Stored bytes, 1 to [`limits::FRAME_BYTES`].
-    pub size: u64,
-    /// SHA-384 of the stored bytes: the proof.
-    pub sha384: Sha384,
-    /// SHA-256 of the stored bytes: lets the end of a one-way link prove frames at its full rate
-    /// (`docs/adr/0010-one-way-link.md`). What is installed is proved by SHA-384.
-    pub sha256: Sha256,
-}
-
-impl Frame {
-    /// The frame of `stored`.
-    pub fn of(stored: &[u8]) -> Self {
-        let size = u64::try_from(stored.len()).unwrap_or(u64::MAX);
-        Self { size, sha384: Sha384::of(stored), sha256: Sha256::of(stored) }
-    }
-}
-
-/// A blob in a pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Blob {
-    /// Its OCI digest.
-    pub digest: Sha256,
-    /// Its bytes when decoded.
-    pub size: u64,
-}
-
 impl Image {
     /// `registry/repository@sha256:…`, what workloads and the engine name.
     pub fn reference(&self) -> String {
@@ -262,14 +215,29 @@ impl Manifest {
         Ok(filler)
     }
 
-    /// Every blob's size by digest.
+    /// The size of every blob that the release is made of, carried or held by the site already. What
+    /// only serves as a base is not among them.
     pub fn blob_sizes(&self) -> BTreeMap<Sha256, u64> {
-        self.packs.iter().flat_map(|pack| &pack.blobs).map(|blob| (blob.digest, blob.size)).collect()
+        let named: BTreeSet<&Sha256> = self.named().map(|(_, digest)| digest).collect();
+        let held = self.bases.iter().flat_map(|set| &set.blobs).map(|blob| (blob.digest, blob.size));
+        let carried = self.packs.iter().flat_map(|pack| &pack.blobs).map(|blob| (blob.digest, blob.size));
+        held.chain(carried).filter(|(digest, _)| named.contains(digest)).collect()
     }
 
-    /// Sum of all decoded blobs, bytes.
+    /// Every digest that something of the release names, with what names it.
+    fn named(&self) -> impl Iterator<Item = (&'static str, &Sha256)> {
+        let images = self.images.iter().flat_map(|image| &image.blobs).map(|digest| ("an image", digest));
+        let workloads = self.workloads.iter().map(|workload| ("a workload", &workload.digest));
+        let files = self.files.iter().map(|file| ("a file", &file.digest));
+        let packages = self.runtime.iter().flat_map(|runtime| &runtime.packages);
+        let packages = packages.map(|package| ("a runtime package", &package.digest));
+        let attachments = self.attachments.iter().map(|attachment| ("an attachment", attachment.digest()));
+        images.chain(workloads).chain(files).chain(packages).chain(attachments)
+    }
+
+    /// Sum of all blobs that the release is made of, bytes.
     pub fn content_size(&self) -> u64 {
-        self.packs.iter().filter_map(Pack::content_size).fold(0, u64::saturating_add)
+        self.blob_sizes().values().copied().fold(0, u64::saturating_add)
     }
 
     /// Sum of all packs as stored, bytes.
@@ -304,16 +272,6 @@ impl Manifest {
         }
         self.lifecycle.check()?;
         self.check_packs()?;
-        let sizes = self.blob_sizes();
-        let mut used = BTreeSet::new();
-        let mut need = |what: &str, digest: &Sha256| {
-            used.insert(*digest);
-            if sizes.contains_key(digest) {
-                Ok(())
-            } else {
-                Err(inconsistent(format!("{what} names blob {digest}, which no pack holds")))
-            }
-        };
         for image in &self.images {
             ImageName::parse(&format!("{}:{}", image.name, image.tag))?;
             if !image.blobs.iter().zip(image.blobs.iter().skip(1)).all(|(a, b)| a < b) {
@@ -323,15 +281,12 @@ impl Manifest {
                 return Err(inconsistent(format!("image {} does not list its own manifest", image.name)).into());
             }
             check_line("media type", &image.media_type)?;
-            image.blobs.iter().try_for_each(|digest| need("an image", digest))?;
         }
         for workload in &self.workloads {
             check_label("workload", &workload.name)?;
-            need("a workload", &workload.digest)?;
         }
         for file in &self.files {
             check_path("file", &file.path)?;
-            need("a file", &file.digest)?;
         }
         for secret in &self.secrets {
             check_label("secret", secret.name())?;
@@ -344,14 +299,12 @@ impl Manifest {
             runtime.install.iter().try_for_each(|name| check_path("runtime package", name))?;
             for package in &runtime.packages {
                 check_file_name("runtime package file", &package.name)?;
-                need("a runtime package", &package.digest)?;
             }
             no_doubles("runtime package file", runtime.packages.iter().map(|package| package.name.to_lowercase()))?;
         }
-        if let Some(stowaway) = sizes.keys().find(|digest| !used.contains(*digest)) {
-            return Err(inconsistent(format!("blob {stowaway} is in a pack, but nothing names it")).into());
-        }
+        self.check_carried()?;
         no_doubles("image", self.images.iter().map(Image::reference))?;
+        crate::attachment::check(self)?;
         no_doubles("workload", self.workloads.iter().map(|workload| workload.name.clone()))?;
         // Folded, so that no two paths meet on a file system that ignores case.
         no_doubles("file", self.files.iter().map(|file| file.path.to_lowercase()))?;
@@ -359,58 +312,6 @@ impl Manifest {
         no_doubles("secret", self.secrets.iter().map(|secret| secret.name().to_owned()))?;
         no_doubles("runtime", self.runtime.iter().map(|runtime| runtime.os.clone()))
     }
-
-    fn check_packs(&self) -> Result<()> {
-        let inconsistent = |why: String| ErrorKind::Inconsistent { what: "manifest".into(), why };
-        let too_large = |what: &str, limit: u64, found: u64| ErrorKind::TooLarge { what: what.into(), limit, found };
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let frames = self.packs.iter().map(|pack| pack.frames.len()).sum::<usize>();
-        let blobs = self.packs.iter().map(|pack| pack.blobs.len()).sum::<usize>();
-        for (what, limit, found) in [
-            ("packs", limits::PACKS, self.packs.len()),
-            ("frames", limits::FRAMES, frames),
-            ("blobs", limits::BLOBS, blobs),
-        ] {
-            if found > limit {
-                return Err(too_large(what, count(limit), count(found)).into());
-            }
-        }
-        let mut seen = BTreeSet::new();
-        for (index, pack) in self.packs.iter().enumerate() {
-            let name = pack_name(index);
-            if pack.name != name {
-                return Err(inconsistent(format!("pack {index} is named {:?}, expected {name}", pack.name)).into());
-            }
-            check_label("codec", &pack.codec)?;
-            for frame in &pack.frames {
-                if frame.size == 0 || frame.size > limits::FRAME_BYTES {
-                    return Err(too_large(&format!("a frame of {name}"), limits::FRAME_BYTES, frame.size).into());
-                }
-            }
-            let stored = pack.stored_size().unwrap_or(u64::MAX);
-            if stored > limits::PACK_BYTES {
-                return Err(too_large(&name, limits::PACK_BYTES, stored).into());
-            }
-            let content =
-                pack.content_size().ok_or_else(|| inconsistent(format!("the blob sizes of {name} overflow")))?;
-            if pack.codec == crate::pack::RAW && content != stored {
-                return Err(
-                    inconsistent(format!("{name} is raw: {stored} stored bytes, {content} bytes of blobs")).into()
-                );
-            }
-            for blob in &pack.blobs {
-                if !seen.insert(blob.digest) {
-                    return Err(inconsistent(format!("blob {} is in the packs twice", blob.digest)).into());
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Member name of pack number `index`.
-pub fn pack_name(index: usize) -> String {
-    format!("packs/{index:05}")
 }
 
 /// Parses and checks a manifest. This proves nothing about who wrote it.
@@ -425,7 +326,7 @@ fn check_version(what: &str, text: &str) -> Result<()> {
 }
 
 /// Refuses text of more than one line, with control or hidden characters, or too long.
-pub(crate) fn check_line(what: &str, text: &str) -> Result<()> {
+pub fn check_line(what: &str, text: &str) -> Result<()> {
     if !text.is_empty() && text.len() <= limits::NAME_BYTES && crate::text::escaped(text) == text {
         return Ok(());
     }

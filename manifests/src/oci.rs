@@ -5,6 +5,8 @@
 //! (`urls`), a digest of another algorithm. Who defends: [`parse_index`] and [`parse_manifest`]
 //! refuse each by name.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -177,6 +179,45 @@ pub fn parse_manifest(bytes: &[u8], media_type: &str) -> Result<ImageManifest> {
         .into());
     }
     Ok(ImageManifest { config, layers })
+}
+
+/// A manifest that is no image: an artifact that may name a `subject` (image-spec 1.1). Any config
+/// and layers are taken; foreign `urls` are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// What it is about.
+    pub subject: Option<Sha256>,
+    /// Its blobs, with their annotations.
+    pub layers: Vec<(Descriptor, BTreeMap<String, String>)>,
+}
+
+#[derive(Deserialize)]
+struct RawArtifact {
+    subject: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<RawLayer>,
+}
+
+#[derive(Deserialize)]
+struct RawLayer {
+    #[serde(flatten)]
+    descriptor: Descriptor,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// Parses an OCI manifest as an artifact.
+pub fn parse_artifact(bytes: &[u8]) -> Result<Artifact> {
+    const WHAT: &str = "artifact manifest";
+    let head: Raw<IgnoredAny, IgnoredAny, IgnoredAny> = parse(WHAT, bytes)?;
+    check_head(WHAT, &head, OCI_MANIFEST)?;
+    if head.manifests.is_some() || head.fs_layers.is_some() {
+        return Err(inconsistent(WHAT, "it holds manifests as well (CVE-2021-41190)"));
+    }
+    let raw: RawArtifact = parse(WHAT, bytes)?;
+    raw.layers.iter().try_for_each(|layer| check_here(&layer.descriptor))?;
+    let layers = raw.layers.into_iter().map(|layer| (layer.descriptor, layer.annotations)).collect();
+    Ok(Artifact { subject: raw.subject.map(|subject| subject.digest), layers })
 }
 
 /// The entry of `index` for `platform` (`os/architecture` or `os/architecture/variant`). Two

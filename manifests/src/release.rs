@@ -69,6 +69,25 @@ pub struct ReleaseImage {
     pub name: ImageName,
     /// `docker:`, `oci:` or `docker-archive:`.
     pub source: Source,
+    /// Whose signature over the image must be there.
+    #[serde(default)]
+    pub verify: Option<Verify>,
+}
+
+/// How a publisher's signature is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// By cosign's format and a pinned key.
+    pub cosign: CosignKey,
+}
+
+/// The pinned key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CosignKey {
+    /// Public key file: PEM, ECDSA P-256 or Ed25519.
+    pub key: PathBuf,
 }
 
 /// A workload and its YAML file.

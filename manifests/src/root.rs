@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha384;
 use crate::key::{KeyId, PublicKey, Scheme};
-use crate::signature::{AlgorithmPolicy, Signature, UnknownKeys, count, verify_each};
+use crate::signature::{AlgorithmPolicy, Check, Signature, UnknownKeys, checks, count, verify_all};
 use crate::timestamp::Timestamp;
 use crate::{ErrorKind, Result, limits, signed};
 
@@ -25,15 +25,25 @@ pub enum Role {
     Release,
     /// Signs custody records: data transfer agents. A root may do without.
     Transfer,
+    /// Signs release manifests too, where a root names it: who builds is not who releases.
+    Builder,
+    /// Signs approvals of plans that go past a refusal. Where a root does not name it, nobody can.
+    Approve,
 }
 
 impl Role {
+    /// Roles that a root may do without, in the order of the document. Whoever holds one holds no
+    /// other role.
+    pub const OPTIONAL: [Self; 3] = [Self::Transfer, Self::Builder, Self::Approve];
+
     /// The role's name in documents.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
             Self::Release => "release",
             Self::Transfer => "transfer",
+            Self::Builder => "builder",
+            Self::Approve => "approve",
         }
     }
 }
@@ -48,6 +58,23 @@ struct Payload {
     expires: Timestamp,
     keys: Vec<KeyEntry>,
     roles: Roles,
+    // Absent where nothing is reset, so that roots from before it keep their bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sequence_resets: Vec<SequenceReset>,
+}
+
+/// A way back from a sequence that should never have been signed (spec 4.5): a site that takes the
+/// root lowers the floors of the product to these.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceReset {
+    /// The product, a label.
+    pub product: String,
+    /// Its new anti-rollback floor, if the site's is higher.
+    pub sequence: u64,
+    /// Its new floor of the security epoch, if the site's is higher; left out where it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_epoch: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,9 +91,13 @@ struct KeyEntry {
 struct Roles {
     root: RoleEntry,
     release: RoleEntry,
-    // Absent where there are no agents, so that roots from before this role keep their bytes.
+    // Absent where nobody holds them, so that roots from before these roles keep their bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     transfer: Option<RoleEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    builder: Option<RoleEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approve: Option<RoleEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +139,8 @@ impl TrustRoot {
             issued,
             expires,
             keys,
-            roles: Roles { root: role.clone(), release: role, transfer: None },
+            roles: Roles { root: role.clone(), release: role, transfer: None, builder: None, approve: None },
+            sequence_resets: Vec::new(),
         };
         Self::from_payload(payload)
     }
@@ -116,10 +148,38 @@ impl TrustRoot {
     /// The same root with data transfer agents. They hold no other role: who carries a release does
     /// not make one.
     pub fn with_transfer(self, threshold: usize, agents: &[Holder]) -> Result<Self> {
-        let (keys, role) = entries(threshold, agents);
+        self.with(|roles| &mut roles.transfer, threshold, agents)
+    }
+
+    /// The same root with builders, whose threshold a manifest then needs as well. They hold no other
+    /// role: who builds a release does not release it.
+    pub fn with_builder(self, threshold: usize, builders: &[Holder]) -> Result<Self> {
+        self.with(|roles| &mut roles.builder, threshold, builders)
+    }
+
+    /// The same root with approvers, of whom at least two must approve what goes past a refusal. They
+    /// hold no other role.
+    pub fn with_approve(self, threshold: usize, approvers: &[Holder]) -> Result<Self> {
+        self.with(|roles| &mut roles.approve, threshold, approvers)
+    }
+
+    /// The same root with resets of sequences; only a version after the first can have them.
+    pub fn with_resets(self, resets: &[SequenceReset]) -> Result<Self> {
+        let mut payload = self.payload;
+        payload.sequence_resets = resets.to_vec();
+        Self::from_payload(payload)
+    }
+
+    fn with(
+        self,
+        place: fn(&mut Roles) -> &mut Option<RoleEntry>,
+        threshold: usize,
+        holders: &[Holder],
+    ) -> Result<Self> {
+        let (keys, role) = entries(threshold, holders);
         let mut payload = self.payload;
         payload.keys.extend(keys);
-        payload.roles.transfer = Some(role);
+        *place(&mut payload.roles) = Some(role);
         Self::from_payload(payload)
     }
 
@@ -141,6 +201,9 @@ impl TrustRoot {
         if payload.version == 0 {
             return Err(inconsistent("version is 0; it counts from 1".into()).into());
         }
+        if payload.issued >= payload.expires {
+            return Err(inconsistent(format!("issued {} and expires {}", payload.issued, payload.expires)).into());
+        }
         if payload.keys.len() > limits::KEYS {
             let (limit, found) =
                 (u64::try_from(limits::KEYS).unwrap_or(0), u64::try_from(payload.keys.len()).unwrap_or(u64::MAX));
@@ -151,33 +214,41 @@ impl TrustRoot {
         for entry in &payload.keys {
             crate::name::check_label("key holder", &entry.holder)?;
             let key = PublicKey::parse(entry.scheme, &entry.public)?;
-            if key.id() != entry.id {
-                return Err(inconsistent(format!("key {} has the id {}", entry.id, key.id())).into());
+            let id = key.id();
+            if id != entry.id {
+                return Err(inconsistent(format!("key {} has the id {id}", entry.id)).into());
             }
-            if !ids.insert(key.id()) {
+            if !ids.insert(id) {
                 return Err(inconsistent(format!("key {} appears twice", entry.id)).into());
             }
             keys.push(key);
         }
-        let fixed = [("root", &payload.roles.root), ("release", &payload.roles.release)];
-        let optional = payload.roles.transfer.iter().map(|role| ("transfer", role));
-        for (name, role) in fixed.into_iter().chain(optional) {
-            let members: BTreeSet<KeyId> = role.keys.iter().copied().collect();
-            if members.len() != role.keys.len() || !members.is_subset(&ids) {
+        let present = |role: Role| Some((role, payload.roles.entry(role)?));
+        for (role, entry) in [Role::Root, Role::Release].into_iter().chain(Role::OPTIONAL).filter_map(present) {
+            let (name, members) = (role.name(), entry.keys.iter().copied().collect::<BTreeSet<KeyId>>());
+            if members.len() != entry.keys.len() || !members.is_subset(&ids) {
                 return Err(inconsistent(format!("role {name} names a key twice or one that is not listed")).into());
             }
+            let least = if role == Role::Approve { 2 } else { 1 };
+            if entry.threshold < least {
+                let found = entry.threshold;
+                return Err(inconsistent(format!("role {name} has the threshold {found}, at least {least}")).into());
+            }
             for scheme in Scheme::ALL {
-                let of_scheme = keys.iter().filter(|key| key.scheme() == scheme && members.contains(&key.id())).count();
-                if role.threshold == 0 || of_scheme < role.threshold {
+                // Each listed id is the computed one by now.
+                let listed = payload.keys.iter().filter(|key| key.scheme == scheme);
+                let of_scheme = listed.filter(|key| members.contains(&key.id)).count();
+                if of_scheme < entry.threshold {
                     return Err(inconsistent(format!(
                         "role {name} has {of_scheme} {scheme} keys for a threshold of {}",
-                        role.threshold
+                        entry.threshold
                     ))
                     .into());
                 }
             }
         }
-        check_agents(&payload)?;
+        Role::OPTIONAL.into_iter().try_for_each(|role| check_apart(&payload, role))?;
+        check_resets(&payload)?;
         Ok(Self { payload, keys })
     }
 
@@ -198,7 +269,9 @@ impl TrustRoot {
 
     /// The key with this id.
     pub fn key(&self, id: KeyId) -> Option<&PublicKey> {
-        self.keys.iter().find(|key| key.id() == id)
+        // Each listed id was compared with the computed one when the root was made.
+        let mut listed = self.payload.keys.iter().zip(&self.keys);
+        listed.find(|(entry, _)| entry.id == id).map(|(_, key)| key)
     }
 
     /// Threshold of a role, for each scheme on its own; `None` for a role that this root lacks.
@@ -244,11 +317,32 @@ impl TrustRoot {
         Ok(Sha384::of(&self.to_bytes()?))
     }
 
+    /// What a site that takes this root lowers its floors to.
+    pub fn sequence_resets(&self) -> &[SequenceReset] {
+        &self.payload.sequence_resets
+    }
+
+    /// Roles whose thresholds a manifest needs, each by its own.
+    pub const fn manifest_roles(&self) -> &'static [Role] {
+        match self.payload.roles.builder {
+            Some(_) => &[Role::Release, Role::Builder],
+            None => &[Role::Release],
+        }
+    }
+
     const fn role(&self, role: Role) -> Option<&RoleEntry> {
+        self.payload.roles.entry(role)
+    }
+}
+
+impl Roles {
+    const fn entry(&self, role: Role) -> Option<&RoleEntry> {
         match role {
-            Role::Root => Some(&self.payload.roles.root),
-            Role::Release => Some(&self.payload.roles.release),
-            Role::Transfer => self.payload.roles.transfer.as_ref(),
+            Role::Root => Some(&self.root),
+            Role::Release => Some(&self.release),
+            Role::Transfer => self.transfer.as_ref(),
+            Role::Builder => self.builder.as_ref(),
+            Role::Approve => self.approve.as_ref(),
         }
     }
 }
@@ -269,28 +363,57 @@ fn entries(threshold: usize, holders: &[Holder]) -> (Vec<KeyEntry>, RoleEntry) {
     (keys, role)
 }
 
-/// Agents hold no other role and one key of each scheme, so that counting keys counts persons
-/// (two-person integrity). A holder's name may not stand for an agent and a signer at once.
-fn check_agents(payload: &Payload) -> Result<()> {
-    let Some(transfer) = &payload.roles.transfer else { return Ok(()) };
+/// Holders of an optional role hold no other role, and one key of each scheme, so that counting keys
+/// counts persons. A holder's name may not stand for one of them and for somebody else at once.
+fn check_apart(payload: &Payload, role: Role) -> Result<()> {
+    let Some(own) = payload.roles.entry(role) else { return Ok(()) };
     let inconsistent = |why: String| ErrorKind::Inconsistent { what: "trust root".into(), why };
+    let others = [Role::Root, Role::Release].into_iter().chain(Role::OPTIONAL).filter(|other| *other != role);
+    let elsewhere: BTreeSet<KeyId> =
+        others.filter_map(|other| payload.roles.entry(other)).flat_map(|entry| entry.keys.iter().copied()).collect();
     let mut seen = BTreeSet::new();
-    for entry in payload.keys.iter().filter(|entry| transfer.keys.contains(&entry.id)) {
-        if [&payload.roles.root, &payload.roles.release].iter().any(|role| role.keys.contains(&entry.id)) {
-            return Err(inconsistent(format!("transfer key {} holds another role", entry.id)).into());
+    for entry in payload.keys.iter().filter(|entry| own.keys.contains(&entry.id)) {
+        if elsewhere.contains(&entry.id) {
+            return Err(inconsistent(format!("{} key {} holds another role", role.name(), entry.id)).into());
         }
         if !seen.insert((entry.holder.as_str(), entry.scheme)) {
-            return Err(inconsistent(format!("agent {} has two {} keys", entry.holder, entry.scheme)).into());
+            let (holder, scheme) = (&entry.holder, entry.scheme);
+            return Err(inconsistent(format!("{holder} has two {scheme} keys in role {}", role.name())).into());
         }
     }
     let shared = payload
         .keys
         .iter()
-        .find(|entry| !transfer.keys.contains(&entry.id) && seen.iter().any(|(holder, _)| *holder == entry.holder));
+        .find(|entry| !own.keys.contains(&entry.id) && seen.iter().any(|(holder, _)| *holder == entry.holder));
     match shared {
-        Some(entry) => Err(inconsistent(format!("{} is a signer and a transfer agent", entry.holder)).into()),
+        Some(entry) => {
+            Err(inconsistent(format!("{} holds role {} and keys outside it", entry.holder, role.name())).into())
+        }
         None => Ok(()),
     }
+}
+
+fn check_resets(payload: &Payload) -> Result<()> {
+    let inconsistent = |why: String| ErrorKind::Inconsistent { what: "trust root".into(), why };
+    let resets = &payload.sequence_resets;
+    if resets.len() > limits::SEQUENCE_RESETS {
+        let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+        let (limit, found) = (number(limits::SEQUENCE_RESETS), number(resets.len()));
+        return Err(ErrorKind::TooLarge { what: "sequence resets of the trust root".into(), limit, found }.into());
+    }
+    if payload.version == 1 && !resets.is_empty() {
+        return Err(inconsistent("version 1 resets sequences; nothing came before it".into()).into());
+    }
+    for reset in resets {
+        crate::name::check_label("product of a sequence reset", &reset.product)?;
+        if reset.sequence == 0 || reset.sequence > limits::SEQUENCE || reset.security_epoch > Some(limits::SEQUENCE) {
+            return Err(inconsistent(format!("the sequence reset of {} is out of range", reset.product)).into());
+        }
+    }
+    if !resets.iter().zip(resets.iter().skip(1)).all(|(a, b)| a.product < b.product) {
+        return Err(inconsistent("sequence resets are not strictly rising by product".into()).into());
+    }
+    Ok(())
 }
 
 /// A root with its signatures as one JSON file, not yet verified.
@@ -337,7 +460,7 @@ impl RootEnvelope {
 }
 
 /// A root that is proved: by a person's fingerprint, or by the chain from such a one.
-/// Only [`TrustedRoot::anchor`] and [`TrustedRoot::advance`] make it.
+/// Only [`TrustedRoot::anchor`], [`TrustedRoot::advance`] and [`apply_chain`] make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedRoot {
     root: TrustRoot,
@@ -363,20 +486,9 @@ impl TrustedRoot {
 
     /// The next version: exactly one higher, signed by this root's and by its own threshold.
     pub fn advance(&self, next: &RootEnvelope) -> Result<Self> {
-        let (expected, found) = (self.root.version() + 1, next.root.version());
-        if found != expected {
-            return Err(ErrorKind::RootVersion { expected, found }.into());
-        }
-        let document = next.root.to_bytes()?;
-        let what = format!("trust root version {found}");
-        verify_each(&what, &document, &next.signatures, &self.root, UnknownKeys::OtherRoot)?;
-        verify_each(&what, &document, &next.signatures, &next.root, UnknownKeys::OtherRoot)?;
-        let listed = |s: &Signature| self.root.key(s.key).is_some() || next.root.key(s.key).is_some();
-        if let Some(stranger) = next.signatures.iter().find(|signature| !listed(signature)) {
-            return Err(ErrorKind::UnknownKey { document: what, key: stranger.key.to_string(), root: found }.into());
-        }
-        count(&what, &next.signatures, &self.root, Role::Root, AlgorithmPolicy::Hybrid)?;
-        count(&what, &next.signatures, &next.root, Role::Root, AlgorithmPolicy::Hybrid)?;
+        let link = Link::of(next)?;
+        verify_all(&link.checks(Some(&self.root))?)?;
+        link.count(Some(&self.root))?;
         Ok(Self { root: next.root.clone() })
     }
 
@@ -386,36 +498,98 @@ impl TrustedRoot {
     }
 }
 
+/// A root of a chain with its signed bytes. What must be verified and what must be counted are asked
+/// apart, so that the signatures of a whole chain are verified at once.
+struct Link<'a> {
+    envelope: &'a RootEnvelope,
+    what: String,
+    document: Vec<u8>,
+}
+
+impl<'a> Link<'a> {
+    fn of(envelope: &'a RootEnvelope) -> Result<Self> {
+        let what = format!("trust root version {}", envelope.root.version());
+        Ok(Self { envelope, what, document: envelope.root.to_bytes()? })
+    }
+
+    /// The signatures to verify: by keys of the version before and of this one. Without the version
+    /// before, as an anchor, signatures by its keys are passed over; version 1 has none.
+    fn checks<'b>(&'b self, former: Option<&'b TrustRoot>) -> Result<Vec<Check<'b>>> {
+        let (root, signatures) = (&self.envelope.root, &self.envelope.signatures);
+        let Some(former) = former else {
+            let unknown = if root.version() == 1 { UnknownKeys::Refused } else { UnknownKeys::Former };
+            return checks(&self.what, &self.document, signatures, &[root], unknown);
+        };
+        let (expected, found) = (former.version() + 1, root.version());
+        if found != expected {
+            return Err(ErrorKind::RootVersion { expected, found }.into());
+        }
+        checks(&self.what, &self.document, signatures, &[former, root], UnknownKeys::Refused)
+    }
+
+    /// The thresholds of the version before and of this one, once the signatures are verified.
+    fn count(&self, former: Option<&TrustRoot>) -> Result<()> {
+        let signed: Vec<KeyId> = self.envelope.signatures.iter().map(|signature| signature.key).collect();
+        for root in former.into_iter().chain([&self.envelope.root]) {
+            count(&self.what, &signed, root, Role::Root, AlgorithmPolicy::Hybrid)?;
+        }
+        former.map_or(Ok(()), |former| check_revocation(former, &self.envelope.root))
+    }
+}
+
+/// Sequences may be reset only where the release keys of before are too few to release again
+/// (R-ROOT-14): else the very bundle that is to be forgotten could be installed once more.
+fn check_revocation(former: &TrustRoot, next: &TrustRoot) -> Result<()> {
+    if next.sequence_resets().is_empty() {
+        return Ok(());
+    }
+    let threshold = next.payload.roles.release.threshold;
+    for scheme in Scheme::ALL {
+        let of_scheme = next.payload.keys.iter().filter(|key| key.scheme == scheme).map(|key| key.id);
+        let both = |id: &KeyId| next.role_holds(Role::Release, *id) && former.role_holds(Role::Release, *id);
+        let kept = of_scheme.filter(both).count();
+        if kept >= threshold {
+            let (version, scheme) = (next.version(), scheme.name());
+            return Err(ErrorKind::ResetWithoutRevocation { version, scheme, kept, threshold }.into());
+        }
+    }
+    Ok(())
+}
+
 /// Applies a bundle's chain to the trusted root (spec 4.4): versions run from 1 without gaps, each
 /// follows from the one before, the one of the trusted version is the trusted one to the byte. The
 /// result is the chain's last root, or `trusted` if the chain ends before it.
 pub fn apply_chain(trusted: &TrustedRoot, chain: &[RootEnvelope]) -> Result<TrustedRoot> {
-    let Some((first, rest)) = chain.split_first() else {
-        return Err(ErrorKind::RootVersion { expected: 1, found: 0 }.into());
-    };
-    if first.root.version() != 1 {
-        return Err(ErrorKind::RootVersion { expected: 1, found: first.root.version() }.into());
+    let first = chain.first().map_or(0, |first| first.root.version());
+    if first != 1 {
+        return Err(ErrorKind::RootVersion { expected: 1, found: first }.into());
     }
     // Links below the trusted version give no trust; they are proved so that no byte of the
     // archive is left unexplained.
-    let mut link = TrustedRoot::anchor(first, &first.root.fingerprint()?)?;
-    let mut known = None;
-    check_same(trusted, &link)?.then(|| known.replace(link.clone()));
-    for next in rest {
-        link = link.advance(next)?;
-        check_same(trusted, &link)?.then(|| known.replace(link.clone()));
+    let links = chain.iter().map(Link::of).collect::<Result<Vec<_>>>()?;
+    let formers = || std::iter::once(None).chain(chain.iter().map(|envelope| Some(&envelope.root)));
+    let (mut all, mut known) = (Vec::new(), false);
+    for (link, former) in links.iter().zip(formers()) {
+        // First, so that another office's chain costs no signature.
+        known |= check_same(trusted, &link.envelope.root)?;
+        all.extend(link.checks(former)?);
+    }
+    verify_all(&all)?;
+    for (link, former) in links.iter().zip(formers()) {
+        link.count(former)?;
     }
     // A chain that ends before the trusted version comes from an older bundle: it is judged by the
     // trusted root, which may have revoked keys since.
-    Ok(if known.is_some() { link } else { trusted.clone() })
+    let newest = chain.last().filter(|_| known);
+    Ok(newest.map_or_else(|| trusted.clone(), |newest| TrustedRoot { root: newest.root.clone() }))
 }
 
 /// Whether `link` is the trusted version; an error if it has that version and other bytes.
-fn check_same(trusted: &TrustedRoot, link: &TrustedRoot) -> Result<bool> {
-    if trusted.root.version() != link.root.version() {
+fn check_same(trusted: &TrustedRoot, link: &TrustRoot) -> Result<bool> {
+    if trusted.root.version() != link.version() {
         return Ok(false);
     }
-    let (expected, found) = (trusted.root.fingerprint()?, link.root.fingerprint()?);
+    let (expected, found) = (trusted.root.fingerprint()?, link.fingerprint()?);
     if expected == found {
         return Ok(true);
     }
@@ -424,11 +598,7 @@ fn check_same(trusted: &TrustedRoot, link: &TrustedRoot) -> Result<bool> {
 }
 
 fn verify_self(envelope: &RootEnvelope) -> Result<()> {
-    let document = envelope.root.to_bytes()?;
-    let what = format!("trust root version {}", envelope.root.version());
-    // A later version also carries signatures by keys of the version before it.
-    let unknown = if envelope.root.version() == 1 { UnknownKeys::Refused } else { UnknownKeys::OtherRoot };
-    verify_each(&what, &document, &envelope.signatures, &envelope.root, unknown)?;
-    count(&what, &envelope.signatures, &envelope.root, Role::Root, AlgorithmPolicy::Hybrid)?;
-    Ok(())
+    let link = Link::of(envelope)?;
+    verify_all(&link.checks(None)?)?;
+    link.count(None)
 }

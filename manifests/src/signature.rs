@@ -7,6 +7,8 @@
 //! verified by two independent implementations that must agree.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use blake2::Digest as _;
 
@@ -117,18 +119,22 @@ impl Signature {
     /// Verifies this signature over `document` with `key` by two implementations. Who must sign, and
     /// how many, is [`verify_threshold`]'s to say.
     pub fn verify(&self, what: &str, document: &[u8], key: &PublicKey) -> Result<()> {
-        let verdicts = match (&self.value, key) {
-            (Value::Ed25519 { signature, comment, global }, PublicKey::Ed25519(point)) => {
-                let ours = verify_dalek(point, document, signature, comment, global);
-                (ours, self.verify_minisign(document, key))
-            }
-            (Value::MlDsa87(signature), PublicKey::MlDsa87(public)) => (
-                verify_ml_dsa(public.as_slice(), document, signature.as_slice()),
-                verify_fips204(public, document, signature),
+        self.verify_with(what, document, &Expanded::of(key))
+    }
+
+    fn verify_with(&self, what: &str, document: &[u8], key: &Expanded<'_>) -> Result<()> {
+        let verdicts = match (&self.value, &key.form) {
+            (Value::Ed25519 { signature, comment, global }, Form::Ed25519 { dalek, minisign }) => (
+                dalek.as_ref().is_some_and(|key| verify_dalek(key, document, signature, comment, global)),
+                minisign.as_ref().is_some_and(|key| self.verify_minisign(document, key)),
+            ),
+            (Value::MlDsa87(signature), Form::MlDsa87 { ml_dsa, fips204 }) => (
+                ml_dsa.as_ref().is_some_and(|key| verify_ml_dsa(key, document, signature.as_slice())),
+                fips204.as_ref().is_some_and(|key| verify_fips204(key, document, signature)),
             ),
             _ => (false, false),
         };
-        let (document, scheme, key) = (what.to_owned(), key.scheme().name(), self.key.to_string());
+        let (document, scheme, key) = (what.to_owned(), key.public.scheme().name(), self.key.to_string());
         match verdicts {
             (true, true) => Ok(()),
             (false, false) => Err(ErrorKind::BadSignature { document, scheme, key }.into()),
@@ -136,13 +142,66 @@ impl Signature {
         }
     }
 
-    fn verify_minisign(&self, document: &[u8], key: &PublicKey) -> bool {
+    fn verify_minisign(&self, document: &[u8], key: &minisign_verify::PublicKey) -> bool {
         let file = String::from_utf8(self.to_file()).unwrap_or_default();
-        let parsed =
-            (minisign_verify::PublicKey::from_base64(&key.to_text()), minisign_verify::Signature::decode(&file));
-        match parsed {
-            (Ok(public), Ok(signature)) => public.verify(document, &signature, false).is_ok(),
-            _ => false,
+        minisign_verify::Signature::decode(&file).is_ok_and(|signature| key.verify(document, &signature, false).is_ok())
+    }
+}
+
+/// A public key as each implementation wants it; what one cannot read, it will not verify with. Made
+/// once for all signatures by that key in a proof: an ML-DSA-87 key is expanded to 56 polynomials.
+struct Expanded<'a> {
+    public: &'a PublicKey,
+    form: Form,
+}
+
+#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
+enum Form {
+    Ed25519 {
+        dalek: Option<ed25519_dalek::VerifyingKey>,
+        minisign: Option<minisign_verify::PublicKey>,
+    },
+    MlDsa87 {
+        ml_dsa: Option<Box<ml_dsa::VerifyingKey<ml_dsa::MlDsa87>>>,
+        fips204: Option<Box<fips204::ml_dsa_87::PublicKey>>,
+    },
+}
+
+impl<'a> Expanded<'a> {
+    fn of(public: &'a PublicKey) -> Self {
+        use fips204::traits::SerDes as _;
+        let form = match public {
+            PublicKey::Ed25519(point) => Form::Ed25519 {
+                dalek: ed25519_dalek::VerifyingKey::from_bytes(point).ok(),
+                minisign: minisign_verify::PublicKey::from_base64(&public.to_text()).ok(),
+            },
+            PublicKey::MlDsa87(bytes) => {
+                let encoded = ml_dsa::EncodedVerifyingKey::<ml_dsa::MlDsa87>::try_from(bytes.as_slice());
+                Form::MlDsa87 {
+                    ml_dsa: encoded.ok().map(|encoded| Box::new(ml_dsa::VerifyingKey::decode(&encoded))),
+                    fips204: fips204::ml_dsa_87::PublicKey::try_from_bytes(**bytes).ok().map(Box::new),
+                }
+            }
+        };
+        Self { public, form }
+    }
+}
+
+/// Verifies a raw signature over `document` that is not in minisign's form: RFC 8032, or FIPS 204
+/// with an empty context. A DSSE envelope holds such ones ([`crate::provenance`]). ML-DSA-87 is
+/// verified by both implementations, Ed25519 by the one that takes a raw signature.
+pub(crate) fn verify_raw(what: &str, document: &[u8], key: &PublicKey, signature: &[u8]) -> Result<()> {
+    let (scheme, id) = (key.scheme().name(), key.id());
+    let bad = || ErrorKind::BadSignature { document: what.into(), scheme, key: id.to_string() };
+    match key {
+        PublicKey::MlDsa87(_) => {
+            let value = Value::MlDsa87(Box::new(signature.try_into().map_err(|_| bad())?));
+            Signature { key: id, value }.verify(what, document, key)
+        }
+        PublicKey::Ed25519(point) => {
+            let key = ed25519_dalek::VerifyingKey::from_bytes(point).map_err(|_| bad())?;
+            let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| bad())?;
+            Ok(key.verify_strict(document, &signature).map_err(|_| bad())?)
         }
     }
 }
@@ -163,8 +222,13 @@ fn parse_minisign(file: &[u8], key: KeyId) -> Option<Value> {
 }
 
 /// `verify_strict` refuses small-order points and non-canonical scalars (RFC 8032, 5.1.7).
-fn verify_dalek(point: &[u8; 32], document: &[u8], signature: &[u8; 64], comment: &str, global: &[u8; 64]) -> bool {
-    let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(point) else { return false };
+fn verify_dalek(
+    key: &ed25519_dalek::VerifyingKey,
+    document: &[u8],
+    signature: &[u8; 64],
+    comment: &str,
+    global: &[u8; 64],
+) -> bool {
     let prehash = minisign_prehash(document);
     let bound = [signature.as_slice(), comment.as_bytes()].concat();
     let strict = |message: &[u8], bytes: &[u8; 64]| {
@@ -173,26 +237,22 @@ fn verify_dalek(point: &[u8; 32], document: &[u8], signature: &[u8; 64], comment
     strict(&prehash, signature) && strict(&bound, global)
 }
 
-fn verify_ml_dsa(public: &[u8], document: &[u8], signature: &[u8]) -> bool {
-    use ml_dsa::{EncodedSignature, EncodedVerifyingKey, MlDsa87, VerifyingKey};
-    let Ok(public) = EncodedVerifyingKey::<MlDsa87>::try_from(public) else { return false };
+fn verify_ml_dsa(key: &ml_dsa::VerifyingKey<ml_dsa::MlDsa87>, document: &[u8], signature: &[u8]) -> bool {
+    use ml_dsa::{EncodedSignature, MlDsa87};
     let Ok(signature) = EncodedSignature::<MlDsa87>::try_from(signature) else { return false };
     let Some(signature) = ml_dsa::Signature::<MlDsa87>::decode(&signature) else { return false };
-    VerifyingKey::<MlDsa87>::decode(&public).verify_with_context(document, &[], &signature)
+    key.verify_with_context(document, &[], &signature)
 }
 
-fn verify_fips204(
-    public: &[u8; crate::key::ML_DSA_87_PUBLIC],
-    document: &[u8],
-    signature: &[u8; ML_DSA_87_SIGNATURE],
-) -> bool {
-    use fips204::traits::{SerDes as _, Verifier as _};
-    fips204::ml_dsa_87::PublicKey::try_from_bytes(*public).is_ok_and(|key| key.verify(document, signature, &[]))
+fn verify_fips204(key: &fips204::ml_dsa_87::PublicKey, document: &[u8], signature: &[u8; ML_DSA_87_SIGNATURE]) -> bool {
+    use fips204::traits::Verifier as _;
+    key.verify(document, signature, &[])
 }
 
 /// The one threshold function: every signature present must verify and come from a key that
-/// `root` lists, and for each scheme of `policy` at least the role's threshold of distinct public
-/// keys of that role must have signed. Returns the ids of the role's keys that did.
+/// `root` lists, and for each scheme of `policy` and each of `roles` at least the role's threshold
+/// of distinct public keys of that role must have signed. Returns the ids of the roles' keys that
+/// did.
 ///
 /// Stricter than TUF 1.0.34 (5.3.4), which passes over unknown and invalid extra signatures: a
 /// bundle is a finished medium, so a signature that proves nothing is a defect of it.
@@ -201,52 +261,146 @@ pub fn verify_threshold(
     document: &[u8],
     signatures: &[Signature],
     root: &TrustRoot,
-    role: Role,
+    roles: &[Role],
     policy: AlgorithmPolicy,
 ) -> Result<Vec<KeyId>> {
-    verify_each(what, document, signatures, root, UnknownKeys::Refused)?;
-    count(what, signatures, root, role, policy)
+    verify_threshold_over(&[Signed { what, document, signatures }], root, roles, policy)
 }
 
-/// What a signature by a key that the root does not list means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UnknownKeys {
-    /// A defect.
-    Refused,
-    /// The other root of a rotation lists it; that root's own call refuses what neither lists.
-    OtherRoot,
+/// A document with its signatures, not yet verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed<'a> {
+    /// What it is called in errors.
+    pub what: &'a str,
+    /// Its exact bytes.
+    pub document: &'a [u8],
+    /// The signatures over them.
+    pub signatures: &'a [Signature],
 }
 
-/// Verifies every signature by a key of `root`; returns how many were.
-pub(crate) fn verify_each(
-    what: &str,
-    document: &[u8],
-    signatures: &[Signature],
+/// The same over documents that count together, such as two persons' approvals of one plan: a key
+/// counts once, whichever of them it signed, and is refused when it signed two.
+pub fn verify_threshold_over(
+    documents: &[Signed<'_>],
     root: &TrustRoot,
-    unknown: UnknownKeys,
-) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for signature in signatures {
-        if !seen.insert(signature.key) {
-            return Err(ErrorKind::DuplicateSignature { document: what.into(), key: signature.key.to_string() }.into());
+    roles: &[Role],
+    policy: AlgorithmPolicy,
+) -> Result<Vec<KeyId>> {
+    let (mut signed, mut all) = (Vec::new(), Vec::new());
+    for Signed { what, document, signatures } in documents {
+        for signature in *signatures {
+            refuse_doubled(what, signature, &signed)?;
+            signed.push(signature.key);
         }
-        match root.key(signature.key) {
-            Some(key) if key.scheme() == signature.scheme() => signature.verify(what, document, key)?,
-            None if unknown == UnknownKeys::OtherRoot => {}
-            _ => {
-                let (document, key) = (what.to_owned(), signature.key.to_string());
-                return Err(ErrorKind::UnknownKey { document, key, root: root.version() }.into());
-            }
-        }
+        all.extend(checks(what, document, signatures, &[root], UnknownKeys::Refused)?);
+    }
+    verify_all(&all)?;
+    let what = documents.first().map_or("document", |first| first.what);
+    let mut counted = Vec::new();
+    for role in roles {
+        counted.extend(count(what, &signed, root, *role, policy)?);
+    }
+    counted.sort();
+    counted.dedup();
+    Ok(counted)
+}
+
+fn refuse_doubled(what: &str, signature: &Signature, before: &[KeyId]) -> Result<()> {
+    if before.contains(&signature.key) {
+        return Err(ErrorKind::DuplicateSignature { document: what.into(), key: signature.key.to_string() }.into());
     }
     Ok(())
 }
 
-/// Counts distinct public keys of `role` among verified signatures. Key ids are computed from the
-/// keys and unique within a root, and `verify_each` refused doubled ids, so ids count keys here.
+/// What a signature by a key that the roots do not list means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnknownKeys {
+    /// A defect.
+    Refused,
+    /// A key of the version before, which was proved when this one was taken.
+    Former,
+}
+
+/// One signature over a document, and a key that must have made it.
+pub(crate) struct Check<'a> {
+    what: &'a str,
+    document: &'a [u8],
+    signature: &'a Signature,
+    key: &'a PublicKey,
+}
+
+/// What there is to verify: every signature by a key of `roots`, the newest last. A key that several
+/// of them list is asked once; two keys of one id (64 bits) must both verify, which nobody can arrange.
+pub(crate) fn checks<'a>(
+    what: &'a str,
+    document: &'a [u8],
+    signatures: &'a [Signature],
+    roots: &[&'a TrustRoot],
+    unknown: UnknownKeys,
+) -> Result<Vec<Check<'a>>> {
+    let (mut seen, mut checks) = (Vec::new(), Vec::new());
+    for signature in signatures {
+        refuse_doubled(what, signature, &seen)?;
+        seen.push(signature.key);
+        let mut keys: Vec<&PublicKey> = roots.iter().filter_map(|root| root.key(signature.key)).collect();
+        keys.dedup();
+        if keys.is_empty() && unknown == UnknownKeys::Former {
+            continue;
+        }
+        if keys.is_empty() || keys.iter().any(|key| key.scheme() != signature.scheme()) {
+            let (document, key) = (what.to_owned(), signature.key.to_string());
+            let root = roots.last().map_or(0, |root| root.version());
+            return Err(ErrorKind::UnknownKey { document, key, root }.into());
+        }
+        checks.extend(keys.into_iter().map(|key| Check { what, document, signature, key }));
+    }
+    Ok(checks)
+}
+
+/// Verifies all of them, each by both implementations, on all cores, key by key. The error is that of
+/// the first in order that does not verify: a check is left out only where one before it failed already.
+pub(crate) fn verify_all(checks: &[Check<'_>]) -> Result<()> {
+    let mut of_key: Vec<(&PublicKey, Vec<usize>)> = Vec::new();
+    for (index, check) in checks.iter().enumerate() {
+        match of_key.iter_mut().find(|(key, _)| *key == check.key) {
+            Some((_, indices)) => indices.push(index),
+            None => of_key.push((check.key, vec![index])),
+        }
+    }
+    // The longest work first, so that no core waits for another at the end.
+    of_key.sort_by_key(|(key, _)| std::cmp::Reverse(key.scheme()));
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<(usize, crate::Error)>> = Mutex::new(None);
+    let before_the_first = |index: usize| {
+        let failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().is_none_or(|(first, _)| index < *first)
+    };
+    crate::parallel::on_all_cores::<crate::Error>(|| {
+        loop {
+            let Some((key, indices)) = of_key.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
+            let key = Expanded::of(key);
+            for index in indices.iter().copied().filter(|index| before_the_first(*index)) {
+                let Some(Check { what, document, signature, .. }) = checks.get(index) else { continue };
+                if let Err(error) = signature.verify_with(what, document, &key) {
+                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    if failed.as_ref().is_none_or(|(first, _)| index < *first) {
+                        *failed = Some((index, error));
+                    }
+                }
+            }
+        }
+    })?;
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Counts distinct public keys of `role` among the keys whose signatures were verified. Key ids are
+/// computed from the keys and unique within a root, so distinct ids count keys here.
 pub(crate) fn count(
     what: &str,
-    signatures: &[Signature],
+    signed: &[KeyId],
     root: &TrustRoot,
     role: Role,
     policy: AlgorithmPolicy,
@@ -256,7 +410,7 @@ pub(crate) fn count(
         role: role.name(),
         root: root.version(),
     })?;
-    let of_role: BTreeSet<KeyId> = signatures.iter().map(|s| s.key).filter(|id| root.role_holds(role, *id)).collect();
+    let of_role: BTreeSet<KeyId> = signed.iter().copied().filter(|id| root.role_holds(role, *id)).collect();
     for scheme in policy.required() {
         let found = of_role.iter().filter_map(|id| root.key(*id)).filter(|key| key.scheme() == *scheme).count();
         if found < needed {

@@ -46,16 +46,39 @@ pub fn groups_of_four(digits: &str) -> String {
 /// `\u{..}` escapes, so that no input moves the cursor or reorders a line.
 pub fn escaped(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        let hidden = matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if c.is_control() || hidden || c == '\\' {
+        if is_hidden(c) || c == '\\' {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
         }
         out
     })
+}
+
+/// Makes an untrusted JSON text safe to print without changing what it says: inside its strings the
+/// same characters become JSON's own `\uXXXX` escapes.
+pub fn escaped_json(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if is_hidden(c) && !matches!(c, '\n' | '\t') {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else if c != '\r' {
+            out.push(c);
+        }
+        out
+    })
+}
+
+/// Control, bidirectional and zero-width characters.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -75,6 +98,15 @@ mod tests {
     fn escaping_leaves_no_control_character() {
         assert_eq!(escaped("a\u{1b}[2Jb\nc\u{202e}d\\"), "a\\u{1b}[2Jb\\u{a}c\\u{202e}d\\u{5c}");
         assert_eq!(escaped("plain Ünïcode"), "plain Ünïcode");
+    }
+
+    #[test]
+    fn escaped_json_says_the_same() {
+        let text = "{\"a\":\"b\u{202e}c\u{7f}\u{e0001}d\\n\",\n\t\"e\":1}";
+        let shown = escaped_json(text);
+        assert!(shown.chars().all(|c| !is_hidden(c) || c == '\n' || c == '\t'), "{shown}");
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&shown), value(&text.replace('\u{7f}', "\\u007f")));
     }
 
     #[test]

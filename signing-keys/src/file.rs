@@ -1,5 +1,6 @@
 //! Key files on disk: `NAME.minisign.key` and `NAME.ml-dsa-87.pem` (sealed, mode 0600),
-//! `NAME.signer.json` and `NAME.minisign.pub` (public).
+//! `NAME.signer.json` and `NAME.minisign.pub` (public). A split signer has `NAME.token.json` in the
+//! place of the first: where its Ed25519 key is, no secret.
 
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
@@ -8,8 +9,12 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use bundle_format::key::Scheme;
+use serde::{Deserialize, Serialize};
+
 use crate::error::{ErrorKind, Result};
-use crate::signer::Signer;
+use crate::signer::{PublicSigner, Signer};
+use crate::token::{Address, OpenToken};
 
 /// Fewest characters of a passphrase.
 pub const PASSPHRASE_CHARS: usize = 12;
@@ -19,6 +24,8 @@ pub const PASSPHRASE_CHARS: usize = 12;
 pub struct KeyFiles {
     /// minisign secret key, sealed.
     pub ed25519: PathBuf,
+    /// Where the Ed25519 key of a split signer is; there only for such a one.
+    pub token: PathBuf,
     /// ML-DSA-87 PKCS#8, sealed.
     pub ml_dsa_87: PathBuf,
     /// The public half.
@@ -33,23 +40,32 @@ impl KeyFiles {
         let file = |extension: &str| folder.join(format!("{name}.{extension}"));
         Self {
             ed25519: file("minisign.key"),
+            token: file("token.json"),
             ml_dsa_87: file("ml-dsa-87.pem"),
             public: file("signer.json"),
             minisign_public: file("minisign.pub"),
         }
     }
 
-    /// Seals `signer` by `passphrase` and writes all four files; none may exist.
-    pub fn write(&self, signer: &Signer, passphrase: &[u8]) -> Result<()> {
-        let found = String::from_utf8_lossy(passphrase).chars().count();
-        if found < PASSPHRASE_CHARS {
-            return Err(ErrorKind::WeakPassphrase { needed: PASSPHRASE_CHARS, found }.into());
-        }
-        for path in [&self.ed25519, &self.ml_dsa_87, &self.public, &self.minisign_public] {
+    /// Whether the signer is split: its Ed25519 key is in a token.
+    pub fn is_split(&self) -> bool {
+        self.token.exists()
+    }
+
+    /// Refuses when one of the signer's files exists.
+    pub fn refuse_existing(&self) -> Result<()> {
+        for path in [&self.ed25519, &self.token, &self.ml_dsa_87, &self.public, &self.minisign_public] {
             if path.exists() {
                 return Err(ErrorKind::Exists { path: path.clone() }.into());
             }
         }
+        Ok(())
+    }
+
+    /// Seals `signer` by `passphrase` and writes its four files; none may exist.
+    pub fn write(&self, signer: &Signer, passphrase: &[u8]) -> Result<()> {
+        check_passphrase(passphrase)?;
+        self.refuse_existing()?;
         let mut random = [0; 64];
         getrandom::fill(&mut random).map_err(|e| ErrorKind::Crypto { what: "randomness", why: e.to_string() })?;
         let ([salt32, rest], _) = random.as_chunks::<32>() else {
@@ -58,10 +74,25 @@ impl KeyFiles {
         let ([salt16, iv], _) = rest.as_chunks::<16>() else {
             return Err(ErrorKind::Crypto { what: "randomness", why: "wrong length".into() }.into());
         };
-        let minisign = Zeroizing::new(crate::minisign::seal(signer.ed25519(), passphrase, salt32)?);
+        let first = match (signer.ed25519(), signer.token_key()) {
+            (Some(key), _) => {
+                (&self.ed25519, Zeroizing::new(crate::minisign::seal(key, passphrase, salt32)?.into_bytes()), 0o600)
+            }
+            (None, Some(key)) => {
+                let file = TokenFile {
+                    format: TOKEN_FORMAT.into(),
+                    name: signer.name().into(),
+                    ed25519: key.address().to_uri(),
+                };
+                (&self.token, Zeroizing::new(bundle_format::json::to_bytes("token key", &file)?), 0o644)
+            }
+            (None, None) => {
+                return Err(ErrorKind::Crypto { what: "signer", why: "it has no Ed25519 key".into() }.into());
+            }
+        };
         let pem = crate::pkcs8::seal(signer.ml_dsa_87(), passphrase, salt16, *iv)?;
         let public = signer.public();
-        write_new(&self.ed25519, minisign.as_bytes(), 0o600)?;
+        write_new(first.0, &first.1, first.2)?;
         write_new(&self.ml_dsa_87, pem.as_bytes(), 0o600)?;
         write_new(&self.public, &public.to_bytes()?, 0o644)?;
         write_new(&self.minisign_public, public.minisign_file().as_bytes(), 0o644)
@@ -69,12 +100,80 @@ impl KeyFiles {
 
     /// Opens the signer by `passphrase`.
     pub fn open(&self, name: &str, passphrase: &[u8]) -> Result<Signer> {
-        let what = |path: &Path| path.display().to_string();
-        let ed25519 = crate::minisign::open(&what(&self.ed25519), &read_secret(&self.ed25519)?, passphrase)?;
-        let ml_dsa = crate::pkcs8::open(&what(&self.ml_dsa_87), &read_secret(&self.ml_dsa_87)?, passphrase)?;
-        let seed: Zeroizing<[u8; 32]> = Zeroizing::new(ml_dsa.to_seed().into());
-        Signer::from_seeds(name, &Zeroizing::new(ed25519.to_bytes()), &seed)
+        let ed25519 = crate::minisign::open(&shown(&self.ed25519), &read_secret(&self.ed25519)?, passphrase)?;
+        Signer::from_seeds(name, &Zeroizing::new(ed25519.to_bytes()), &*self.ml_dsa_seed(passphrase)?)
     }
+
+    /// Where the Ed25519 key of a split signer is.
+    pub fn token_address(&self) -> Result<Address> {
+        let what = shown(&self.token);
+        let bytes = read_public(&self.token)?;
+        let file: TokenFile = bundle_format::json::parse(&what, &bytes, bundle_format::limits::ROOT_BYTES)?;
+        if file.format != TOKEN_FORMAT {
+            return Err(ErrorKind::Malformed { what, why: format!("expected format {TOKEN_FORMAT}") }.into());
+        }
+        Address::parse(&what, &file.ed25519)
+    }
+
+    /// Opens a split signer: the token is open already, `passphrase` opens the ML-DSA-87 half. Both
+    /// halves must be those of the public file.
+    pub fn open_split(&self, name: &str, token: OpenToken, passphrase: &[u8]) -> Result<Signer> {
+        let expected = PublicSigner::parse(&shown(&self.public), &read_public(&self.public)?)?;
+        let key = token.key(&self.token_address()?)?;
+        let signer = Signer::split(name, key, &*self.ml_dsa_seed(passphrase)?)?;
+        for scheme in Scheme::ALL {
+            let id = |signer: &PublicSigner| signer.key(scheme).map_or("none".into(), |key| key.id().to_string());
+            let (expected, found) = (id(&expected), id(&signer.public()));
+            if expected != found {
+                let (signer, scheme) = (name.to_owned(), scheme.name());
+                return Err(ErrorKind::KeyMismatch { signer, scheme, expected, found }.into());
+            }
+        }
+        Ok(signer)
+    }
+
+    fn ml_dsa_seed(&self, passphrase: &[u8]) -> Result<Zeroizing<[u8; 32]>> {
+        let key = crate::pkcs8::open(&shown(&self.ml_dsa_87), &read_secret(&self.ml_dsa_87)?, passphrase)?;
+        Ok(Zeroizing::new(key.to_seed().into()))
+    }
+}
+
+/// The file that says where a split signer's Ed25519 key is.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenFile {
+    format: String,
+    name: String,
+    ed25519: String,
+}
+
+const TOKEN_FORMAT: &str = "lockgate-token/1";
+
+/// Refuses a passphrase that is too short, before anything is made that it should seal.
+pub fn check_passphrase(passphrase: &[u8]) -> Result<()> {
+    let found = String::from_utf8_lossy(passphrase).chars().count();
+    if found < PASSPHRASE_CHARS {
+        return Err(ErrorKind::WeakPassphrase { needed: PASSPHRASE_CHARS, found }.into());
+    }
+    Ok(())
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Reads a file that holds no secret but names code to load or keys to trust: others may read it,
+/// not write it.
+fn read_public(path: &Path) -> Result<Vec<u8>> {
+    let io = |source| ErrorKind::Io { path: path.into(), source };
+    let file = std::fs::File::open(path).map_err(io)?;
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(ErrorKind::Mode { path: path.into(), mode, expected: "not writable by others" }.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(bundle_format::limits::ROOT_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
 }
 
 /// Writes a file that must not exist, with its mode from the first moment, and syncs it.
@@ -94,7 +193,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
     let file = std::fs::File::open(path).map_err(io)?;
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(ErrorKind::Mode { path: path.into(), mode }.into());
+        return Err(ErrorKind::Mode { path: path.into(), mode, expected: "0600" }.into());
     }
     let mut text = Zeroizing::new(String::new());
     file.take(64 << 10).read_to_string(&mut text).map_err(io)?;

@@ -1,8 +1,9 @@
 //! A signer: one Ed25519 and one ML-DSA-87 key of one holder.
 
+use bundle_format::approval::UnverifiedApproval;
 use bundle_format::custody::UnverifiedCustody;
-use bundle_format::envelope::{UnverifiedEnvelope, trusted_comment};
-use bundle_format::key::{PublicKey, Scheme};
+use bundle_format::envelope::UnverifiedEnvelope;
+use bundle_format::key::{KeyId, PublicKey, Scheme};
 use bundle_format::root::{Holder, RootEnvelope};
 use bundle_format::signature::{Signature, Value, minisign_prehash};
 use bundle_format::text::base64;
@@ -11,13 +12,37 @@ use ml_dsa::MlDsa87;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::document::Document;
 use crate::error::{ErrorKind, Result};
+use crate::token::TokenKey;
 
-/// The private half. Both seeds are wiped on drop.
+/// The private half. Seeds are wiped on drop.
 pub struct Signer {
     name: String,
-    ed25519: ed25519_dalek::SigningKey,
+    ed25519: Ed25519Half,
     ml_dsa_87: Box<ml_dsa::SigningKey<MlDsa87>>,
+}
+
+/// Where the Ed25519 key is.
+enum Ed25519Half {
+    Seed(Box<ed25519_dalek::SigningKey>),
+    Token(Box<TokenKey>),
+}
+
+impl Ed25519Half {
+    fn public(&self) -> PublicKey {
+        PublicKey::Ed25519(match self {
+            Self::Seed(key) => key.verifying_key().to_bytes(),
+            Self::Token(key) => key.public(),
+        })
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+        match self {
+            Self::Seed(key) => Ok(key.sign(message).to_bytes()),
+            Self::Token(key) => key.sign(message),
+        }
+    }
 }
 
 impl Signer {
@@ -33,12 +58,26 @@ impl Signer {
 
     /// Keys from fixed seeds: RFC 8032 secret key, FIPS 204 `xi`.
     pub fn from_seeds(name: &str, ed25519: &[u8; 32], ml_dsa_87: &[u8; 32]) -> Result<Self> {
+        let ed25519 = Ed25519Half::Seed(Box::new(ed25519_dalek::SigningKey::from_bytes(ed25519)));
+        Self::new(name, ed25519, ml_dsa_87)
+    }
+
+    /// A split signer: the Ed25519 key in a token, the ML-DSA-87 key from its seed (FIPS 204 `xi`).
+    pub fn split(name: &str, ed25519: TokenKey, ml_dsa_87: &[u8; 32]) -> Result<Self> {
+        Self::new(name, Ed25519Half::Token(Box::new(ed25519)), ml_dsa_87)
+    }
+
+    /// A split signer whose ML-DSA-87 key is new.
+    pub fn generate_split(name: &str, ed25519: TokenKey) -> Result<Self> {
+        let mut seed = Zeroizing::new([0u8; 32]);
+        getrandom::fill(&mut *seed).map_err(|e| ErrorKind::Crypto { what: "randomness", why: e.to_string() })?;
+        Self::split(name, ed25519, &seed)
+    }
+
+    fn new(name: &str, ed25519: Ed25519Half, ml_dsa_87: &[u8; 32]) -> Result<Self> {
         bundle_format::name::check_label("key holder", name)?;
-        Ok(Self {
-            name: name.to_owned(),
-            ed25519: ed25519_dalek::SigningKey::from_bytes(ed25519),
-            ml_dsa_87: Box::new(ml_dsa::SigningKey::from_seed(&(*ml_dsa_87).into())),
-        })
+        let ml_dsa_87 = Box::new(ml_dsa::SigningKey::from_seed(&(*ml_dsa_87).into()));
+        Ok(Self { name: name.to_owned(), ed25519, ml_dsa_87 })
     }
 
     /// Holder's name.
@@ -46,9 +85,20 @@ impl Signer {
         &self.name
     }
 
-    /// The Ed25519 secret key, to be sealed.
-    pub(crate) const fn ed25519(&self) -> &ed25519_dalek::SigningKey {
-        &self.ed25519
+    /// The Ed25519 secret key, to be sealed; `None` where a token has it.
+    pub(crate) fn ed25519(&self) -> Option<&ed25519_dalek::SigningKey> {
+        match &self.ed25519 {
+            Ed25519Half::Seed(key) => Some(key),
+            Ed25519Half::Token(_) => None,
+        }
+    }
+
+    /// The token's key of a split signer.
+    pub fn token_key(&self) -> Option<&TokenKey> {
+        match &self.ed25519 {
+            Ed25519Half::Seed(_) => None,
+            Ed25519Half::Token(key) => Some(key),
+        }
     }
 
     /// The ML-DSA-87 secret key, to be sealed.
@@ -58,13 +108,15 @@ impl Signer {
 
     /// The public half.
     pub fn public(&self) -> PublicSigner {
-        PublicSigner { name: self.name.clone(), keys: vec![self.ed25519_public(), self.ml_dsa_public()] }
+        PublicSigner { name: self.name.clone(), keys: vec![self.ed25519.public(), self.ml_dsa_public()] }
     }
 
-    /// Signs a document with both keys; `comment` is bound into the minisign signature.
+    /// Signs a document with both keys; `comment` is bound into the minisign signature. Both
+    /// signatures are verified before they are returned: a token, or a machine with a fault, may give
+    /// one that is wrong, and a wrong one can betray a key.
     pub fn sign(&self, document: &[u8], comment: &str) -> Result<[Signature; 2]> {
-        let signature = Box::new(self.ed25519.sign(&minisign_prehash(document)).to_bytes());
-        let global = Box::new(self.ed25519.sign(&[signature.as_slice(), comment.as_bytes()].concat()).to_bytes());
+        let signature = Box::new(self.ed25519.sign(&minisign_prehash(document))?);
+        let global = Box::new(self.ed25519.sign(&[signature.as_slice(), comment.as_bytes()].concat())?);
         let ed25519 = Value::Ed25519 { signature, comment: comment.to_owned(), global };
         // Hedged, as FIPS 204 (3.4) prefers: fresh randomness beside the key and the message.
         let hedged = self
@@ -76,16 +128,36 @@ impl Signer {
         let sized = bytes
             .try_into()
             .map_err(|_| ErrorKind::Crypto { what: "ML-DSA-87 signature", why: "wrong length".into() })?;
-        let (key, post_quantum) = (self.ed25519_public().id(), self.ml_dsa_public().id());
-        Ok([Signature { key, value: ed25519 }, Signature { key: post_quantum, value: Value::MlDsa87(Box::new(sized)) }])
+        Ok([
+            self.proved(document, ed25519, &self.ed25519.public())?,
+            self.proved(document, Value::MlDsa87(Box::new(sized)), &self.ml_dsa_public())?,
+        ])
+    }
+
+    /// Raw signatures over `document` by both keys (RFC 8032, FIPS 204), for forms that are not
+    /// minisign's, such as a DSSE envelope.
+    pub fn sign_raw(&self, document: &[u8]) -> Result<Vec<(KeyId, Vec<u8>)>> {
+        let [_, post_quantum] = self.sign(document, "raw")?;
+        let ed25519 = (self.ed25519.public().id(), self.ed25519.sign(document)?.to_vec());
+        Ok(vec![ed25519, (post_quantum.key, post_quantum.to_file())])
+    }
+
+    fn proved(&self, document: &[u8], value: Value, key: &PublicKey) -> Result<Signature> {
+        let signature = Signature { key: key.id(), value };
+        let wrong = |_| ErrorKind::SignatureWrong { signer: self.name.clone(), scheme: key.scheme().name() };
+        signature.verify("document", document, key).map_err(wrong)?;
+        Ok(signature)
+    }
+
+    /// Signs what [`Document`] was made of.
+    pub fn sign_document(&self, document: &Document) -> Result<[Signature; 2]> {
+        self.sign(document.bytes(), document.comment())
     }
 
     /// Adds this signer's signatures to a bundle's head. The manifest must be consistent: nobody
     /// signs what no installer would read.
     pub fn sign_manifest(&self, envelope: &mut UnverifiedEnvelope) -> Result<()> {
-        let manifest = bundle_format::manifest::parse(envelope.manifest_bytes())?;
-        let comment = trusted_comment(&manifest, envelope.manifest_bytes());
-        for signature in self.sign(envelope.manifest_bytes(), &comment)? {
+        for signature in self.sign_document(&Document::of_manifest(envelope)?)? {
             envelope.add(signature);
         }
         Ok(())
@@ -93,9 +165,7 @@ impl Signer {
 
     /// Adds this signer's signatures to a trust root.
     pub fn sign_root(&self, envelope: &mut RootEnvelope) -> Result<()> {
-        let document = envelope.claimed().to_bytes()?;
-        let comment = format!("lockgate root version={}", envelope.claimed().version());
-        for signature in self.sign(&document, &comment)? {
+        for signature in self.sign_document(&Document::of_root(envelope)?)? {
             envelope.add(signature);
         }
         Ok(())
@@ -114,8 +184,12 @@ impl Signer {
         Ok(())
     }
 
-    fn ed25519_public(&self) -> PublicKey {
-        PublicKey::Ed25519(self.ed25519.verifying_key().to_bytes())
+    /// Adds this signer's signatures to an approval.
+    pub fn sign_approval(&self, approval: &mut UnverifiedApproval) -> Result<()> {
+        for signature in self.sign(approval.document(), &approval.comment())? {
+            approval.add(signature);
+        }
+        Ok(())
     }
 
     fn ml_dsa_public(&self) -> PublicKey {
@@ -158,6 +232,16 @@ struct PublicEntry {
 const FORMAT: &str = "lockgate-signer/1";
 
 impl PublicSigner {
+    /// The holder's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The holder's key of a scheme.
+    pub fn key(&self, scheme: Scheme) -> Option<&PublicKey> {
+        self.keys.iter().find(|key| key.scheme() == scheme)
+    }
+
     /// The holder for a trust root.
     pub fn holder(&self) -> Holder {
         Holder { name: self.name.clone(), keys: self.keys.clone() }
@@ -189,14 +273,13 @@ impl PublicSigner {
 
     /// Stock minisign's public key file of the Ed25519 key.
     pub fn minisign_file(&self) -> String {
-        let key =
-            self.keys.iter().find(|key| key.scheme() == Scheme::Ed25519).map(PublicKey::to_text).unwrap_or_default();
+        let key = self.key(Scheme::Ed25519).map(PublicKey::to_text).unwrap_or_default();
         format!("untrusted comment: Lockgate signer {}\n{key}\n", self.name)
     }
 
     /// Base64 of a scheme's raw public key, for tools that take that.
     pub fn raw(&self, scheme: Scheme) -> Option<String> {
-        self.keys.iter().find(|key| key.scheme() == scheme).map(|key| base64(key.as_bytes()))
+        self.key(scheme).map(|key| base64(key.as_bytes()))
     }
 }
 

@@ -8,7 +8,7 @@ use bundle_format::manifest::{
     Blob, FORMAT, Frame, Image, Manifest, Network, PackageFile, PlainFile, Requires, Runtime, Secret, Workload,
 };
 use bundle_format::marking::Marking;
-use bundle_format::pack::{Encoding, NoSink, PackWriter, unpack};
+use bundle_format::pack::{Encoding, Held, NoSink, PackWriter, unpack};
 use bundle_format::root::{RootEnvelope, TrustedRoot};
 use bundle_format::signature::{AlgorithmPolicy, Signature};
 use bundle_format::timestamp::Timestamp;
@@ -57,6 +57,8 @@ impl Draft {
             workloads: Vec::new(),
             files: Vec::new(),
             runtime: Vec::new(),
+            attachments: Vec::new(),
+            bases: Vec::new(),
             packs: Vec::new(),
         };
         let signers = vec![keys::alice(), keys::bob()];
@@ -207,5 +209,5 @@ pub fn prove(archive: &[u8], trusted: &TrustedRoot) -> Result<()> {
 pub fn prove_with(archive: &[u8], trusted: &TrustedRoot, policy: AlgorithmPolicy) -> Result<()> {
     let (head, mut packs) = UnverifiedEnvelope::read(archive)?;
     let manifest = head.verify(trusted, policy)?;
-    unpack(&mut packs, &manifest, &mut NoSink, 1, &mut |_| {})
+    unpack(&mut packs, &manifest, Held::Nothing, &mut NoSink, 1, &mut |_| {})
 }

@@ -69,15 +69,53 @@ pub fn theo() -> Signer {
     signer("test-theo", 22)
 }
 
-/// The usual root with the transfer agents `agents`, of whom `threshold` must sign.
-pub fn root_with_agents(threshold: usize, agents: &[&Signer]) -> RootEnvelope {
-    let agents: Vec<Holder> = agents.iter().map(|signer| signer.public().holder()).collect();
-    let root = root(1, 2, &[&alice(), &bob(), &carol()]).with_transfer(threshold, &agents).unwrap();
+/// The first TEST builder.
+pub fn bella() -> Signer {
+    signer("test-bella", 31)
+}
+
+/// The second.
+pub fn boris() -> Signer {
+    signer("test-boris", 32)
+}
+
+/// The first TEST approver.
+pub fn ada() -> Signer {
+    signer("test-ada", 41)
+}
+
+/// The second.
+pub fn amos() -> Signer {
+    signer("test-amos", 42)
+}
+
+/// Holders of signers.
+pub fn holders(signers: &[&Signer]) -> Vec<Holder> {
+    signers.iter().map(|signer| signer.public().holder()).collect()
+}
+
+/// A root signed by alice and bob.
+pub fn signed_by_two(root: TrustRoot) -> RootEnvelope {
     let mut envelope = RootEnvelope::unsigned(root);
     for signer in [alice(), bob()] {
         signer.sign_root(&mut envelope).unwrap();
     }
     envelope
+}
+
+/// The usual root with the transfer agents `agents`, of whom `threshold` must sign.
+pub fn root_with_agents(threshold: usize, agents: &[&Signer]) -> RootEnvelope {
+    signed_by_two(root(1, 2, &[&alice(), &bob(), &carol()]).with_transfer(threshold, &holders(agents)).unwrap())
+}
+
+/// The usual root with builders, of whom `threshold` must sign.
+pub fn root_with_builders(threshold: usize, builders: &[&Signer]) -> RootEnvelope {
+    signed_by_two(root(1, 2, &[&alice(), &bob(), &carol()]).with_builder(threshold, &holders(builders)).unwrap())
+}
+
+/// The usual root with two approvers.
+pub fn root_with_approvers() -> RootEnvelope {
+    signed_by_two(root(1, 2, &[&alice(), &bob(), &carol()]).with_approve(2, &holders(&[&ada(), &amos()])).unwrap())
 }
 
 /// The usual root: version 1, two of three.

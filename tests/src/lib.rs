@@ -18,6 +18,7 @@ pub mod custody;
 pub mod cuts;
 pub mod eio;
 pub mod engine;
+pub mod high;
 pub mod keys;
 pub mod law;
 pub mod netns;

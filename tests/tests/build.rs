@@ -35,11 +35,48 @@ fn two_builds_in_two_folders_at_two_times_are_the_same_bytes() {
 }
 
 #[test]
+fn the_bytes_do_not_depend_on_how_many_threads_made_them() {
+    let site = Site::new(18206);
+    site.release(1, Site::GOOD, |text| text);
+    site.builder(&["pin", "release/r.yaml"]).expect(0);
+    let build = |jobs: &str, out: &str, more: &[&str]| {
+        let args = ["build", "release/r.yaml", "--root", "root-1.json", "--jobs", jobs, "--out", out];
+        site.builder(&[&args[..], more].concat()).expect(0);
+        std::fs::read(site.path(out)).unwrap()
+    };
+    let mut sizes = Vec::new();
+    for effort in ["fast", "default", "max"] {
+        let one = build("1", "one.tar", &["--effort", effort]);
+        for jobs in ["2", "5"] {
+            assert!(build(jobs, "more.tar", &["--effort", effort]) == one, "{effort} with {jobs} threads");
+        }
+        sizes.push(one.len());
+    }
+    assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+    // And with a base: the next release on this one.
+    site.release(2, Site::GOOD, |text| text);
+    site.builder(&["pin", "release/r.yaml"]).expect(0);
+    let one = build("1", "two.tar", &["--base", "one.tar"]);
+    assert!(build("5", "more.tar", &["--base", "one.tar"]) == one);
+    // Stock tools follow an update as far as they can.
+    for name in ["alice", "bob"] {
+        let (key, pass) = (format!("keys/{name}"), format!("keys/{name}.pass"));
+        site.builder(&["sign", "two.tar", "--key", &key, "--passphrase-file", &pass]).expect(0);
+    }
+    assert_eq!(verify_by_hand(&site, "two.tar", "2"), 0);
+}
+
+#[test]
 fn signing_leaves_the_signed_bytes_and_stock_tools_agree() {
     let site = Site::new(18202);
     site.release(1, Site::GOOD, |text| text);
     site.bundle("unsigned.tar", &[]);
-    site.bundle("signed.tar", &["alice", "carol"]);
+    // The same bundle signed: another build would have the time of another lock.
+    std::fs::copy(site.path("unsigned.tar"), site.path("signed.tar")).unwrap();
+    for name in ["alice", "carol"] {
+        let (key, pass) = (format!("keys/{name}"), format!("keys/{name}.pass"));
+        site.builder(&["sign", "signed.tar", "--key", &key, "--passphrase-file", &pass]).expect(0);
+    }
     let packs = |bundle: &str| {
         let listed = site.tool("tar", &["-tf", bundle]).expect(0).out;
         let names: Vec<&str> = listed.lines().filter(|name| !name.starts_with("signatures/")).collect();
@@ -90,7 +127,7 @@ fn a_signer_outside_the_root_cannot_sign() {
     site.builder(&["keygen", "--name", "mallory", "--out", "keys", "--passphrase-file", "keys/mallory.pass"]).expect(0);
     let said =
         site.builder(&["sign", "b.tar", "--key", "keys/mallory", "--passphrase-file", "keys/mallory.pass"]).expect(4);
-    assert!(said.err.contains("does not hold the release role"), "{}", said.err);
+    assert!(said.err.contains("holds no role that signs bundles"), "{}", said.err);
     let wrong = site.builder(&["sign", "b.tar", "--key", "keys/alice", "--passphrase-file", "keys/bob.pass"]).expect(2);
     assert!(wrong.err.contains("the passphrase does not open it"), "{}", wrong.err);
     assert_eq!(std::fs::read(site.path("b.tar")).unwrap(), before);
@@ -110,4 +147,38 @@ fn inspect_shows_a_claim_and_calls_it_one() {
     let json: serde_json::Value =
         serde_json::from_str(&site.builder(&["--json", "inspect", "b.tar"]).expect(0).out).unwrap();
     assert_eq!(json["verified"], false);
+}
+
+#[test]
+fn a_size_report_adds_up() {
+    let site = Site::new(18207);
+    // One image under two names: its blobs are carried once.
+    site.release(1, Site::GOOD, |text| {
+        let (image, again) = ("registry.example/test/minimal:1", "registry.example/test/again:1");
+        let line = format!("images:\n  - {{name: \"{again}\", source: \"oci:images:minimal\"}}\n");
+        assert!(text.contains(image));
+        text.replace("images:\n", &line)
+    });
+    site.bundle("b.tar", &[]);
+    let said = site.builder(&["--json", "size-report", "b.tar"]).expect(0);
+    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    let images = report["images"].as_array().unwrap();
+    assert_eq!((images.len(), number(&images[1]["carried"])), (2, 0), "{report}");
+    let layer = &images[0]["blobs"][0];
+    assert_eq!((&layer["coding"], &layer["codec"]), (&"deflate-tokens".into(), &"zstd".into()), "{report}");
+    assert!(number(&layer["carried"]) < number(&layer["upstream"]), "{report}");
+    let total = &report["total"];
+    let parts: u64 = images.iter().chain([&report["others"]]).map(|part| number(&part["carried"])).sum();
+    assert_eq!(parts, number(&total["carried"]), "{report}");
+    assert_eq!(number(&total["carried_images"]), number(&images[0]["carried"]));
+    assert_eq!(number(&total["peer_images"]), number(&images[0]["upstream"]));
+    assert_eq!(number(&report["bundle_bytes"]), std::fs::metadata(site.path("b.tar")).unwrap().len());
+    let said = site.builder(&["size-report", "b.tar"]).expect(0);
+    assert!(
+        said.out.contains("another image has it already") && said.out.contains("given back exactly"),
+        "{}",
+        said.out
+    );
+    assert_eq!((said.err.lines().next(), said.err.lines().last()), (Some("UNCLASSIFIED"), Some("UNCLASSIFIED")));
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use system_tests::cuts::ground::{ACKNOWLEDGED, LATER, MIGRATED, PRODUCT, UNDER_NEW};
 use system_tests::cuts::invariant::{End, NEW, OLD};
 use system_tests::cuts::{Choice, Flow, Recovery, run, signature};
+use system_tests::engine::Knobs;
 
 /// Cuts that a run must at least have made.
 const FLOOR: usize = 1000;
@@ -135,6 +136,22 @@ const FLOWS: &[Flow] = &[
         ends: &[FIRST, SECOND],
     },
 ];
+
+#[test]
+fn a_dump_that_lost_its_end_is_made_again_and_never_counts() {
+    let said = system_tests::cuts::alone("one", |case| {
+        let lossy = |dumps| Knobs { lossy_dumps: dumps, ..Knobs::default() }.set(&case.engine());
+        lossy(2);
+        case.installer(&["--yes", "backup", "make"]).expect(0);
+        let backups = || case.installer(&["--json", "backup", "list"]).expect(0).out.matches("\"at\"").count();
+        assert_eq!(backups(), 1);
+        lossy(3);
+        let said = case.installer(&["--yes", "backup", "make"]).expect(6);
+        assert_eq!(backups(), 1, "what does not read back is no backup");
+        said
+    });
+    assert!(said.err.contains("pg_restore: error: unexpected end of file"), "{}", said.err);
+}
 
 #[test]
 fn every_cut_is_recovered_from() {

@@ -58,7 +58,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 fn our_verify(document: &[u8], file: &[u8]) -> bundle_format::Result<()> {
     let signature = Signature::parse_file("minisig", key_id(&alice(), Scheme::Ed25519), Scheme::Ed25519, file)?;
     let root = root(1, 1, &[&alice()]);
-    verify_threshold("document", document, &[signature], &root, Role::Release, AlgorithmPolicy::Ed25519).map(drop)
+    verify_threshold("document", document, &[signature], &root, &[Role::Release], AlgorithmPolicy::Ed25519).map(drop)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use bundle_format::Result;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::Blob;
-use bundle_format::pack::{BlobSink, Encoding, Want, unpack};
+use bundle_format::pack::{BlobSink, Encoding, Held, Want, unpack};
 use bundle_format::signature::AlgorithmPolicy;
 use proptest::prelude::*;
 use system_tests::Draft;
@@ -95,7 +95,7 @@ proptest! {
         let (head, mut packs) = UnverifiedEnvelope::read(&archive[..]).unwrap();
         let manifest = head.verify(&written.trusted(), AlgorithmPolicy::Hybrid).unwrap();
         let (mut sink, mut stored) = (Keep::default(), 0);
-        unpack(&mut packs, &manifest, &mut sink, threads, &mut |bytes| stored += bytes).unwrap();
+        unpack(&mut packs, &manifest, Held::Nothing, &mut sink, threads, &mut |bytes| stored += bytes).unwrap();
         prop_assert_eq!(sink.ended, blobs.len());
         prop_assert!(sink.blobs == blobs);
         prop_assert_eq!(stored, manifest.manifest().stored_size());
@@ -128,7 +128,7 @@ fn a_sink_that_fails_ends_the_work() {
         let (head, mut packs) = UnverifiedEnvelope::read(&archive[..]).unwrap();
         let manifest = head.verify(&draft.trusted(), AlgorithmPolicy::Hybrid).unwrap();
         let mut sink = Full(0);
-        let error = unpack(&mut packs, &manifest, &mut sink, threads, &mut |_| {}).unwrap_err();
+        let error = unpack(&mut packs, &manifest, Held::Nothing, &mut sink, threads, &mut |_| {}).unwrap_err();
         assert!(matches!(error.kind(), bundle_format::ErrorKind::Io { .. }), "{error}");
         assert_eq!(sink.0, 2);
     }

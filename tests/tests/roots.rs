@@ -3,7 +3,7 @@
 
 use bundle_format::ErrorKind;
 use bundle_format::key::Scheme;
-use bundle_format::root::{RootEnvelope, TrustRoot, TrustedRoot, apply_chain};
+use bundle_format::root::{Holder, RootEnvelope, SequenceReset, TrustRoot, TrustedRoot, apply_chain};
 use signing_keys::Signer;
 use system_tests::keys::{
     self, alice, anchor, bob, carol, mallory, payload, root, root_file, root_file_of, signed_root,
@@ -103,9 +103,11 @@ fn broken_chains() {
     refused("another office's root", &[signed_root(1, 1, &[&mallory()], &[&mallory()])], |k| {
         matches!(k, ErrorKind::UnknownRoot { version: 1, .. })
     });
-    refused("version 1 below its own threshold", &[signed_root(1, 2, &[&alice(), &bob()], &[&alice()])], |k| {
-        matches!(k, ErrorKind::Threshold { root: 1, needed: 2, found: 1, .. })
-    });
+    refused(
+        "version 1 below its own threshold",
+        &[signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice()])],
+        |k| matches!(k, ErrorKind::Threshold { root: 1, needed: 2, found: 1, .. }),
+    );
     let text = payload(good.claimed());
     let borrowed = root_file_of(&text, one().signatures().to_vec());
     refused("signatures of the former root", &[one(), RootEnvelope::parse(&borrowed).unwrap()], |k| {
@@ -329,4 +331,95 @@ fn agents_are_persons_of_their_own() {
     let forged = format!("{head}\"transfer\":{}", roles.replace(&own.to_string(), &foreign.to_string()));
     let error = RootEnvelope::parse(&root_file(&forged, &[&alice(), &bob()])).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "{error}");
+}
+
+#[test]
+fn holders_of_optional_roles_hold_no_other() {
+    let plain = || root(1, 2, &[&alice(), &bob(), &carol()]);
+    let holder = |signer: &Signer| signer.public().holder();
+    let renamed = |signer: &Signer, name: &str| Holder { name: name.into(), ..holder(signer) };
+    let (bella, boris, ada, amos) = (keys::bella(), keys::boris(), keys::ada(), keys::amos());
+    let with_builders = || plain().with_builder(1, &[holder(&bella), holder(&boris)]).unwrap();
+    let made: Vec<(&str, bundle_format::Result<TrustRoot>)> = vec![
+        ("a release signer builds", plain().with_builder(1, &[holder(&alice())])),
+        ("a signer's name for a builder's keys", plain().with_builder(1, &[renamed(&bella, "test-alice")])),
+        ("one name for two builders", plain().with_builder(1, &[holder(&bella), renamed(&boris, "test-bella")])),
+        ("too few builders", plain().with_builder(3, &[holder(&bella), holder(&boris)])),
+        ("builders' threshold 0", plain().with_builder(0, &[holder(&bella)])),
+        ("a builder carries", with_builders().with_transfer(1, &[holder(&bella)])),
+        ("a builder approves", with_builders().with_approve(2, &[holder(&bella), holder(&ada)])),
+        ("a builder's name approves", with_builders().with_approve(2, &[renamed(&ada, "test-bella"), holder(&amos)])),
+        ("one approver", plain().with_approve(1, &[holder(&ada), holder(&amos)])),
+        ("one approver with two keys", plain().with_approve(2, &[holder(&ada), renamed(&amos, "test-ada")])),
+    ];
+    for (defect, made) in made {
+        let error = made.expect_err(defect);
+        assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "{defect}: {error}");
+    }
+    let all = with_builders()
+        .with_approve(2, &[holder(&ada), holder(&amos)])
+        .unwrap()
+        .with_transfer(2, &[holder(&keys::tina()), holder(&keys::theo())])
+        .unwrap();
+    let text = payload(&all);
+    let places = ["\"root\":{", "\"release\":{", "\"transfer\":{", "\"builder\":{", "\"approve\":{"]
+        .map(|role| text.find(role).unwrap());
+    assert!(places.is_sorted(), "the order of the fields is fixed: {places:?}");
+    assert_eq!(TrustRoot::parse(text.as_bytes()).unwrap(), all);
+    assert!(!payload(&plain()).contains("builder"), "a root without the role keeps its bytes");
+}
+
+fn reset(product: &str, sequence: u64) -> SequenceReset {
+    SequenceReset { product: product.into(), sequence, security_epoch: None }
+}
+
+#[test]
+fn sequence_resets() {
+    let (dave, erin) = (keys::signer("test-dave", 4), keys::signer("test-erin", 5));
+    // Version 2 with `holders`, signed by alice and bob and by two of its own.
+    let two = |holders: &[&Signer], resets: &[SequenceReset]| {
+        let root = root(2, 2, holders).with_resets(resets).unwrap();
+        let mut envelope = RootEnvelope::unsigned(root);
+        [&alice(), &bob()].into_iter().chain(holders.iter().copied()).for_each(|s| s.sign_root(&mut envelope).unwrap());
+        envelope
+    };
+    let trusted = keys::anchor(&keys::two_of_three());
+    let resets = [reset("a", 3), SequenceReset { security_epoch: Some(0), ..reset("b", 9) }];
+    let good = two(&[&carol(), &dave, &erin], &resets);
+    assert_eq!(trusted.advance(&good).unwrap().root().sequence_resets(), resets);
+    assert_eq!(RootEnvelope::parse(&good.to_bytes().unwrap()).unwrap(), good);
+    assert!(payload(good.claimed()).ends_with(
+        ",\"sequence_resets\":[{\"product\":\"a\",\"sequence\":3},{\"product\":\"b\",\"sequence\":9,\"security_epoch\":0}]}\n"
+    ));
+    let kept = two(&[&bob(), &carol(), &dave], &resets);
+    let error = trusted.advance(&kept).unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::ResetWithoutRevocation { version: 2, kept: 2, threshold: 2, .. }),
+        "{error}"
+    );
+    assert!(trusted.advance(&two(&[&bob(), &carol(), &dave], &[])).is_ok(), "the rule is for resets alone");
+
+    let base = || root(2, 2, &[&carol(), &dave, &erin]);
+    for (defect, resets) in [
+        ("unsorted", vec![reset("b", 1), reset("a", 1)]),
+        ("doubled", vec![reset("a", 1), reset("a", 2)]),
+        ("sequence 0", vec![reset("a", 0)]),
+        ("sequence over the limit", vec![reset("a", 1 << 63)]),
+        ("epoch over the limit", vec![SequenceReset { security_epoch: Some(1 << 63), ..reset("a", 1) }]),
+    ] {
+        let error = base().with_resets(&resets).expect_err(defect);
+        assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "{defect}: {error}");
+    }
+    let error = root(1, 2, &[&alice(), &bob()]).with_resets(&[reset("a", 1)]).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "in version 1: {error}");
+    let error = base().with_resets(&[reset("A", 1)]).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::BadName { .. }), "{error}");
+    let many: Vec<_> = (0..101).map(|number| reset(&format!("p{number:03}"), 1)).collect();
+    let error = base().with_resets(&many).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 100, .. }), "{error}");
+    let empty = payload(&base()).replace("}}}\n", "}},\"sequence_resets\":[]}\n");
+    let error = TrustRoot::parse(empty.as_bytes()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::NotCanonical { .. }), "an empty list is left out: {error}");
+    let error = TrustRoot::parse(payload(&base()).replace("2036-01-01", "2026-01-01").as_bytes()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "it expires when it is issued: {error}");
 }

@@ -33,7 +33,7 @@ fn spoil(volume: &Path, shape: &Shape, block: u64) {
 #[test]
 fn a_set_comes_back_in_any_order_over_several_calls() {
     let carry = Carry::new(3_000_000);
-    let volumes = split(&carry, "900KB", "2");
+    let volumes = split(&carry, "910KB", "2");
     assert_eq!(volumes.len(), 6);
     let before: Vec<Vec<u8>> = volumes.iter().map(|path| std::fs::read(path).unwrap()).collect();
     carry.tool("sha384sum", &["-c", "--quiet", "--strict", "set/SHA384SUMS"]).expect(1); // names are relative to the set
@@ -71,7 +71,7 @@ fn a_set_comes_back_in_any_order_over_several_calls() {
 #[test]
 fn what_is_wrong_with_a_volume_is_said() {
     let carry = Carry::new(3_000_000);
-    let volumes = split(&carry, "900KB", "2");
+    let volumes = split(&carry, "910KB", "2");
     let shape = head(&volumes[0]).shape;
     // Different blocks of every volume, a damaged front, a cut file, a wrong name, one twice.
     for (at, volume) in volumes.iter().enumerate() {
@@ -102,7 +102,7 @@ fn what_is_wrong_with_a_volume_is_said() {
 #[test]
 fn beyond_the_promise_it_names_what_to_burn_again() {
     let carry = Carry::new(3_000_000);
-    let volumes = split(&carry, "900KB", "2");
+    let volumes = split(&carry, "910KB", "2");
     let shape = head(&volumes[0]).shape;
     for at in [0, 2, 5] {
         spoil(&volumes[at], &shape, 3);
@@ -113,7 +113,7 @@ fn beyond_the_promise_it_names_what_to_burn_again() {
     assert!(carry.arrived().is_empty());
     // One of them burnt again is enough, and nothing else has to be read again.
     let good = carry.path("good");
-    carry.builder(&["split", "b.tar", "--volume-size", "900KB", "--parity", "2", "--out", "good"]).expect(0);
+    carry.builder(&["split", "b.tar", "--volume-size", "910KB", "--parity", "2", "--out", "good"]).expect(0);
     let fresh = good.join(volumes[2].file_name().unwrap()).display().to_string();
     carry.installer(&["receive", "volumes", &fresh]).expect(0);
     carry.assert_arrived();
@@ -122,7 +122,7 @@ fn beyond_the_promise_it_names_what_to_burn_again() {
 #[test]
 fn bad_blocks_of_an_earlier_call_are_still_advised_about() {
     let carry = Carry::new(3_000_000);
-    let volumes = split(&carry, "900KB", "1");
+    let volumes = split(&carry, "910KB", "1");
     let shape = head(&volumes[0]).shape;
     spoil(&volumes[0], &shape, 3);
     let (first, rest) = (volumes[0].display().to_string(), &volumes[1..volumes.len() - 2]);
@@ -210,7 +210,7 @@ fn read_errors_are_missing_blocks() {
 #[test]
 fn disc_images_hold_what_their_readme_says() {
     let carry = Carry::new(3_000_000);
-    carry.builder(&["split", "b.tar", "--volume-size", "900KB", "--parity", "2", "--out", "set", "--iso"]).expect(0);
+    carry.builder(&["split", "b.tar", "--volume-size", "910KB", "--parity", "2", "--out", "set", "--iso"]).expect(0);
     let images = carry.files("set", ".iso");
     assert_eq!(images.len(), 6);
     let plan = carry.builder(&["burn-plan", "set"]).expect(0).out;
@@ -220,7 +220,7 @@ fn disc_images_hold_what_their_readme_says() {
         assert!(plan.contains(sum) && plan.contains(&*image.file_name().unwrap().to_string_lossy()), "{plan}");
     }
     // The same set, the same images.
-    carry.builder(&["split", "b.tar", "--volume-size", "900KB", "--parity", "2", "--out", "again", "--iso"]).expect(0);
+    carry.builder(&["split", "b.tar", "--volume-size", "910KB", "--parity", "2", "--out", "again", "--iso"]).expect(0);
     for (one, two) in images.iter().zip(carry.files("again", ".iso")) {
         assert!(std::fs::read(one).unwrap() == std::fs::read(two).unwrap(), "{}", one.display());
     }
@@ -242,7 +242,7 @@ fn disc_images_hold_what_their_readme_says() {
 #[test]
 fn undamaged_volumes_join_with_stock_tools() {
     let carry = Carry::new(3_000_000);
-    split(&carry, "900KB", "1");
+    split(&carry, "910KB", "1");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/isso/join-by-hand.sh");
     carry.tool(script, &["set", "joined.tar"]).expect(0);
     assert!(std::fs::read(carry.path("joined.tar")).unwrap() == carry.archive);
@@ -255,7 +255,7 @@ fn undamaged_volumes_join_with_stock_tools() {
 #[test]
 fn a_full_disk_is_found_before_the_first_block() {
     let carry = Carry::new(3_000_000);
-    split(&carry, "900KB", "1");
+    split(&carry, "910KB", "1");
     let before = ["-f", "-qq", "-o", "trace", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC"];
     let said = carry.installer_under("strace", &before, &["receive", "volumes", "set"]).expect(6);
     assert!(said.err.contains("no space left"), "{}", said.err);

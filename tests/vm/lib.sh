@@ -7,9 +7,15 @@
 
 LOCKGATE_CACHE="${LOCKGATE_CACHE:-${HOME:-/root}/.cache/lockgate}"
 VM_CACHE="$LOCKGATE_CACHE/vm"
-# The release of the isolated machine. The build host may be older.
-# shellcheck disable=SC2034 # used by make-disk.sh
-GUEST_SUITE=trixie
+# The release of the isolated machine. The build host may be older. With bookworm, podman is older than
+# Quadlet, and plain units are written instead.
+GUEST_SUITE=${LOCKGATE_GUEST_SUITE:-trixie}
+# shellcheck disable=SC2034 # used by isolated.sh
+case $GUEST_SUITE in
+bookworm) GUEST_OS=debian-12 GUEST_RUNTIME='podman, crun, runc, netavark, aardvark-dns, catatonit, iptables, nftables' ;;
+trixie) GUEST_OS=debian-13 GUEST_RUNTIME='podman, crun, netavark, aardvark-dns, catatonit, nftables' ;;
+*) printf 'vm: error: no isolated machine of %s\n' "$GUEST_SUITE" >&2; exit 1 ;;
+esac
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 say() { printf 'vm: %s\n' "$*" >&2; }

@@ -1,8 +1,9 @@
 #!/bin/bash
 # make-disk.sh --out DISK.qcow2: the disk of the isolated machine: a plain
-# Debian 13 with systemd and a kernel, and *without* any container engine, as
-# it would stand in a rack before the installer's first run. Beside the disk it
-# puts DISK.qcow2.vmlinuz and DISK.qcow2.initrd, for a direct kernel boot.
+# Debian 13 (or 12, with LOCKGATE_GUEST_SUITE=bookworm) with systemd and a kernel,
+# and *without* any container engine, as it would stand in a rack before the
+# installer's first run. Beside the disk it puts DISK.qcow2.vmlinuz and
+# DISK.qcow2.initrd, for a direct kernel boot.
 #
 # The costly part (root file system, ext4 image) is made once for this script's
 # text, the files it bakes in and the release's signed index, and kept in
@@ -46,24 +47,29 @@ make_root() { # ROOT MIRROR
     chroot "$root" dpkg-query -W -f '${Package} ${Version}\n'
 }
 
-# An initrd of our own: one static program and the one driver that the kernel
-# does not have built in. Loads in a fraction of the time of the stock one.
+# An initrd of our own: one static program and the drivers that the kernel does not have built in (Debian
+# 13: one, Debian 12: some more). Loads in a fraction of the time of the stock one.
 make_initrd() { # ROOT OUT
-    local root=$1 work=$1.initrd module
-    install -d "$work/bin" "$work/dev" "$work/proc" "$work/sys" "$work/root"
+    local root=$1 work=$1.initrd kernel module number=10
+    install -d "$work/bin" "$work/dev" "$work/proc" "$work/sys" "$work/root" "$work/modules"
     install -m 0755 "$root/bin/busybox" "$work/bin/busybox"
     install -m 0755 "$here/initrd-init" "$work/init"
-    module=$(find "$root/usr/lib/modules" -name 'virtio_blk.ko*' | head -n 1)
-    case $module in
-    *.xz) xz -dc "$module" >"$work/virtio_blk.ko" ;;
-    *) cp "$module" "$work/virtio_blk.ko" ;;
-    esac
+    kernel=$(find "$root/usr/lib/modules" -mindepth 1 -maxdepth 1 -printf '%f\n' | head -n 1)
+    # In the order in which they need each other.
+    for module in $(for name in virtio_pci virtio_blk ext4; do chroot "$root" modprobe -S "$kernel" --show-depends $name; done |
+        sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++'); do
+        number=$((number + 1))
+        case $module in
+        *.xz) xz -dc "$root$module" >"$work/modules/$number.ko" ;;
+        *) cp "$root$module" "$work/modules/$number.ko" ;;
+        esac
+    done
     (cd "$work" && find . | cpio --quiet -o -H newc) >"$2"
 }
 
 make_entry() { # DIR MIRROR
     local root=$1/root
-    say "making the Debian 13 disk (once, then cached); takes about two minutes"
+    say "making the $GUEST_SUITE disk (once, then cached); takes about two minutes"
     make_root "$root" "$2" >"$1/packages"
     if grep -E '^(podman|docker|containerd|crun|runc) ' "$1/packages"; then
         die "the plain disk holds a container engine; it must not"
@@ -94,10 +100,10 @@ work=
 trap 'rm -f "$index"; [ -z "$work" ] || rm -rf --one-file-system "$work"' EXIT
 if /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file \
     "$uri/dists/$GUEST_SUITE/InRelease" "$index" >/dev/null 2>&1; then
-    key=$(cat "$0" "$here/bench-run" "$here/bench-run.service" "$here/initrd-init" "$index" | sha256sum | cut -c1-16)
-    entry=$VM_CACHE/disk-$key
+    key=$({ echo "$GUEST_SUITE"; cat "$0" "$here/bench-run" "$here/bench-run.service" "$here/initrd-init" "$index"; } | sha256sum | cut -c1-16)
+    entry=$VM_CACHE/disk-$GUEST_SUITE-$key
 else
-    entry=$(find "$VM_CACHE" -maxdepth 1 -name 'disk-*' -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')
+    entry=$(find "$VM_CACHE" -maxdepth 1 -name "disk-$GUEST_SUITE-*" -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')
     [ -n "$entry" ] || die "the mirror $uri does not answer and no disk is cached"
     say "the mirror does not answer; using the cached $entry"
 fi

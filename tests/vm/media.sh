@@ -243,7 +243,7 @@ check) check "${2:?LOG}" ;;
     "$here/make-disk.sh" --out "$all/disk.qcow2"
     log=$all/serial.log
     "$here/run-vm.sh" --disk "$all/disk.qcow2" --medium "$all/medium" --log "$log" --timeout "${LOCKGATE_VM_TIMEOUT:-600}" || fail "the machine ended with $?"
-    [ -z "${LOCKGATE_VM_LOG:-}" ] || cp "$log" "$LOCKGATE_VM_LOG"
+    [ -z "${LOCKGATE_VM_LOG:-}" ] || { mkdir -p "$LOCKGATE_VM_LOG" && cp "$log" "$LOCKGATE_VM_LOG/media.log"; }
     check "$log"
     ;;
 *) echo "usage: media.sh [prepare DIR | check LOG]" >&2; exit 2 ;;

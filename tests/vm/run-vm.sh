@@ -1,7 +1,7 @@
 #!/bin/bash
 # run-vm.sh --disk D --medium DIR_OR_IMAGE --log SERIAL.log
 #           [--timeout S] [--snapshot] [--qmp SOCKET] [--memory MB] [--smp N]
-#           [--cut-after TEXT --cut-ms MS]
+#           [--cut-after TEXT] [--cut-ms MS] [--incoming STATE] [--order FILE]
 #
 # Boots the isolated machine (no network card at all) from a disk of
 # make-disk.sh, with a read-only medium that holds run.sh, and ends with the
@@ -10,10 +10,16 @@
 # 122 the power was cut as asked, 123 it could not be started (usage, no disk, no QEMU), 124 the time is over,
 # 125 the machine ended without saying how (so does a machine that was cut off).
 #
-# --cut-after cuts the power (kill -9) MS milliseconds after the machine said TEXT
-# on a line of its own. The disk is then driven with its flushes (cache=writeback):
-# what the machine flushed is there afterwards; what it wrote without a flush may
-# be lost, since QEMU had not yet noted where it put it. So it is with real disks.
+# --cut-ms cuts the power (kill -9) MS milliseconds after the machine said the TEXT of
+# --cut-after on a line of its own, or, without that, after it began to run. The disk is
+# then driven with its flushes (cache=writeback): what the machine flushed is there
+# afterwards; what it wrote without a flush may be lost, since QEMU had not yet noted
+# where it put it. So it is with real disks.
+#
+# --incoming goes on with a machine whose memory "qmp.py save" wrote to STATE; the disk
+# has to be as it was then. --order gives the machine a third disk, serial ORDER, through
+# which it can be told something while it runs: it reads it past its cache. --lean leaves out
+# what a machine needs only to find its hardware (udev) or for people (logind).
 #
 # A QMP socket lets a test outside cut the power ("quit") or reset the machine
 # ("system_reset"). The guest's flushes are not forced to the host's disk
@@ -28,6 +34,14 @@ DIE_CODE=123 # apart from every exit code of the installer that run.sh may hand 
 readonly TICK=15 # seconds between progress lines
 readonly TCG=(-accel "tcg,thread=multi,tb-size=512" -cpu max)
 readonly KVM=(-accel kvm -cpu host)
+
+# Each of these costs seconds under emulation, and no container needs it.
+readonly LEAN=(systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket
+    systemd-udev-trigger.service systemd-logind.service systemd-user-sessions.service
+    modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service
+    kmod-static-nodes.service dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount
+    sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount
+    netavark-dhcp-proxy.service netavark-dhcp-proxy.socket)
 
 # An ext4 image needs no tool that is not on every Debian, and has no limit on
 # a file's size; a ready-made image (ISO 9660, squashfs, ext4) is taken as it is.
@@ -58,11 +72,12 @@ kvm_works() {
     grep -q yes "$verdict"
 }
 
-disk='' medium='' log='' timeout=600 snapshot='' qmp='' memory=3072 smp=2 cut_after='' cut_ms=0
+disk='' medium='' log='' timeout=600 snapshot='' qmp='' memory=3072 smp=2 cut_after='' cut_ms='' incoming='' order='' lean=''
 while [ $# -gt 0 ]; do
     case $1 in
     --snapshot) snapshot=yes; shift; continue ;;
-    --disk | --medium | --log | --timeout | --qmp | --memory | --smp | --cut-after | --cut-ms)
+    --lean) lean=yes; shift; continue ;;
+    --disk | --medium | --log | --timeout | --qmp | --memory | --smp | --cut-after | --cut-ms | --incoming | --order)
         [ $# -ge 2 ] || die "$1 needs a value"
         name=${1#--}
         printf -v "${name//-/_}" %s "$2"; shift 2 ;;
@@ -101,18 +116,27 @@ accel=("${TCG[@]}") how=tcg
 if kvm_works; then accel=("${KVM[@]}") how=kvm; fi
 
 : >"$log"
+extra=()
+[ -z "$order" ] || extra=(-drive "file=$order,if=none,id=order,format=raw,readonly=on" -device "virtio-blk-pci,drive=order,serial=ORDER")
+masked=()
+[ -z "$lean" ] || masked=("${LEAN[@]}")
 cache=unsafe
-[ -z "$cut_after" ] || cache=writeback
+[ -z "$cut_ms" ] || cache=writeback
 control=()
-[ -z "$qmp" ] || control=(-qmp "unix:$qmp,server=on,wait=off")
+if [ -n "$incoming" ]; then
+    control+=(-incoming "exec:zstd -q -dc $(printf %q "$(readlink -f "$incoming")")")
+    qmp=${qmp:-$scratch/qmp}
+fi
+[ -z "$qmp" ] || control+=(-qmp "unix:$qmp,server=on,wait=off")
 qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none \
     -machine q35,hpet=off "${accel[@]}" -smp "$smp" -m "$memory" \
     -kernel "$disk.vmlinuz" -initrd "$disk.initrd" \
-    -append "console=ttyS0 quiet loglevel=4 panic=0 mitigations=off systemd.show_status=false TERM=dumb fsck.mode=skip" \
+    -append "console=ttyS0 quiet loglevel=4 panic=0 mitigations=off systemd.show_status=false TERM=dumb fsck.mode=skip no_timer_check${masked[*]/#/ systemd.mask=}" \
     -drive "file=$root_disk,if=none,id=root,format=qcow2,cache=$cache,discard=unmap" \
     -device virtio-blk-pci,drive=root,serial=ROOT \
     -drive "file=$medium,if=none,id=medium,format=raw,readonly=on" \
     -device virtio-blk-pci,drive=medium,serial=MEDIUM \
+    "${extra[@]}" \
     -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng \
     -serial "file:$log" "${control[@]}" 2> >(grep -v 'terminating on signal' >&2) &
 pid=$!
@@ -128,21 +152,32 @@ progress() { # prints what the guest wrote since the last call
     seen=$all
 }
 SECONDS=0 next=$TICK
-if [ -n "$cut_after" ]; then
-    until tr -d '\r' <"$log" | grep -q -x -F "BENCH| $cut_after"; do
+# Waits until a command succeeds, the machine ends or its time is over.
+await() { # WHAT COMMAND...
+    local what=$1
+    shift
+    until "$@"; do
         kill -0 "$pid" 2>/dev/null || break
-        if [ "$SECONDS" -ge "$timeout" ]; then say "it never said '$cut_after'; see $log"; exit 124; fi
+        if [ "$SECONDS" -ge "$timeout" ]; then say "$what; see $log"; exit 124; fi
         sleep 0.1
     done
+}
+# shellcheck disable=SC2317,SC2329 # called by await
+said_it() { tr -d '\r' <"$log" | grep -q -x -F "BENCH| $cut_after"; }
+if [ -n "$incoming" ]; then
+    await "it did not go on from $incoming" "$here/qmp.py" "$qmp" running
+fi
+if [ -n "$cut_ms" ]; then
+    [ -z "$cut_after" ] || await "it never said '$cut_after'" said_it
     sleep "$((cut_ms / 1000)).$(printf %03d "$((cut_ms % 1000))")"
     kill -KILL "$pid" 2>/dev/null || die "it ended before its power was cut; see $log"
     { wait "$pid"; } 2>/dev/null || true
     pid=
-    say "power cut after $SECONDS s, $cut_ms ms after '$cut_after'"
+    say "power cut after $SECONDS s, $cut_ms ms after ${cut_after:-it began to run}"
     exit 122
 fi
 while kill -0 "$pid" 2>/dev/null; do
-    sleep 1
+    sleep 0.3
     if [ "$SECONDS" -ge "$next" ]; then
         progress
         next=$((SECONDS + TICK))

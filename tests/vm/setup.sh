@@ -14,7 +14,7 @@ readonly QEMU_MAJOR_NEEDED=8
 qemu_major() { qemu-system-x86_64 --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9]*\).*/\1/p'; }
 
 missing=()
-for pair in mmdebstrap:mmdebstrap mke2fs:e2fsprogs cpio:cpio qemu-img:qemu-utils python3:python3; do
+for pair in mmdebstrap:mmdebstrap mke2fs:e2fsprogs cpio:cpio zstd:zstd qemu-img:qemu-utils python3:python3; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 major=$(qemu_major || true)

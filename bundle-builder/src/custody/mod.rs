@@ -17,11 +17,12 @@ use bundle_format::marking::Marking;
 use bundle_format::timestamp::Timestamp;
 use clap::{Args, Subcommand};
 
-use crate::cli::{KeyArgs, now, open_key, parse_time, print, print_json};
+use crate::cli::{now, parse_time, print, print_json};
 use crate::custody::folder::SetFolder;
 use crate::custody::hand_over::{HandOver, hand_over, required_chain};
 use crate::custody::scan::Scanner;
 use crate::error::Result;
+use crate::keys::KeyArgs;
 use crate::output::{Progress, open_banner};
 use crate::roots;
 
@@ -164,7 +165,7 @@ fn sign(path: &Path, key: &KeyArgs) -> Result<()> {
     }
     // Consistency comes before the passphrase; `sign_custody` checks again what it signs.
     chain.check()?;
-    let signer = open_key(key)?;
+    let signer = key.open()?;
     signer.sign_custody(&mut chain)?;
     folder.write_chain(&chain)?;
     let number = chain.claimed().len();

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use bundle_format::digest::Sha256;
 use bundle_format::limits;
 use bundle_format::oci::{self, Descriptor};
 use bundle_format::release::Source;
@@ -71,12 +72,39 @@ impl ImageSource for Layout {
         Ok(Some((bytes, blob.media_type)))
     }
 
+    fn referrers(&self, subject: &Sha256) -> Result<Vec<BlobRef>> {
+        let mut found = Vec::new();
+        for entry in self.entries()? {
+            let blob = super::blob_ref(&entry);
+            // Images lie in the same index; what is no artifact about the subject is passed over.
+            let bytes = read_document(self.blob(&blob)?, &self.what)?;
+            if oci::parse_artifact(&bytes).is_ok_and(|artifact| artifact.subject == Some(*subject)) {
+                found.push(blob);
+            }
+        }
+        Ok(found)
+    }
+
+    fn tagged(&self, tag: &str) -> Result<Option<BlobRef>> {
+        Ok(self.entries()?.iter().find(|entry| entry.ref_name() == Some(tag)).map(super::blob_ref))
+    }
+
     fn blob(&self, blob: &BlobRef) -> Result<Box<dyn Read + Send>> {
         let path = self.root.join("blobs/sha256").join(blob.digest.hex());
         match Watched::open(&path) {
             Ok(file) => Ok(Box::new(file)),
             Err(error) => Err(missing(error, &self.what, blob)),
         }
+    }
+}
+
+impl Layout {
+    /// Every manifest of the layout's index.
+    fn entries(&self) -> Result<Vec<Descriptor>> {
+        let index = read_document(Watched::open(&self.root.join("index.json"))?, &self.what)?;
+        let mut entries = oci::parse_index(&index, oci::OCI_INDEX)?.manifests;
+        entries.retain(|entry| entry.media_type == oci::OCI_MANIFEST);
+        Ok(entries)
     }
 }
 

@@ -112,6 +112,17 @@ pub trait ImageSource: Send + Sync {
 
     /// A blob. Not checked; see [`open_blob`].
     fn blob(&self, blob: &BlobRef) -> Result<Box<dyn Read + Send>>;
+
+    /// Manifests that name `subject` as what they are about (distribution-spec 1.1, referrers). Not
+    /// checked. None where a source has no such thing.
+    fn referrers(&self, _subject: &Sha256) -> Result<Vec<BlobRef>> {
+        Ok(Vec::new())
+    }
+
+    /// A manifest under another tag beside the image, and its digest. Not checked.
+    fn tagged(&self, _tag: &str) -> Result<Option<BlobRef>> {
+        Ok(None)
+    }
 }
 
 /// Opens `source`, whose paths are relative to `base`.
@@ -165,13 +176,49 @@ pub fn resolve(source: &dyn ImageSource, name: &str, platform: &str) -> Result<R
     Ok(ResolvedImage { digest, media_type, manifest: manifest_digest, blobs, documents })
 }
 
+/// The artifacts that name one of `subjects`, in the source's order, proved and parsed.
+pub fn artifacts(source: &dyn ImageSource, subjects: &[Sha256]) -> Result<Vec<oci::Artifact>> {
+    let mut found = Vec::new();
+    for subject in subjects {
+        for blob in source.referrers(subject)?.into_iter().take(MOST_REFERRERS) {
+            let artifact = artifact(source, &blob)?;
+            // A list of referrers is only a hint: what counts is the artifact's own word.
+            if artifact.subject == Some(*subject) {
+                found.push(artifact);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Referrers of one image that are looked at.
+const MOST_REFERRERS: usize = 100;
+
+/// An artifact's manifest, proved and parsed.
+pub fn artifact(source: &dyn ImageSource, blob: &BlobRef) -> Result<oci::Artifact> {
+    let bytes = source.manifest(blob)?;
+    check_bytes(&source.what(), blob, &bytes)?;
+    Ok(oci::parse_artifact(&bytes)?)
+}
+
+/// A small blob of an artifact as proved bytes.
+pub fn small_blob(source: &dyn ImageSource, descriptor: &oci::Descriptor, limit: u64) -> Result<Vec<u8>> {
+    let what = format!("{}: blob {}", source.what(), descriptor.digest);
+    if descriptor.size > limit {
+        return Err(bundle_format::ErrorKind::TooLarge { what, limit, found: descriptor.size }.into_error());
+    }
+    let mut bytes = Vec::new();
+    open_blob(source, &blob_ref(descriptor))?.read_to_end(&mut bytes).map_err(|error| Error::io(what, error))?;
+    Ok(bytes)
+}
+
 /// A blob as a reader that ends in an error on a wrong size or digest.
 pub fn open_blob(source: &dyn ImageSource, blob: &BlobRef) -> Result<Box<dyn Read + Send>> {
     let inner = source.blob(blob)?;
     Ok(Box::new(checked::Checked::image(inner, source.what(), blob.digest, blob.size)))
 }
 
-fn blob_ref(descriptor: &oci::Descriptor) -> BlobRef {
+pub(crate) fn blob_ref(descriptor: &oci::Descriptor) -> BlobRef {
     BlobRef { digest: descriptor.digest, size: descriptor.size, media_type: descriptor.media_type.clone() }
 }
 

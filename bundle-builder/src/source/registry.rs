@@ -124,8 +124,7 @@ impl Registry {
             404 => return Ok(None),
             other => return Err(self.http.bad(&format!("status {other} for manifest {reference}"))),
         }
-        let header = response.headers().get("content-type").and_then(|value| value.to_str().ok());
-        let media_type = header.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
+        let media_type = media_type(&response);
         Ok(Some((read_document(reader(response), &self.what())?, media_type)))
     }
 }
@@ -155,6 +154,30 @@ impl ImageSource for Registry {
         Ok(self.fetch_manifest(&blob.digest.to_string())?.ok_or_else(missing)?.0)
     }
 
+    fn referrers(&self, subject: &Sha256) -> Result<Vec<BlobRef>> {
+        let response = self.get(&format!("referrers/{subject}"), Some(oci::OCI_INDEX))?;
+        let index = if response.status() == 200 && media_type(&response) == oci::OCI_INDEX {
+            Some(read_document(reader(response), &self.what())?)
+        } else {
+            // A registry of before 1.1: clients keep the list under a tag (distribution-spec 1.1,
+            // "Referrers Tag Schema"). What is no index there is no list.
+            let tagged = self.fetch_manifest(&format!("sha256-{}", subject.hex()))?;
+            tagged.filter(|(_, media_type)| media_type == oci::OCI_INDEX).map(|(bytes, _)| bytes)
+        };
+        let Some(index) = index else { return Ok(Vec::new()) };
+        let entries = oci::parse_index(&index, oci::OCI_INDEX)?.manifests;
+        Ok(entries.iter().filter(|entry| entry.media_type == oci::OCI_MANIFEST).map(super::blob_ref).collect())
+    }
+
+    fn tagged(&self, tag: &str) -> Result<Option<BlobRef>> {
+        let found = self.fetch_manifest(tag)?;
+        Ok(found.map(|(bytes, media_type)| BlobRef {
+            digest: Sha256::of(&bytes),
+            size: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            media_type,
+        }))
+    }
+
     fn blob(&self, blob: &BlobRef) -> Result<Box<dyn Read + Send>> {
         let response = self.get(&format!("blobs/{}", blob.digest), None)?;
         match response.status().as_u16() {
@@ -163,6 +186,12 @@ impl ImageSource for Registry {
             other => Err(self.http.bad(&format!("status {other} for blob {}", blob.digest))),
         }
     }
+}
+
+/// The media type of an answer, without parameters.
+fn media_type(response: &Response<Body>) -> String {
+    let header = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+    header.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned()
 }
 
 /// The body; its length is the caller's to bound.

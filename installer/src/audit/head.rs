@@ -51,7 +51,7 @@ impl Head {
         let forged = |why: String| Fault::Forged { key: fingerprint.to_string(), why };
         let (payload, signatures) =
             signed::parse(ENVELOPE_FORMAT, "audit head", line, LIMIT).map_err(|e| forged(e.to_string()))?;
-        key.verify(&payload, &signatures).map_err(forged)?;
+        key.verify("audit head", &payload, &signatures).map_err(forged)?;
         let head: Self = bundle_format::json::parse_canonical("audit head", &payload, LIMIT)?;
         if head.format != FORMAT || head.key != fingerprint || !head.commented(&signatures) {
             return Err(forged("it is no audit head of this key".into()).into());

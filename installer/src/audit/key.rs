@@ -1,4 +1,5 @@
-//! The appliance's own key: it signs the head of the audit log, and nothing else.
+//! The appliance's own key: it signs the head of the audit log and the inventory of the store, and
+//! nothing else.
 //!
 //! It is made on this machine at first use and never leaves it. No trust root names it, so it can
 //! release nothing (`docs/adr/0012-audit-log.md`). Both algorithms of the project, as everywhere:
@@ -6,8 +7,8 @@
 
 use std::path::Path;
 
-use bundle_format::digest::Sha384;
-use bundle_format::key::{ML_DSA_87_PUBLIC, PublicKey, Scheme};
+pub use bundle_format::appliance::AppliancePublic;
+use bundle_format::key::{ML_DSA_87_PUBLIC, PublicKey};
 use bundle_format::signature::{Signature, Value, minisign_prehash};
 use bundle_format::text::{base64, unbase64};
 use ed25519_dalek::Signer as _;
@@ -19,7 +20,6 @@ use crate::atomic::{self, Access};
 use crate::error::{Error, ErrorKind, Result};
 
 const SECRET_FORMAT: &str = "lockgate-appliance-secret/1";
-const PUBLIC_FORMAT: &str = "lockgate-appliance/1";
 /// Bytes of a key file at most.
 const FILE_BYTES: u64 = 64 << 10;
 
@@ -42,26 +42,6 @@ impl Drop for SecretFile {
         self.ed25519.zeroize();
         self.ml_dsa_87.zeroize();
     }
-}
-
-/// The public half.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppliancePublic {
-    keys: [PublicKey; 2],
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PublicFile {
-    format: String,
-    keys: Vec<PublicEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PublicEntry {
-    scheme: Scheme,
-    public: String,
 }
 
 impl ApplianceKey {
@@ -118,13 +98,11 @@ impl ApplianceKey {
         // The lengths are equal by FIPS 204, table 2; a shorter copy could only fail to verify.
         let mut bytes = Box::new([0; ML_DSA_87_PUBLIC]);
         bytes.iter_mut().zip(encoded.iter()).for_each(|(to, from)| *to = *from);
-        AppliancePublic {
-            keys: [PublicKey::Ed25519(self.ed25519.verifying_key().to_bytes()), PublicKey::MlDsa87(bytes)],
-        }
+        AppliancePublic::new([PublicKey::Ed25519(self.ed25519.verifying_key().to_bytes()), PublicKey::MlDsa87(bytes)])
     }
 
     /// Signs a document with both keys; `comment` is bound into the minisign signature.
-    pub(super) fn sign(&self, document: &[u8], comment: &str) -> Result<[Signature; 2]> {
+    pub(crate) fn sign(&self, document: &[u8], comment: &str) -> Result<[Signature; 2]> {
         let signature = Box::new(self.ed25519.sign(&minisign_prehash(document)).to_bytes());
         let global = Box::new(self.ed25519.sign(&[signature.as_slice(), comment.as_bytes()].concat()).to_bytes());
         let crypto = |found: String| ErrorKind::Unexpected {
@@ -140,7 +118,8 @@ impl ApplianceKey {
             .map_err(|e| crypto(e.to_string()))?;
         let bytes: &[u8] = &hedged.encode();
         let sized = bytes.try_into().map_err(|_| crypto(format!("{} bytes", bytes.len())))?;
-        let [ed25519, ml_dsa_87] = &self.public().keys;
+        let public = self.public();
+        let [ed25519, ml_dsa_87] = public.keys();
         Ok([
             Signature { key: ed25519.id(), value: Value::Ed25519 { signature, comment: comment.to_owned(), global } },
             Signature { key: ml_dsa_87.id(), value: Value::MlDsa87(Box::new(sized)) },
@@ -150,30 +129,7 @@ impl ApplianceKey {
 
 impl std::fmt::Debug for ApplianceKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("ApplianceKey").field(&self.public().keys).finish()
-    }
-}
-
-impl AppliancePublic {
-    /// The file form, canonical JSON: what `audit key` gives out.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let keys = self.keys.iter().map(|key| PublicEntry { scheme: key.scheme(), public: key.to_text() }).collect();
-        Ok(bundle_format::json::to_bytes("appliance key", &PublicFile { format: PUBLIC_FORMAT.into(), keys })?)
-    }
-
-    /// SHA-384 of the file form: what a person writes down.
-    pub fn fingerprint(&self) -> Result<Sha384> {
-        Ok(Sha384::of(&self.to_bytes()?))
-    }
-
-    /// Verifies that both keys signed a document, and nobody else; says what is wrong if not.
-    pub(super) fn verify(&self, document: &[u8], signatures: &[Signature]) -> std::result::Result<(), String> {
-        for key in &self.keys {
-            let of_key = signatures.iter().find(|signature| signature.key == key.id());
-            let signature = of_key.ok_or_else(|| format!("no signature by key {} ({})", key.id(), key.scheme()))?;
-            signature.verify("audit head", document, key).map_err(|e| e.to_string())?;
-        }
-        if signatures.len() == self.keys.len() { Ok(()) } else { Err("a signature by somebody else".into()) }
+        f.debug_tuple("ApplianceKey").field(self.public().keys()).finish()
     }
 }
 
@@ -204,7 +160,7 @@ mod tests {
         let (key, other) = (ApplianceKey::from_seeds(&[1; 32], &[2; 32]), ApplianceKey::from_seeds(&[3; 32], &[4; 32]));
         let public = key.public();
         let good = key.sign(b"document", "TEST").unwrap();
-        public.verify(b"document", &good).unwrap();
+        public.verify("audit head", b"document", &good).unwrap();
         let stranger = other.sign(b"document", "TEST").unwrap();
         for (signatures, document, word) in [
             (good[..1].to_vec(), &b"document"[..], "ml-dsa-87"),
@@ -213,7 +169,7 @@ mod tests {
             (stranger.to_vec(), b"document", "no signature by key"),
             ([&good[..], &stranger[..]].concat(), b"document", "somebody else"),
         ] {
-            let why = public.verify(document, &signatures).unwrap_err();
+            let why = public.verify("audit head", document, &signatures).unwrap_err();
             assert!(why.contains(word), "{why}");
         }
     }

@@ -40,8 +40,7 @@ pub fn unpack(path: &Path, folder: &Path) -> Result<()> {
     archive.set_preserve_mtime(true);
     // The archive was checked by digest: what fails now is the machine's.
     archive.unpack(folder).map_err(io)?;
-    let folder_file = File::open(folder).map_err(io)?;
-    nix::unistd::syncfs(&folder_file).map_err(|e| io(e.into()))
+    crate::atomic::sync_disk(folder)
 }
 
 #[cfg(test)]

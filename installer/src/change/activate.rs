@@ -23,6 +23,8 @@ impl Change<'_> {
     }
 
     pub(super) fn stop_former(&mut self, walk: &Walk) -> Result<()> {
+        // All that was staged, before anything that runs is touched.
+        self.make_last(walk)?;
         let Some((_, files, _)) = self.former(walk)? else { return Ok(()) };
         let podman = self.engine()?;
         let supervisor = self.supervisor(&podman);

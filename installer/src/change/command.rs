@@ -12,10 +12,12 @@ use super::{Change, Data, Outcome, Recovery, Reporter};
 use crate::audit::refusal::Act;
 use crate::backup::{self, Backup};
 use crate::cli::{findings, print, print_json};
+use crate::dangerous::Dangerous;
 use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::lock::Lock;
+use crate::moment::{Moment, run_clock};
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -24,7 +26,7 @@ use crate::release::Release;
 use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
-use crate::{audit, banner, check, preflight, trust};
+use crate::{attachments, audit, banner, check, dangerous, preflight};
 
 /// Commands that change what runs, or its data.
 #[derive(Debug, Subcommand)]
@@ -39,6 +41,12 @@ pub enum ChangeCommand {
         /// Findings that are gone past.
         #[command(flatten)]
         options: preflight::Options,
+        /// What two persons approved to go past.
+        #[command(flatten)]
+        dangerous: dangerous::Flags,
+        /// An approval of the plan (bundle-builder approve), once for each person.
+        #[arg(long = "approval", value_name = "FILE")]
+        approvals: Vec<PathBuf>,
     },
     /// Goes on with a change that was cut off.
     Resume {
@@ -160,8 +168,9 @@ impl ChangeCommand {
     /// Runs the command.
     pub fn run(&self, desk: &Desk<'_>) -> Result<()> {
         match self {
-            Self::Install { bundle, health_timeout, options } => {
-                desk.install(bundle, health_timeout.map(Duration::from_secs), options)
+            Self::Install { bundle, health_timeout, options, dangerous, approvals } => {
+                let deadline = health_timeout.map(Duration::from_secs);
+                desk.install(bundle, deadline, options, &dangerous.dangerous(), approvals)
             }
             Self::Resume { guard, boot } => desk.resume(match (guard, boot) {
                 (true, _) => Recovery::Guard,
@@ -183,21 +192,35 @@ impl ChangeCommand {
 }
 
 impl Desk<'_> {
-    fn install(&self, bundle: &Path, deadline: Option<Duration>, options: &preflight::Options) -> Result<()> {
+    fn install(
+        &self,
+        bundle: &Path,
+        deadline: Option<Duration>,
+        options: &preflight::Options,
+        dangerous: &Dangerous,
+        approvals: &[PathBuf],
+    ) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "install")?;
         let mut state = State::open(&self.paths.database())?;
-        let proved = ProvedBundle::open(bundle, &trust::required(&state)?)?;
+        Moment::read(&state)?.record(&state)?;
+        let proved = ProvedBundle::open(bundle, &state)?;
         banner::open(&proved.manifest().marking, self.no_color);
         self.act.seen(&proved.manifest().product, &proved.manifest().release, &proved.verified().sha384());
-        proved.check_policy(&SitePolicy::of(&state, &proved.manifest().product)?)?;
+        let site = SitePolicy::of(&state, &proved.manifest().product)?;
+        site.check_but(proved.verified(), dangerous)?;
+        site.refuse_unneeded(proved.verified(), dangerous)?;
         self.let_go(&mut state)?;
         // A log that does not prove is refused for what it is, before the machine is judged.
         state.audit()?.head()?;
         let host = HostFacts::read(Path::new("/"))?;
-        let plan = Plan::make(&proved, &state, self.paths, &host)?;
+        let base = proved.find_base_over(&state, &Store::peek(&self.paths.store()))?;
+        attachments::check(&proved, &base)?;
+        let plan = Plan::make(&proved, &base, &state, self.paths, &host, dangerous)?;
+        let permitted = dangerous::permit(plan, approvals, &proved, &state)?;
+        let plan = permitted.plan();
         let mut looked = Vec::new();
         if !plan.is_noop() {
-            looked = findings(&proved, &state, self.paths)?;
+            looked = findings(&proved, &base, &state, self.paths)?;
             options.apply(&mut looked)?;
             if !self.json {
                 print(&preflight::lines(&looked))?;
@@ -205,13 +228,13 @@ impl Desk<'_> {
             preflight::refuse_unfit(&looked)?;
         }
         if !self.json {
-            print(&plan.lines())?;
+            print(&plan.lines()?)?;
         }
         self.confirm("Install this?")?;
-        let (manifest, now) = (proved.manifest(), clock());
+        let (manifest, now) = (proved.manifest(), run_clock());
         preflight::record(&state, &looked, &now, (&manifest.product, &manifest.release), &proved.verified().sha384())?;
         let total = proved.manifest().stored_size();
-        self.change(&mut state, &host, deadline, total, |change| change.install(proved, &plan))
+        self.change(&mut state, &host, deadline, total, |change| change.install(proved, base, &permitted))
     }
 
     /// Takes a product off the machine.
@@ -219,6 +242,7 @@ impl Desk<'_> {
         self.confirm(if with_data { "Remove the platform and its data?" } else { "Remove the platform?" })?;
         let data = if with_data { Data::Remove } else { Data::Keep };
         self.let_go(state)?;
+        Moment::read(state)?.record(state)?;
         let host = HostFacts::read(Path::new("/"))?;
         self.change(state, &host, None, 0, |change| change.uninstall(product, data))
     }
@@ -230,6 +254,9 @@ impl Desk<'_> {
         if who != Recovery::Guard {
             self.let_go(&mut state)?;
         }
+        if who == Recovery::Person {
+            Moment::read(&state)?.record(&state)?;
+        }
         let host = HostFacts::read(Path::new("/"))?;
         self.change(&mut state, &host, None, 0, |change| change.resume(who))
     }
@@ -237,6 +264,7 @@ impl Desk<'_> {
     fn rollback(&self, product: Option<&str>, to: Option<i64>, keep_data: bool, plan_only: bool) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "rollback")?;
         let mut state = State::open(&self.paths.database())?;
+        Moment::read(&state)?.record(&state)?;
         self.banner(&state)?;
         self.let_go(&mut state)?;
         let host = HostFacts::read(Path::new("/"))?;
@@ -256,7 +284,7 @@ impl Desk<'_> {
         let product = chosen(&state, product)?.product;
         self.change_quietly(&mut state, &host, |change| {
             let (_, _, plan) = change.plan_rollback(&product, to, keep_data)?;
-            if self.json { print_json(&plan.to_json()) } else { print(&plan.lines()) }
+            if self.json { print_json(&plan.to_json()?) } else { print(&plan.lines()?) }
         })?;
         if plan_only {
             return Ok(());
@@ -289,7 +317,7 @@ impl Desk<'_> {
         let host = HostFacts::read(Path::new("/"))?;
         let podman = Podman::detect(self.paths, &host)?.ok_or(ErrorKind::NoEngine { os: host.os.clone() })?;
         let release = Release::load(&manifest, &Store::peek(&self.paths.store()))?;
-        let now = clock();
+        let now = run_clock();
         let mut lines = Vec::new();
         let volumes = {
             let mut report = Told { progress: Progress::new("backup", 0, self.json) };
@@ -358,6 +386,7 @@ impl Desk<'_> {
     fn restore(&self, folder: &Path) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "restore")?;
         let mut state = State::open(&self.paths.database())?;
+        Moment::read(&state)?.record(&state)?;
         self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         let folder = std::path::absolute(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
@@ -369,9 +398,9 @@ impl Desk<'_> {
         let host = HostFacts::read(Path::new("/"))?;
         let plan = Plan::of("restore", &active, &active, Origin::Kept, &backup.loads(), &state)?;
         if self.json {
-            print_json(&plan.to_json())?;
+            print_json(&plan.to_json()?)?;
         } else {
-            print(&plan.lines())?;
+            print(&plan.lines()?)?;
         }
         self.confirm("Bring this data back?")?;
         let source = folder.display().to_string();
@@ -401,6 +430,7 @@ impl Desk<'_> {
     fn repair(&self) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "repair")?;
         let mut state = State::open(&self.paths.database())?;
+        Moment::read(&state)?.record(&state)?;
         self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         self.banner(&state)?;
@@ -469,7 +499,7 @@ impl Desk<'_> {
             paths: self.paths,
             state,
             host,
-            now: clock(),
+            now: run_clock(),
             stop: Stop::listen()?,
             deadline: None,
             report: &mut report,
@@ -489,7 +519,7 @@ impl Desk<'_> {
             paths: self.paths,
             state,
             host,
-            now: clock(),
+            now: run_clock(),
             stop: Stop::listen()?,
             deadline,
             report: &mut report,

@@ -23,13 +23,14 @@ use bundle_format::digest::Sha384;
 use bundle_format::manifest::Manifest;
 use bundle_format::timestamp::Timestamp;
 
+use crate::dangerous::Permitted;
 use crate::engine::{Podman, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health;
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::plan::Plan;
-use crate::proof::ProvedBundle;
+use crate::proof::{Base, ProvedBundle};
 use crate::release::{Release, WorkloadFile};
 use crate::signals::Stop;
 use crate::state::{Generation, GenerationState, NewRun, Phase, Run, State, StepState};
@@ -93,16 +94,18 @@ pub enum Outcome {
 struct Walk {
     run: Run,
     manifest: Manifest,
-    bundle: Option<ProvedBundle>,
+    bundle: Option<(ProvedBundle, Base)>,
     /// What the copies of each claim have seen; lost when the run is cut, then all is copied again.
     seen: BTreeMap<String, tree::Seen>,
 }
 
 impl Change<'_> {
-    /// Installs `bundle`, walking `plan`. On an error everything is taken back; the error says whether
-    /// that worked ([`ErrorKind::RolledBack`], exit 7; [`ErrorKind::NeedsOperator`], exit 8), unless
-    /// nothing that ran was touched, which keeps its own class.
-    pub fn install(&mut self, bundle: ProvedBundle, plan: &Plan) -> Result<Outcome> {
+    /// Installs `bundle`, which builds on `base`, walking the plan that is permitted. On an error everything
+    /// is taken back; the error says whether that worked ([`ErrorKind::RolledBack`], exit 7;
+    /// [`ErrorKind::NeedsOperator`], exit 8), unless nothing that ran was touched, which keeps its own
+    /// class.
+    pub fn install(&mut self, bundle: ProvedBundle, base: Base, permitted: &Permitted) -> Result<Outcome> {
+        let plan = permitted.plan();
         let sha384 = bundle.verified().sha384().to_string();
         let source = std::path::absolute(bundle.path())
             .map_err(|e| Error::io(bundle.path().display().to_string(), e))?
@@ -112,7 +115,7 @@ impl Change<'_> {
             let same = run.act == "install" && self.state.generation(run.generation)?.manifest_sha384 == sha384;
             if same && matches!(run.phase, Phase::Staging | Phase::Switching | Phase::Trial) {
                 self.report.note("this installation was cut off before; it goes on");
-                let walk = self.walk_of(run, Some(bundle))?;
+                let walk = self.walk_of(run, Some((bundle, base)))?;
                 return self.go(walk);
             }
             self.report.note(&format!("an earlier {} was cut off; that is settled first", run.act));
@@ -123,17 +126,19 @@ impl Change<'_> {
         if active.as_ref().is_some_and(|active| active.manifest_sha384 == sha384) {
             return self.check_active(&manifest).map(|()| Outcome::AlreadyActive);
         }
+        let mut detail = format!("plan SHA-384 {}, {source}", plan.sha384()?);
+        if let Some(line) = permitted.line() {
+            detail = format!("{line}; {detail}");
+        }
         let record = audit::Record::new(&self.now, "install", audit::Outcome::Begun)
             .of(&manifest.product, &manifest.release)
             .subject(&bundle.verified().sha384())
-            .detail(&format!("plan SHA-384 {}, {source}", plan.sha384()));
+            .detail(&detail);
         self.state.audit()?.begin(&record)?;
-        for root in bundle.new_roots() {
-            trust::record(self.state, root, &self.now)?;
-        }
+        trust::take_new(self.state, bundle.new_roots(), &self.now)?;
         let id = self.state.begin_generation(&manifest, bundle.verified().bytes(), &sha384, &self.now)?;
         let run = self.begin("install", id, active.map(|active| active.id), &manifest.product, &source, plan)?;
-        let walk = self.walk_of(run, Some(bundle))?;
+        let walk = self.walk_of(run, Some((bundle, base)))?;
         self.go(walk)
     }
 
@@ -162,8 +167,17 @@ impl Change<'_> {
         plan: &Plan,
     ) -> Result<Run> {
         let steps = plan.steps().iter().map(Step::to_json).collect::<Result<Vec<_>>>()?;
-        let plan_sha384 = plan.sha384().to_string();
-        let new = NewRun { act, product, generation, former, source, plan_sha384: &plan_sha384, steps: &steps };
+        let (plan_sha384, dangerous) = (plan.sha384()?.to_string(), plan.dangerous().text());
+        let new = NewRun {
+            act,
+            product,
+            generation,
+            former,
+            source,
+            plan_sha384: &plan_sha384,
+            dangerous: &dangerous,
+            steps: &steps,
+        };
         if let Err(error) = self.state.begin_run(&new, &self.now) {
             // A generation that was recorded for it leads nowhere.
             self.state.drop_orphans(&self.now)?;
@@ -178,7 +192,7 @@ impl Change<'_> {
         Ok(self.state.open_run()?.ok_or_else(missing)?)
     }
 
-    fn walk_of(&self, run: Run, bundle: Option<ProvedBundle>) -> Result<Walk> {
+    fn walk_of(&self, run: Run, bundle: Option<(ProvedBundle, Base)>) -> Result<Walk> {
         let manifest = self.state.generation(run.generation)?.parse()?;
         Ok(Walk { run, manifest, bundle, seen: BTreeMap::new() })
     }
@@ -317,7 +331,7 @@ impl Change<'_> {
 
     /// Puts on record that an act on `generation` begins; nothing is changed before that is on disk.
     pub(crate) fn record_begun(&self, act: &str, generation: &Generation, plan: &Plan, source: &str) -> Result<()> {
-        let detail = format!("plan SHA-384 {}, {source}", plan.sha384());
+        let detail = format!("plan SHA-384 {}, {source}", plan.sha384()?);
         let record = audit::Record::new(&self.now, act, audit::Outcome::Begun)
             .of(&generation.product, &generation.release)
             .subject(&Sha384::parse(&generation.manifest_sha384)?)

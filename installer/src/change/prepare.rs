@@ -14,6 +14,8 @@ use crate::store::{Store, StoreSink};
 use crate::{atomic, network, runtime, secrets};
 
 const RESOLV: &str = "/etc/resolv.conf";
+/// Where the engine keeps its networks.
+const NETWORKS: &str = "/etc/containers/networks";
 
 /// A list of words in a note; a note without it means that nothing was made.
 pub(super) fn words(note: &Value, key: &str) -> Vec<String> {
@@ -74,7 +76,10 @@ impl Change<'_> {
             Step::Migrate { name } => self.migrate(walk, name),
             Step::Load { claim } => self.load(walk, claim),
             Step::Health => self.pass_health(walk),
-            Step::Commit => self.state.commit_run(&walk.run, walk.manifest.lifecycle.security_epoch, &self.now),
+            Step::Commit => {
+                self.make_last(walk)?;
+                self.state.commit_run(&walk.run, walk.manifest.lifecycle.security_epoch, &self.now)
+            }
             Step::Clear => self.clear(&walk.run.product),
             Step::Sweep => self.sweep(walk),
             Step::Uninstall { with_data } => self.take_off(walk, if *with_data { Data::Remove } else { Data::Keep }),
@@ -143,10 +148,12 @@ impl Change<'_> {
             product: walk.run.product.clone(),
             phase: "staging",
         };
-        let bundle = walk.bundle.take().ok_or_else(gone)?;
+        let (bundle, base) = walk.bundle.take().ok_or_else(gone)?;
+        // Settling an earlier run may have cleared what was found before.
+        base.check_still(bundle.manifest())?;
         let report = &mut *self.report;
         let mut sink = StoreSink::new(&store).until(self.stop.clone());
-        bundle.unpack(&mut sink, &mut |bytes| report.bytes(bytes))?;
+        bundle.unpack(&base, &mut sink, &mut |bytes| report.bytes(bytes))?;
         store.sync()?;
         let kept = self.state.kept_manifests()?;
         store.write_index(&kept.iter().collect::<Vec<_>>())?;
@@ -183,7 +190,7 @@ impl Change<'_> {
     fn make_network(&mut self, walk: &Walk) -> Result<()> {
         // aardvark-dns does not start on a host without this file; an isolated host often has none.
         if std::fs::symlink_metadata(RESOLV).is_err() {
-            std::fs::write(RESOLV, b"").map_err(|e| Error::io(RESOLV, e))?;
+            atomic::write(Path::new(RESOLV), b"", atomic::Access::Public)?;
             self.report.note("made an empty /etc/resolv.conf: the engine's name service needs one");
         }
         network::ensure(&self.engine()?, self.host, self.paths, &walk.manifest.network)
@@ -198,6 +205,19 @@ impl Change<'_> {
         self.keep_program()?;
         supervisor.place_watch(&self.paths.program(), self.paths.state_dir())?;
         supervisor.place(&walk.run.product, &walk.manifest.network.name, &files)
+    }
+
+    /// What the engine wrote (images, secrets, its own record) lies on the disk. It does not see to that
+    /// itself, and whoever starts after a power cut goes by what the journal says is done.
+    pub(super) fn make_last(&self, walk: &Walk) -> Result<()> {
+        atomic::sync_disk(&self.engine()?.graph_root()?)?;
+        // The network lies elsewhere.
+        let network = Path::new(NETWORKS).join(format!("{}.json", walk.manifest.network.name));
+        if !network.exists() {
+            return Ok(());
+        }
+        atomic::sync_folder(&network)?;
+        atomic::sync_folder(Path::new(NETWORKS))
     }
 
     /// A copy of this program that is there when the medium is not.

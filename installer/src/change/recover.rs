@@ -4,11 +4,13 @@ use std::path::Path;
 
 use super::step::Origin;
 use super::{Change, Outcome, Walk};
+use crate::dangerous::Dangerous;
 use crate::error::{ErrorKind, Result};
 use crate::plan::Plan;
-use crate::proof::{ProvedBundle, SitePolicy};
+use crate::proof::{Base, ProvedBundle, SitePolicy};
 use crate::state::{Phase, Run};
-use crate::{atomic, audit, trust};
+use crate::store::Store;
+use crate::{atomic, audit};
 
 /// Who asks for recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl Change<'_> {
     }
 
     /// The bundle that a run was begun with, proved again; none where it is not needed any more.
-    fn reopen(&mut self, run: &Run) -> Result<Option<ProvedBundle>> {
+    fn reopen(&mut self, run: &Run) -> Result<Option<(ProvedBundle, Base)>> {
         let steps = self.state.run_steps(run.id)?;
         let needed = steps.first().is_some_and(|step| {
             step.state != crate::state::StepState::Done
@@ -106,14 +108,17 @@ impl Change<'_> {
         if !needed {
             return Ok(None);
         }
-        let bundle = ProvedBundle::open(Path::new(&run.source), &trust::required(self.state)?)?;
-        bundle.check_policy(&SitePolicy::of(self.state, &bundle.manifest().product)?)?;
+        let bundle = ProvedBundle::open(Path::new(&run.source), self.state)?;
+        // What two persons approved when it began is gone past to its end.
+        let dangerous = Dangerous::parse(&run.dangerous)?;
+        SitePolicy::of(self.state, &bundle.manifest().product)?.check_but(bundle.verified(), &dangerous)?;
         let (expected, found) =
             (self.state.generation(run.generation)?.manifest_sha384, bundle.verified().sha384().to_string());
         if expected != found {
             return Err(ErrorKind::Unexpected { what: run.source.clone(), expected, found }.into());
         }
-        Ok(Some(bundle))
+        let base = bundle.find_base(&Store::peek(&self.paths.store()), &mut |_| ())?;
+        Ok(Some((bundle, base)))
     }
 
     /// Goes back to a kept generation: to its own data, or to a copy of the newest.
@@ -130,10 +135,16 @@ impl Change<'_> {
         let missing = || ErrorKind::NotInstalled { product: product.to_owned() };
         let active = self.state.active_generation(product)?.ok_or_else(missing)?;
         let kept = self.state.kept_generations(product)?;
-        let target = match to {
-            Some(id) => kept.into_iter().find(|generation| generation.id == id && id != active.id),
-            None => kept.into_iter().find(|generation| generation.id != active.id),
-        };
+        let mut others = Vec::new();
+        for generation in kept.into_iter().filter(|generation| generation.id != active.id) {
+            let revoked = self.state.is_revoked(generation.id)?;
+            if revoked && to == Some(generation.id) {
+                let (product, generation) = (product.to_owned(), generation.id);
+                return Err(ErrorKind::GenerationRevoked { product, generation }.into());
+            }
+            others.extend((!revoked).then_some(generation));
+        }
+        let target = others.into_iter().find(|generation| to.is_none_or(|id| generation.id == id));
         let target = target.ok_or(ErrorKind::NoGeneration { id: to.unwrap_or(0) })?;
         let manifest = target.parse()?;
         let (floor, found) = (self.state.epoch(product)?, manifest.lifecycle.security_epoch);

@@ -199,7 +199,7 @@ mod tests {
             "expires": null, "requires": {"memory_mib": 0, "disk_mib": 0},
             "lifecycle": {"migrations": [{"name": "two", "since": 2, "container": "c", "up": ["x"]}, {"name": "three", "since": 3, "container": "c", "up": ["x"]}]},
             "network": {"name": "n", "internal": true},
-            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "packs": [],
+            "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "attachments": [], "bases": [], "packs": [],
         });
         let manifest = bundle_format::manifest::parse(json.to_string().as_bytes()).unwrap();
         let order = [Phase::Staging, Phase::Switching, Phase::Trial, Phase::Committed];

@@ -73,8 +73,8 @@ impl Supervisor {
             systemctl(&["daemon-reload"])?;
         }
         if self == Self::Units {
-            let enable = |workload: &WorkloadFile| systemctl(&["enable", &service(product, &workload.name)]);
-            workloads.iter().try_for_each(enable)?;
+            let names: Vec<String> = workloads.iter().map(|workload| service(product, &workload.name)).collect();
+            enable(names.iter().map(String::as_str))?;
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Supervisor {
         if changed {
             systemctl(&["daemon-reload"])?;
         }
-        WATCH.iter().try_for_each(|name| systemctl(&["enable", name]))?;
+        enable(WATCH)?;
         // Timers count from when they are started; the other two belong to the next boot.
         systemctl(&["start", BACKUP_TIMER, CHECK_TIMER])
     }
@@ -253,10 +253,13 @@ fn enable_network_unit(network: &str, rules: &Path, nft: &Path) -> Result<()> {
         nft.display(),
         rules.display()
     );
-    atomic::write(&network_unit_path(network), unit.as_bytes(), Access::Public)?;
-    systemctl(&["daemon-reload"])?;
-    systemctl(&["enable", &format!("{}.service", network_unit(network))])?;
-    systemctl(&["restart", &format!("{}.service", network_unit(network))])
+    let (path, name) = (network_unit_path(network), format!("{}.service", network_unit(network)));
+    if !std::fs::read(&path).is_ok_and(|found| found == unit.as_bytes()) {
+        atomic::write(&path, unit.as_bytes(), Access::Public)?;
+        systemctl(&["daemon-reload"])?;
+    }
+    enable([name.as_str()])?;
+    systemctl(&["restart", &name])
 }
 
 /// Takes the network's unit away.
@@ -316,6 +319,16 @@ fn plain_unit(product: &str, network: &str, workload: &WorkloadFile) -> String {
          [Install]\nWantedBy=multi-user.target\n",
         head(product, network, workload)
     )
+}
+
+/// Enables units that are not yet; all in one call, because after each that changes something systemd
+/// reads everything anew.
+fn enable<'a>(units: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let units: Vec<&str> = units.into_iter().collect();
+    if Command::new("systemctl").args([&["is-enabled", "--quiet"], &units[..]].concat()).output()?.code == 0 {
+        return Ok(());
+    }
+    systemctl(&[&["enable"], &units[..]].concat())
 }
 
 fn systemctl(args: &[&str]) -> Result<()> {

@@ -12,6 +12,8 @@ use std::path::Path;
 /// What places, lengths and memory must be multiples of.
 const ALIGN: usize = 4096;
 const ALIGN_U64: u64 = 4096;
+/// Bytes of one read: a hash that follows finds them in the second-level cache.
+const PIECE: usize = 256 << 10;
 
 /// Memory whose first byte lies at a multiple of 4096.
 #[derive(Debug, Default)]
@@ -86,35 +88,42 @@ impl DirectFile {
         self.cached.write_all_at(bytes, at)
     }
 
-    /// Hands the `len` bytes at `at` to `take`; `buffer` is memory for it.
-    pub fn read<T>(
-        &self,
-        buffer: &mut Aligned,
-        at: u64,
-        len: usize,
-        take: impl FnOnce(&[u8]) -> T,
-    ) -> std::io::Result<T> {
-        let lead = usize::try_from(at % ALIGN_U64).unwrap_or(0);
-        let whole = (lead + len).next_multiple_of(ALIGN);
-        if buffer.len() < whole {
-            *buffer = Aligned::new(whole);
+    /// Hands the `len` bytes at `at` to `take`, in pieces that stay in a core's own cache; `buffer` is
+    /// memory for one of them.
+    pub fn read(&self, buffer: &mut Aligned, at: u64, len: usize, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+        if buffer.len() < PIECE {
+            *buffer = Aligned::new(PIECE);
         }
-        let start = at - at % ALIGN_U64;
-        let run = buffer.get_mut().get_mut(..whole).unwrap_or(&mut []);
+        let (mut place, mut left) = (at, len);
+        while left > 0 {
+            let lead = usize::try_from(place % ALIGN_U64).unwrap_or(0);
+            let count = left.min(PIECE - lead);
+            self.read_piece(buffer, place - place % ALIGN_U64, lead + count)?;
+            take(buffer.get().get(lead..lead + count).unwrap_or(&[]));
+            place += u64::try_from(count).unwrap_or(0);
+            left -= count;
+        }
+        Ok(())
+    }
+
+    /// The `len` bytes at the aligned place `start` into the front of `buffer`.
+    fn read_piece(&self, buffer: &mut Aligned, start: u64, len: usize) -> std::io::Result<()> {
+        let run = buffer.get_mut().get_mut(..len.next_multiple_of(ALIGN)).unwrap_or(&mut []);
+        let place = |done: usize| start + u64::try_from(done).unwrap_or(0);
         let mut done = 0;
         if let Some(direct) = &self.direct {
-            while done < lead + len {
-                match direct.read_at(run.get_mut(done..).unwrap_or(&mut []), start + u64::try_from(done).unwrap_or(0)) {
+            while done < len {
+                match direct.read_at(run.get_mut(done..).unwrap_or(&mut []), place(done)) {
                     Ok(0) | Err(_) => break,
                     Ok(count) => done += count,
                 }
             }
         }
-        if done < lead + len {
-            let rest = run.get_mut(done..lead + len).unwrap_or(&mut []);
-            self.cached.read_exact_at(rest, start + u64::try_from(done).unwrap_or(0))?;
+        if done < len {
+            self.cached.read_exact_at(run.get_mut(done..len).unwrap_or(&mut []), place(done))
+        } else {
+            Ok(())
         }
-        Ok(take(run.get(lead..lead + len).unwrap_or(&[])))
     }
 }
 
@@ -132,14 +141,17 @@ mod tests {
         buffer.get_mut().fill(7);
         file.write(&buffer, 8192, 4096).unwrap();
         file.write(&buffer, 100, 12_288).unwrap();
+        let pattern: Vec<u8> = (0..600_000u32).map(|i| (i * 7 / 3 % 251) as u8).collect();
+        file.cached().write_all_at(&pattern, 12_388).unwrap();
         file.cached().write_all_at(b"xyz", 5000).unwrap();
         let mut memory = Aligned::default();
-        for (at, len) in [(4096, 8192), (4999, 5), (0, 12_388), (12_287, 101)] {
-            let direct = file.read(&mut memory, at, len, <[u8]>::to_vec).unwrap();
+        for (at, len) in [(4096, 8192), (4999, 5), (0, 12_388), (12_287, 101), (4097, 600_000), (4096, 602_112)] {
+            let mut direct = Vec::new();
+            file.read(&mut memory, at, len, |piece| direct.extend_from_slice(piece)).unwrap();
             let mut cached = vec![0; len];
             file.cached().read_exact_at(&mut cached, at).unwrap();
             assert_eq!(direct, cached, "{len} bytes at {at}");
         }
-        assert!(file.read(&mut memory, 12_000, 1000, |_| ()).is_err());
+        assert!(file.read(&mut memory, 612_000, 1000, |_| ()).is_err());
     }
 }

@@ -20,13 +20,14 @@ use std::path::{Path, PathBuf};
 use bundle_format::digest::Sha384;
 use bundle_format::envelope::{UnverifiedEnvelope, VerifiedManifest};
 use bundle_format::pack::NoSink;
-use bundle_format::signature::AlgorithmPolicy;
 
 use crate::atomic::{self, Access};
 use crate::audit::{Outcome, Record};
 use crate::error::{Error, ErrorKind, Result};
-use crate::proof::{ProvedBundle, SitePolicy, clock};
+use crate::policy::Policy;
+use crate::proof::{Base, ProvedBundle, SitePolicy, clock};
 use crate::state::State;
+use crate::store::Store;
 use crate::trust;
 
 /// A bundle on its way whose head is proved and permitted here.
@@ -41,7 +42,8 @@ impl Arrival {
     /// Proves a prologue from this machine's trust root and asks site policy.
     pub fn prove(prologue: Vec<u8>, state: &State) -> Result<Self> {
         let trusted = trust::required(state)?;
-        let verified = UnverifiedEnvelope::read_prologue(&prologue)?.verify(&trusted, AlgorithmPolicy::Hybrid)?;
+        let verified =
+            UnverifiedEnvelope::read_prologue(&prologue)?.verify(&trusted, Policy::of(state)?.algorithms())?;
         SitePolicy::of(state, &verified.manifest().product)?.check(&verified)?;
         let packs_at = u64::try_from(prologue.len()).unwrap_or(u64::MAX);
         let size = verified.manifest().frame_places(packs_at).1;
@@ -92,10 +94,12 @@ impl Arrival {
     }
 }
 
-/// The whole proof of a file that was put together, before it gets its name.
+/// The whole proof of a file that was put together, before it gets its name. What an update builds on
+/// need not be here yet: of packs for certain sites the frames are proved, which is every byte.
 pub fn prove_whole(path: &Path, state: &State, progress: &mut dyn FnMut(u64)) -> Result<()> {
-    let proved = ProvedBundle::open(path, &trust::required(state)?)?;
-    proved.unpack(&mut NoSink, progress)?;
+    let proved = ProvedBundle::open(path, state)?;
+    let base = Base::none(&Store::peek(std::path::Path::new("")));
+    proved.unpack(&base, &mut NoSink, progress)?;
     Ok(())
 }
 

@@ -103,6 +103,8 @@ pub struct Run {
     pub source: String,
     /// SHA-384 of the plan that was shown.
     pub plan_sha384: String,
+    /// What it goes past, approved by two persons; names, joined by commas.
+    pub dangerous: String,
     /// How far it is.
     pub phase: Phase,
     /// Boots inside the trial after which it is taken back.
@@ -141,6 +143,8 @@ pub struct NewRun<'a> {
     pub source: &'a str,
     /// The plan's fingerprint.
     pub plan_sha384: &'a str,
+    /// What it goes past.
+    pub dangerous: &'a str,
     /// The steps in order.
     pub steps: &'a [Value],
 }
@@ -148,8 +152,7 @@ pub struct NewRun<'a> {
 /// Boots inside a trial: the first goes on, the second goes back.
 const BOOTS: i64 = 1;
 
-const RUN: &str =
-    "id, act, product, generation, former, source, plan_sha384, phase, boots_left, reason, begun_at FROM runs";
+const RUN: &str = "id, act, product, generation, former, source, plan_sha384, phase, boots_left, reason, begun_at, dangerous FROM runs";
 
 fn read_run(row: &Row<'_>) -> rusqlite::Result<(Run, String)> {
     let phase: String = row.get(7)?;
@@ -165,6 +168,7 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<(Run, String)> {
         boots_left: row.get(8)?,
         reason: row.get(9)?,
         begun_at: row.get(10)?,
+        dangerous: row.get(11)?,
     };
     Ok((run, phase))
 }
@@ -174,10 +178,19 @@ impl State {
     pub fn begin_run(&mut self, new: &NewRun<'_>, now: &Timestamp) -> Result<i64> {
         let what = sql("begin a run");
         let transaction = self.db.transaction().map_err(&what)?;
-        let insert = "INSERT INTO runs (act, product, generation, former, source, plan_sha384, phase, boots_left, reason, begun_at, changed_at)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'staging', ?7, '', ?8, ?8)";
-        let values =
-            params![new.act, new.product, new.generation, new.former, new.source, new.plan_sha384, BOOTS, now.as_str()];
+        let insert = "INSERT INTO runs (act, product, generation, former, source, plan_sha384, phase, boots_left, reason, begun_at, changed_at, dangerous)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'staging', ?7, '', ?8, ?8, ?9)";
+        let values = params![
+            new.act,
+            new.product,
+            new.generation,
+            new.former,
+            new.source,
+            new.plan_sha384,
+            BOOTS,
+            now.as_str(),
+            new.dangerous
+        ];
         transaction.execute(insert, values).map_err(&what)?;
         let run = transaction.last_insert_rowid();
         for (step, ordinal) in new.steps.iter().zip(0i64..) {
@@ -215,7 +228,9 @@ impl State {
     }
 
     /// Makes the run's generation the active one, raises the floors and marks the run committed: one
-    /// transaction, the point of no return. The former generation stays kept.
+    /// transaction, the point of no return. The former generation stays kept. Only an installation
+    /// raises floors: a generation that is gone back to did so when it came, and a floor that a trust
+    /// root lowered since must not rise by it.
     pub fn commit_run(&mut self, run: &Run, epoch: u64, now: &Timestamp) -> Result<()> {
         let what = sql("commit a run");
         let transaction = self.db.transaction().map_err(&what)?;
@@ -232,7 +247,9 @@ impl State {
                      ON CONFLICT (product) DO UPDATE SET sequence = max(sequence, excluded.sequence),
                      raised_at = excluded.raised_at, epoch = max(epoch, excluded.epoch)";
         let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
-        transaction.execute(raise, params![run.generation, at, epoch]).map_err(&what)?;
+        if run.act == "install" {
+            transaction.execute(raise, params![run.generation, at, epoch]).map_err(&what)?;
+        }
         let update = "UPDATE runs SET phase = 'committed', changed_at = ?2 WHERE id = ?1";
         one_row("run", run.id, transaction.execute(update, params![run.id, at]).map_err(&what)?)?;
         transaction.commit().map_err(&what)

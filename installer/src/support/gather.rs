@@ -272,7 +272,7 @@ mod tests {
         let path = folder.path().join("state.db");
         let mut state = State::open(&path).unwrap();
         state.set_setting("accreditation", "SECRET").unwrap();
-        state.record_root(1, b"envelope", "abc", &crate::proof::clock()).unwrap();
+        state.put_root(b"envelope");
         let dump = dump(&path).unwrap();
         assert_eq!(dump["settings"][0], json!({"key": "accreditation", "value": "SECRET"}));
         assert_eq!(dump["trust_roots"][0]["envelope"]["sha384"], Sha384::of(b"envelope").to_string());

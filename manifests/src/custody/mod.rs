@@ -163,7 +163,7 @@ impl UnverifiedCustody {
         for (envelope, place) in self.records.iter().zip(1u64..) {
             let what = format!("custody record {place}");
             let Envelope { payload, record, signatures } = envelope;
-            let keys = verify_threshold(&what, payload, signatures, root, Role::Transfer, policy)?;
+            let keys = verify_threshold(&what, payload, signatures, root, &[Role::Transfer], policy)?;
             check_comments(signatures, &trusted_comment(record, payload))?;
             check_people_signed(&what, record, &keys, root, policy)?;
             let mut holders: Vec<String> =

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt as _;
 use bundle_format::archive::ArchiveWriter;
 use bundle_format::digest::Sha256Hasher;
 use bundle_format::envelope::UnverifiedEnvelope;
-use bundle_format::manifest::{Blob, Frame, Pack, PlainFile, pack_name};
+use bundle_format::manifest::{Blob, Frame, Pack, PackedBlob, PlainFile, pack_name};
 use system_tests::Draft;
 
 /// Bytes of the largest blob; each further one is a frame shorter, so that no two are the same.
@@ -40,8 +40,14 @@ fn main() {
         }
         let digest = running.clone().finish();
         let frames = vec![frame; usize::try_from(size / FRAME).unwrap()];
-        let blobs = vec![Blob { digest, size }];
-        draft.manifest.packs.push(Pack { name: pack_name(index), codec: "raw".into(), frames, blobs });
+        let blobs = vec![PackedBlob::plain(Blob { digest, size })];
+        draft.manifest.packs.push(Pack {
+            name: pack_name(index),
+            codec: "raw".into(),
+            bases: Vec::new(),
+            frames,
+            blobs,
+        });
         draft.manifest.files.push(PlainFile { path: format!("zeros/{index}"), digest });
     }
     let text = draft.text().into_bytes();

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::engine::FOLDER;
 use crate::site::Said;
 
-/// No call takes this long, also on a busy machine: one that does hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// No call takes this long, also on a machine that many share: one that does hangs.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Exit code in reports of a call that hung.
 pub const HUNG: i32 = 255;

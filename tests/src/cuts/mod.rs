@@ -111,6 +111,19 @@ impl Cut<'_> {
     }
 }
 
+/// Something on a prepared folder that is no cut.
+pub fn alone<T: Send>(from: &str, act: impl FnOnce(&Case) -> T + Send) -> T {
+    let ground = Ground::new();
+    let inside = || {
+        seclude();
+        ground.prepare_whole();
+        let case = ground.case("work/alone");
+        case.copy_of(&ground.case(&format!("prepared/{from}")));
+        act(&case)
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+}
+
 /// Makes the prepared folders, counts the points of `flows` and makes the chosen cuts.
 pub fn run(flows: &[Flow], choice: &Choice) -> BTreeMap<&'static str, Tally> {
     let ground = Ground::new();

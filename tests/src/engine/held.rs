@@ -88,7 +88,7 @@ pub struct Container {
     pub health: Option<String>,
 }
 
-/// Images that misbehave, by digest: `knobs.json` in the engine's folder.
+/// What misbehaves, images by digest: `knobs.json` in the engine's folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Knobs {
@@ -98,6 +98,8 @@ pub struct Knobs {
     pub restarting: BTreeSet<String>,
     /// They do not start.
     pub broken: BTreeSet<String>,
+    /// So many dumps lose their end, and the engine says that they went well.
+    pub lossy_dumps: usize,
 }
 
 impl Knobs {

@@ -4,7 +4,7 @@ use bundle_format::Result;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::Blob;
-use bundle_format::pack::{BlobSink, Encoding, Want, unpack};
+use bundle_format::pack::{BlobSink, Encoding, Held, Want, unpack};
 use bundle_format::signature::AlgorithmPolicy;
 use system_tests::{Draft, keys, prove, prove_with};
 
@@ -78,7 +78,7 @@ fn a_sink_may_skip_blobs() {
     let (head, mut packs) = UnverifiedEnvelope::read(&archive[..]).unwrap();
     let manifest = head.verify(&draft.trusted(), AlgorithmPolicy::Hybrid).unwrap();
     let mut sink = EverySecond::default();
-    unpack(&mut packs, &manifest, &mut sink, 2, &mut |_| {}).unwrap();
+    unpack(&mut packs, &manifest, Held::Nothing, &mut sink, 2, &mut |_| {}).unwrap();
     assert_eq!((sink.begun, sink.ended, sink.bytes.as_slice()), (4, 2, &b"twofour"[..]));
 }
 
@@ -124,7 +124,7 @@ fn a_blob_over_many_frames() {
         let (head, mut packs) = UnverifiedEnvelope::read(&archive[..]).unwrap();
         let manifest = head.verify(&draft.trusted(), AlgorithmPolicy::Hybrid).unwrap();
         let (mut sink, mut seen) = (Hashes::default(), 0);
-        unpack(&mut packs, &manifest, &mut sink, 2, &mut |bytes| seen += bytes).unwrap();
+        unpack(&mut packs, &manifest, Held::Nothing, &mut sink, 2, &mut |bytes| seen += bytes).unwrap();
         assert_eq!(sink.done, [Sha256::of(b"before"), Sha256::of(&large), Sha256::of(b"behind")]);
         assert_eq!(seen, draft.packs[0].len() as u64);
     }

@@ -6,6 +6,8 @@
 
 mod accepted;
 mod archive;
+mod builder;
+mod delta;
 mod manifest;
 mod packs;
 mod signatures;

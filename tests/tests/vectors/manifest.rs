@@ -138,7 +138,7 @@ fn consistency() {
         }),
         vector!("blob twice in a pack", Inconsistent, "in the packs twice", {
             changed(|m| {
-                let blob = m.packs[0].blobs[0];
+                let blob = m.packs[0].blobs[0].clone();
                 m.packs[0].blobs.push(blob);
             })
         }),
@@ -169,7 +169,12 @@ fn consistency() {
         vector!("raw pack larger than its blobs", Inconsistent, "is raw", {
             changed(|m| m.packs[1].frames[0].size += 1)
         }),
-        vector!("raw blob smaller than its bytes", Inconsistent, "is raw", changed(|m| m.packs[1].blobs[0].size -= 1)),
+        vector!("raw blob smaller than its bytes", Inconsistent, "is raw", {
+            changed(|m| {
+                m.packs[1].blobs[0].size -= 1;
+                m.packs[1].blobs[0].coded -= 1;
+            })
+        }),
         vector!("blob sizes overflow", Inconsistent, "overflow", {
             changed(|m| m.packs[0].blobs.iter_mut().for_each(|blob| blob.size = u64::MAX / 2))
         }),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bundle_format::datagram::{BODY_BYTES, Plan};
-use bundle_format::digest::Sha256;
+use bundle_format::digest::Sha256Hasher;
 use bundle_format::erasure::Decoder;
 use bundle_format::manifest::Frame;
 
@@ -327,8 +327,9 @@ impl Target {
         for index in ready {
             let Some((place, frame)) = self.frames.get(index) else { continue };
             let length = usize::try_from(frame.size).unwrap_or(0);
-            let found = self.part.read(memory, *place, length, Sha256::of).map_err(|e| self.io(e))?;
-            if found == frame.sha256 {
+            let mut hasher = Sha256Hasher::default();
+            self.part.read(memory, *place, length, |piece| hasher.update(piece)).map_err(|e| self.io(e))?;
+            if hasher.finish() == frame.sha256 {
                 lock(&self.maps).frames.set(u64::try_from(index).unwrap_or(u64::MAX));
             } else {
                 self.bad_frames.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,313 @@
+//! For each blob and each base: carried whole, not at all, or as the difference to which former blob.
+//!
+//! A base is found by similarity (shared fingerprints of the coded streams), or, where a stream is too
+//! small to have any, by name: the layer at the same place of the image of the same name. A difference
+//! is kept only where it is smaller than about what the whole would take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+
+use bundle_format::digest::Sha256;
+use bundle_format::limits::{PREFIX_BYTES, SEGMENT_BYTES};
+use bundle_format::manifest::{Delta, Segment};
+use bundle_format::pack::{CodedReader, PLAIN, TOKENS, encode_segment};
+use bundle_format::parallel;
+
+use super::Bases;
+use super::sketch::{Sketch, Sketcher};
+use crate::arrange::Form;
+use crate::build::Options;
+use crate::coding::{Coded, Shrinks};
+use crate::collect::{BlobKind, Collected, CollectedBlob};
+use crate::error::{Error, Result};
+use crate::spool::Spool;
+
+/// A blob for some sites: none listed means all.
+#[derive(Debug)]
+pub struct Lot {
+    /// Base sets.
+    pub sets: Vec<u32>,
+    /// The difference that they get instead of the whole.
+    pub difference: Option<Difference>,
+}
+
+/// A delta with its segments' stored bytes.
+#[derive(Debug)]
+pub struct Difference {
+    /// What the manifest says of it.
+    pub delta: Delta,
+    /// Its zstd frames.
+    pub stored: Spool,
+}
+
+impl Lot {
+    /// As what it is carried.
+    pub const fn form(&self) -> Form<'_> {
+        match &self.difference {
+            Some(difference) => Form::Delta(difference),
+            None => Form::Whole,
+        }
+    }
+}
+
+/// A former blob as it can serve.
+#[derive(Debug)]
+struct Candidate {
+    digest: Sha256,
+    coding: &'static str,
+    spool: Spool,
+    sketch: Sketch,
+}
+
+/// One in so many fingerprints must be shared.
+const LEAST_SHARED: usize = 10;
+/// Streams with fewer fingerprints are judged by name.
+const FEW: usize = 32;
+/// Smaller former blobs save nothing.
+const LEAST_BYTES: u64 = 512;
+/// Left around the part of a base that a segment resembles.
+const MARGIN: u64 = 4 << 20;
+
+/// What is carried to whom: pairs of a blob's place in `collected` and its lot.
+pub fn lots(
+    collected: &Collected,
+    coded: &[Option<Coded>],
+    bases: &Bases,
+    options: &Options<'_>,
+) -> Result<Vec<(usize, Lot)>> {
+    let candidates = if bases.is_empty() { Vec::new() } else { candidates(collected, bases, options)? };
+    let mut wanted: Vec<(usize, Vec<u32>, Option<usize>)> = Vec::new();
+    for (index, (blob, coded)) in collected.blobs.iter().zip(coded).enumerate() {
+        let Some(coded) = coded else { continue };
+        let lacking: Vec<usize> = lacking(bases, &blob.digest);
+        let mut by_base: BTreeMap<Option<usize>, Vec<u32>> = BTreeMap::new();
+        let common = best(blob, coded, &lacking, bases, &candidates);
+        for set in &lacking {
+            // One difference for all of them, unless one of them has a base that is clearly better.
+            let own = best(blob, coded, &[*set], bases, &candidates);
+            let chosen = match (common, own) {
+                (Some(common), Some(own)) if common.1 * 10 >= own.1 * 9 => Some(common),
+                (_, own) => own,
+            };
+            by_base.entry(chosen.map(|(base, _)| base)).or_default().push(u32::try_from(*set).unwrap_or(u32::MAX));
+        }
+        if bases.is_empty() {
+            by_base.insert(None, Vec::new());
+        }
+        wanted.extend(by_base.into_iter().map(|(base, sets)| (index, sets, base)));
+    }
+    let differences = parallel::map(options.jobs, &wanted, |_, (index, _, base)| {
+        let pair = base.and_then(|base| candidates.get(base)).zip(coded.get(*index).and_then(Option::as_ref));
+        let Some(((candidate, coded), blob)) = pair.zip(collected.blobs.get(*index)) else { return Ok(None) };
+        let difference = differ(coded, blob, candidate, options)?;
+        Ok::<_, Error>(Some(difference).filter(|difference| difference.stored.len() < worth(coded)))
+    })?;
+    Ok(merge(wanted, differences, bases.sets.len()))
+}
+
+/// A difference must be smaller than this.
+const fn worth(coded: &Coded) -> u64 {
+    coded.estimate / 10 * 9
+}
+
+/// Lots of one blob that turned out whole are one lot; all sets are written as none.
+fn merge(
+    wanted: Vec<(usize, Vec<u32>, Option<usize>)>,
+    differences: Vec<Option<Difference>>,
+    sets: usize,
+) -> Vec<(usize, Lot)> {
+    let mut lots: Vec<(usize, Lot)> = Vec::new();
+    for ((index, of, _), difference) in wanted.into_iter().zip(differences) {
+        let whole = lots.iter_mut().find(|(other, lot)| *other == index && lot.difference.is_none());
+        match (whole, &difference) {
+            (Some((_, lot)), None) => lot.sets.extend(of),
+            _ => lots.push((index, Lot { sets: of, difference })),
+        }
+    }
+    for (_, lot) in &mut lots {
+        lot.sets.sort_unstable();
+        if lot.sets.len() == sets {
+            lot.sets.clear();
+        }
+    }
+    lots
+}
+
+/// The base sets that lack a blob.
+fn lacking(bases: &Bases, digest: &Sha256) -> Vec<usize> {
+    let lacks = |(_, set): &(usize, &super::Base)| !set.blobs.contains_key(digest);
+    bases.sets.iter().enumerate().filter(lacks).map(|(index, _)| index).collect()
+}
+
+/// The former blobs that can serve: at hand, not part of the new release, not compressed by something
+/// that has no tokens.
+fn candidates(collected: &Collected, bases: &Bases, options: &Options<'_>) -> Result<Vec<Candidate>> {
+    let carried: BTreeSet<&Sha256> = collected.blobs.iter().map(|blob| &blob.digest).collect();
+    let former: BTreeMap<&Sha256, u64> = bases.sets.iter().flat_map(|set| &set.blobs).map(|(d, s)| (d, *s)).collect();
+    let mut former: Vec<(&Sha256, u64)> = former
+        .into_iter()
+        .filter(|(digest, size)| *size >= LEAST_BYTES && !carried.contains(digest) && bases.pool.has(digest))
+        .collect();
+    former.sort_by_key(|(digest, size)| (std::cmp::Reverse(*size), **digest));
+    let made = parallel::map(options.jobs, &former, |_, (digest, _)| candidate(digest, bases, options))?;
+    let mut made: Vec<Candidate> = made.into_iter().flatten().collect();
+    made.sort_by_key(|candidate| candidate.digest);
+    Ok(made)
+}
+
+fn candidate(digest: &Sha256, bases: &Bases, options: &Options<'_>) -> Result<Option<Candidate>> {
+    let Some(mut input) = bases.pool.open(digest)? else { return Ok(None) };
+    let mut head = [0; 2];
+    let filled =
+        crate::coding::read_up_to(&mut input, &mut head).map_err(|e| Error::io(format!("blob {digest}"), e))?;
+    let head = head.get(..filled).unwrap_or(&[]);
+    let coding = if head == [0x1f, 0x8b] { TOKENS } else { PLAIN };
+    let mut reader = CodedReader::new(&digest.to_string(), coding, Box::new(head.chain(input)))?;
+    let (mut spool, mut sketcher, mut part) = (Spool::new(options.spool)?, Sketcher::default(), Vec::new());
+    loop {
+        match reader.next_part(&mut part) {
+            Ok(0) => break,
+            Ok(_) => {
+                sketcher.update(&part);
+                spool.write_all(&part).map_err(|e| Error::io("spool", e))?;
+                part.clear();
+            }
+            // gzip that has no tokens serves nobody.
+            Err(error) if matches!(error.kind(), bundle_format::ErrorKind::Coding { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(Candidate { digest: *digest, coding, spool, sketch: sketcher.finish() }))
+}
+
+/// The best candidate that all of these sets hold, with its score.
+fn best(
+    blob: &CollectedBlob,
+    coded: &Coded,
+    sets: &[usize],
+    bases: &Bases,
+    candidates: &[Candidate],
+) -> Option<(usize, usize)> {
+    if coded.shrinks == Shrinks::No
+        || matches!(blob.kind, BlobKind::Document | BlobKind::Workload | BlobKind::Attachment)
+    {
+        return None;
+    }
+    let sets: Vec<&super::Base> = sets.iter().filter_map(|set| bases.sets.get(*set)).collect();
+    let held = |candidate: &Candidate| sets.iter().all(|set| set.blobs.contains_key(&candidate.digest));
+    let mut found: Option<(usize, usize)> = None;
+    for (index, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| held(candidate)) {
+        let shared = coded.sketch.shared(&candidate.sketch);
+        if shared * LEAST_SHARED >= coded.sketch.len() && found.is_none_or(|(_, most)| shared > most) && shared > 0 {
+            found = Some((index, shared));
+        }
+    }
+    if found.is_some() || coded.sketch.len() >= FEW {
+        return found;
+    }
+    let place = blob.place.as_ref()?;
+    let named = sets.first()?.places.get(place)?;
+    let index = candidates.iter().position(|candidate| candidate.digest == *named && held(candidate))?;
+    Some((index, 1))
+}
+
+/// Encodes a blob's coded stream as segments, each with a range of the candidate's before it.
+fn differ(coded: &Coded, blob: &CollectedBlob, base: &Candidate, options: &Options<'_>) -> Result<Difference> {
+    let size = coded.entry.coded;
+    let mut stream: Box<dyn std::io::Read + '_> = match &coded.spool {
+        Some(spool) => Box::new(spool.reader()),
+        None => blob.open()?,
+    };
+    let ranges = ranges(size, &coded.sketch, base);
+    let mut stored = Spool::new(options.spool)?;
+    let mut segments = Vec::new();
+    let mut at = 0;
+    for (from, len) in ranges {
+        let count = SEGMENT_BYTES.min(size - at);
+        let mut part = vec![0; usize::try_from(count).unwrap_or(0)];
+        stream.read_exact(&mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
+        let frame = encode_segment(&base.spool.bytes(from, len)?, &part, options.effort.level())?;
+        stored.write_all(&frame).map_err(|e| Error::io("spool", e))?;
+        let bytes = u64::try_from(frame.len()).unwrap_or(u64::MAX);
+        segments.push(Segment { stored: bytes, coded: count, from, len });
+        at += count;
+    }
+    // A checked reader speaks at its end.
+    std::io::copy(&mut stream, &mut std::io::sink()).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
+    let delta = Delta { base: base.digest, coding: base.coding.into(), coded: base.spool.len(), segments };
+    Ok(Difference { delta, stored })
+}
+
+/// For each segment of a stream of `size` bytes the range of the base that it resembles most, first
+/// byte and length; both ends only move forward.
+fn ranges(size: u64, sketch: &Sketch, base: &Candidate) -> Vec<(u64, u64)> {
+    let end_of_base = base.spool.len();
+    let mut ranges: Vec<Option<(u64, u64)>> = Vec::new();
+    for number in 0..size.div_ceil(SEGMENT_BYTES) {
+        let from = number * SEGMENT_BYTES;
+        let found = sketch.found_in(&base.sketch, from, from + SEGMENT_BYTES);
+        ranges.push(window(&found).map(|(first, last)| {
+            let start = first.saturating_sub(MARGIN);
+            (start, last.saturating_add(MARGIN).min(end_of_base).min(start + PREFIX_BYTES))
+        }));
+    }
+    // A stream too small for fingerprints takes the whole of a small base.
+    let whole = (0, end_of_base.min(PREFIX_BYTES));
+    forward(&ranges.into_iter().map(|range| range.unwrap_or(whole)).collect::<Vec<_>>())
+}
+
+/// The stretch of at most a prefix with the most of these sorted places.
+fn window(found: &[u64]) -> Option<(u64, u64)> {
+    let reach = PREFIX_BYTES - 2 * MARGIN;
+    let (mut best, mut first) = (None::<(usize, u64, u64)>, 0);
+    for (last, end) in found.iter().enumerate() {
+        while let Some(start) = found.get(first).filter(|start| *end - **start > reach) {
+            debug_assert!(start <= end);
+            first += 1;
+        }
+        let start = found.get(first).copied().unwrap_or(*end);
+        if best.is_none_or(|(count, ..)| last + 1 - first > count) {
+            best = Some((last + 1 - first, start, *end));
+        }
+    }
+    best.map(|(_, start, end)| (start, end))
+}
+
+/// Widens ranges, within a prefix's length, until they only move forward.
+fn forward(ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut starts = Vec::new();
+    let mut least = u64::MAX;
+    for (start, _) in ranges.iter().rev() {
+        least = least.min(*start);
+        starts.push(least);
+    }
+    starts.reverse();
+    let (mut from, mut end) = (0u64, 0u64);
+    let mut done = Vec::new();
+    for (start, (_, last)) in starts.into_iter().zip(ranges) {
+        end = end.max(*last);
+        from = from.max(start.max(end.saturating_sub(PREFIX_BYTES)));
+        done.push((from, end - from));
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_only_move_forward_and_keep_their_limit() {
+        let mib = 1u64 << 20;
+        for (wanted, expected) in [
+            (vec![(0, 10 * mib), (5 * mib, 20 * mib)], vec![(0, 10 * mib), (5 * mib, 15 * mib)]),
+            (vec![(50 * mib, 60 * mib), (0, 10 * mib)], vec![(0, 60 * mib), (0, 60 * mib)]),
+            (vec![(300 * mib, 400 * mib), (0, 100 * mib)], vec![(272 * mib, 128 * mib), (272 * mib, 128 * mib)]),
+        ] {
+            assert_eq!(forward(&wanted), expected, "{wanted:?}");
+        }
+        assert_eq!(window(&[]), None);
+        assert_eq!(window(&[5]), Some((5, 5)));
+        assert_eq!(window(&[0, 500 * mib, 501 * mib, 502 * mib]), Some((500 * mib, 502 * mib)));
+    }
+}

@@ -1,0 +1,208 @@
+//! The few files of an image that say what is in it, taken from its layers (OCI image-spec 1.1,
+//! `layer.md`: later layers replace and white out earlier ones).
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
+
+use bundle_format::limits;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sbom::golang;
+
+/// A layer's bytes as stored, and what names it in errors.
+pub struct Layer<'a> {
+    /// For errors.
+    pub what: String,
+    /// gzip, zstd or plain tar.
+    pub content: Box<dyn Read + Send + 'a>,
+}
+
+/// The most that is read and kept of an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Decoded bytes of a layer.
+    pub layer_bytes: u64,
+    /// Entries of a layer.
+    pub entries: u64,
+    /// Bytes of one database.
+    pub database: u64,
+    /// Bytes of all databases.
+    pub databases: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            layer_bytes: limits::LAYER_BYTES,
+            entries: limits::LAYER_ENTRIES,
+            database: limits::PACKAGE_DATABASE_BYTES,
+            databases: limits::PACKAGE_DATABASES_BYTES,
+        }
+    }
+}
+
+/// What is kept of an image: paths without a leading slash.
+#[derive(Debug, Default)]
+pub struct Tree {
+    limits: Limits,
+    /// Package databases and `os-release`.
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    /// Build information of Go programs.
+    pub(super) programs: BTreeMap<String, golang::BuildInfo>,
+    kept: u64,
+}
+
+impl Tree {
+    /// An empty tree.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Adds the next layer. It is read to its end, so that its digest is checked.
+    pub fn add(&mut self, layer: Layer<'_>) -> Result<()> {
+        let what = layer.what;
+        let io = |e| Error::io(what.clone(), e);
+        let mut stored = BufReader::with_capacity(1 << 16, layer.content);
+        {
+            let decoded = decoder(&mut stored).map_err(io)?;
+            let mut limited = decoded.take(self.limits.layer_bytes.saturating_add(1));
+            let mut archive = tar::Archive::new(&mut limited);
+            let mut entries = 0u64;
+            for entry in archive.entries().map_err(io)? {
+                entries += 1;
+                if entries > self.limits.entries {
+                    return Err(too_large(&format!("{what}: entries"), self.limits.entries, entries));
+                }
+                self.entry(&what, &mut entry.map_err(io)?)?;
+            }
+            io::copy(&mut limited, &mut io::sink()).map_err(io)?;
+            if limited.limit() == 0 {
+                return Err(too_large(
+                    &format!("{what}: decoded bytes"),
+                    self.limits.layer_bytes,
+                    self.limits.layer_bytes.saturating_add(1),
+                ));
+            }
+        }
+        io::copy(&mut stored, &mut io::sink()).map_err(io)?;
+        Ok(())
+    }
+
+    fn entry<R: Read>(&mut self, what: &str, entry: &mut tar::Entry<'_, R>) -> Result<()> {
+        // A name that is not UTF-8 or climbs is no file that we look for.
+        let Some(path) = clean(&entry.path_bytes()) else { return Ok(()) };
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path.as_str()));
+        let kind = entry.header().entry_type();
+        if name == ".wh..wh..opq" {
+            self.remove_below(folder);
+            return Ok(());
+        }
+        if let Some(gone) = name.strip_prefix(".wh.") {
+            let gone = if folder.is_empty() { gone.to_owned() } else { format!("{folder}/{gone}") };
+            self.remove_below(&gone);
+            self.remove(&gone);
+            return Ok(());
+        }
+        if kind.is_dir() {
+            return Ok(());
+        }
+        // Whatever comes under a name takes the place of what was there, a folder too.
+        self.remove_below(&path);
+        self.remove(&path);
+        if !kind.is_file() {
+            return Ok(());
+        }
+        let io = |e| Error::io(what, e);
+        if is_database(&path) {
+            let bytes = self.read(what, &path, entry)?;
+            self.files.insert(path, bytes);
+        } else if entry.header().mode().is_ok_and(|mode| mode & 0o111 != 0)
+            && let Some(info) = golang::find(entry).map_err(io)?
+        {
+            self.keep(&path, info.bytes())?;
+            self.programs.insert(path, info);
+        }
+        Ok(())
+    }
+
+    fn read<R: Read>(&mut self, what: &str, path: &str, entry: &mut tar::Entry<'_, R>) -> Result<Vec<u8>> {
+        let limit = self.limits.database;
+        let mut bytes = Vec::new();
+        entry.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what, e))?;
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if size > limit {
+            return Err(too_large(&format!("{what}: {path}"), limit, size));
+        }
+        self.keep(path, size)?;
+        Ok(bytes)
+    }
+
+    fn keep(&mut self, path: &str, bytes: u64) -> Result<()> {
+        self.kept = self.kept.saturating_add(bytes);
+        if self.kept > self.limits.databases {
+            return Err(too_large(&format!("package databases up to {path}"), self.limits.databases, self.kept));
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str) {
+        self.files.remove(path);
+        self.programs.remove(path);
+    }
+
+    fn remove_below(&mut self, folder: &str) {
+        let below =
+            |path: &String| folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        self.files.retain(|path, _| !below(path));
+        self.programs.retain(|path, _| !below(path));
+    }
+}
+
+/// The file's decoder by its first bytes: gzip (RFC 1952), zstd (RFC 8878), else plain.
+fn decoder<'a>(stored: &'a mut (impl io::BufRead + Send)) -> io::Result<Box<dyn Read + 'a>> {
+    let head = stored.fill_buf()?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(stored)));
+    }
+    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
+        // A layer's window is its publisher's choice; 128 MiB is zstd's own most without --long.
+        decoder.window_log_max(27)?;
+        return Ok(Box::new(decoder));
+    }
+    Ok(Box::new(stored))
+}
+
+/// The path without `./`, `/` and `//`; `None` for one that climbs or is not UTF-8.
+fn clean(path: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(path).ok()?;
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.is_empty() || parts.contains(&"..") {
+        return None;
+    }
+    Some(parts.join("/"))
+}
+
+fn is_database(path: &str) -> bool {
+    const FIXED: [&str; 13] = [
+        "etc/os-release",
+        "usr/lib/os-release",
+        "var/lib/dpkg/status",
+        "lib/apk/db/installed",
+        "usr/lib/apk/db/installed",
+        "var/lib/rpm/rpmdb.sqlite",
+        "var/lib/rpm/rpmdb.sqlite-wal",
+        "var/lib/rpm/Packages",
+        "var/lib/rpm/Packages.db",
+        "usr/lib/sysimage/rpm/rpmdb.sqlite",
+        "usr/lib/sysimage/rpm/rpmdb.sqlite-wal",
+        "usr/lib/sysimage/rpm/Packages",
+        "usr/lib/sysimage/rpm/Packages.db",
+    ];
+    let split_dpkg = path.strip_prefix("var/lib/dpkg/status.d/").is_some_and(|name| !name.ends_with(".md5sums"));
+    FIXED.contains(&path) || split_dpkg || path.ends_with(".dist-info/METADATA")
+}
+
+fn too_large(what: &str, limit: u64, found: u64) -> Error {
+    ErrorKind::Format(bundle_format::ErrorKind::TooLarge { what: what.into(), limit, found }.into()).into()
+}

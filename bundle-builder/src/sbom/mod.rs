@@ -1,0 +1,148 @@
+//! What is inside an image: its SBOM as the publisher attached it, else one made of the package
+//! databases in its layers (`docs/adr/0018-provenance.md`).
+//!
+//! What may hurt it: layers are untrusted archives (bombs, links, names that climb, databases that
+//! lie or are broken). Who defends: nothing is unpacked, [`layers`] keeps a few known files in memory
+//! within limits, links are never followed, and what cannot be read is named in the document rather
+//! than left out silently. An SBOM is a claim about an image, never a proof: the digests are that.
+
+pub mod databases;
+pub mod golang;
+pub mod layers;
+pub mod published;
+pub mod rpm;
+pub mod spdx;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use bundle_format::attachment::{Attachment, Origin};
+use bundle_format::digest::Sha256;
+use bundle_format::timestamp::Timestamp;
+
+use crate::collect::{BlobKind, Collected, CollectedBlob};
+use crate::error::{ErrorKind, Result};
+
+/// Where a package is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Debian's dpkg.
+    Deb,
+    /// Alpine's apk.
+    Apk,
+    /// rpm.
+    Rpm,
+    /// A Python distribution (`*.dist-info`).
+    Python,
+    /// A Go module that a program was built of.
+    Go,
+}
+
+/// One package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    /// Where it is from.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture, where the database says one.
+    pub arch: Option<String>,
+    /// What it says of its licence, word for word.
+    pub licence: Option<String>,
+}
+
+/// What was found in an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// `ID` and `VERSION_ID` of the image's `os-release`.
+    pub os: Option<(String, String)>,
+    /// Packages, sorted, without doubles.
+    pub packages: Vec<Package>,
+    /// Files that hold packages but could not be read, and why.
+    pub unread: Vec<String>,
+}
+
+/// The image that a document is about.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    /// `registry/repository:tag`.
+    pub name: &'a str,
+    /// Its digest.
+    pub digest: Sha256,
+    /// The document's time: the lock's.
+    pub created: &'a Timestamp,
+}
+
+/// `format` of the SBOMs that are made here.
+const FORMAT: &str = "spdx-2.3";
+
+impl Collected {
+    /// Stored bytes of the layers of images that have no published SBOM.
+    pub fn unknown_layer_bytes(&self) -> u64 {
+        let sizes: BTreeMap<Sha256, u64> =
+            self.blobs.iter().filter(|b| b.kind == BlobKind::Layer).map(|b| (b.digest, b.size)).collect();
+        let unknown = self.lock.images.iter().filter(|image| image.sbom.is_none());
+        unknown.flat_map(|image| &image.blobs).filter_map(|blob| sizes.get(&blob.digest)).sum()
+    }
+
+    /// Makes an SBOM for each image that has none. The layers are read once more for it.
+    pub fn add_sboms(&mut self, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let mut have: BTreeSet<Sha256> = self
+            .manifest_without_packs
+            .attachments
+            .iter()
+            .filter_map(|attachment| match attachment {
+                Attachment::Sbom { image, .. } => Some(*image),
+                Attachment::Provenance { .. } => None,
+            })
+            .collect();
+        let mut made = Vec::new();
+        for image in &self.lock.images {
+            if !have.insert(image.digest) {
+                continue;
+            }
+            let blobs: BTreeMap<Sha256, &CollectedBlob> =
+                self.blobs.iter().filter(|b| b.kind == BlobKind::Layer).map(|b| (b.digest, b)).collect();
+            let layers = image.blobs.iter().filter_map(|blob| blobs.get(&blob.digest)).map(|blob| {
+                progress(blob.size);
+                let content: Box<dyn Read + Send + '_> = blob.open()?;
+                Ok(layers::Layer { what: format!("image {}: layer {}", image.name, blob.digest), content })
+            });
+            let subject = Subject { name: &image.name, digest: image.digest, created: &self.lock.created };
+            let bytes = spdx::document(&subject, &inventory(layers::Limits::default(), layers)?)?;
+            made.push((image.digest, bytes));
+        }
+        for (image, bytes) in made {
+            let limit = bundle_format::limits::SBOM_BYTES;
+            let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            if found > limit {
+                let what = format!("the SBOM of image {image}");
+                return Err(ErrorKind::Format(bundle_format::ErrorKind::TooLarge { what, limit, found }.into()).into());
+            }
+            let digest = Sha256::of(&bytes);
+            self.attach(Attachment::Sbom { image, format: FORMAT.into(), origin: Origin::Builder, digest }, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the package databases in `layers`, lowest first.
+pub fn inventory<'a>(
+    limits: layers::Limits,
+    layers: impl Iterator<Item = Result<layers::Layer<'a>>>,
+) -> Result<Inventory> {
+    let mut tree = layers::Tree::new(limits);
+    for layer in layers {
+        tree.add(layer?)?;
+    }
+    let mut found = Inventory { os: databases::os_release(&tree), ..Inventory::default() };
+    databases::read(&tree, &mut found);
+    golang::read(&tree, &mut found);
+    rpm::read(&tree, &mut found);
+    found.packages.sort();
+    found.packages.dedup();
+    found.unread.sort();
+    Ok(found)
+}

@@ -1,0 +1,358 @@
+//! Publishers' signatures in cosign's format, made by openssl, in a layout and in a real registry.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod fixture;
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bundle_builder::ErrorKind;
+use bundle_builder::source::{PlainHttp, RegistryOptions};
+use bundle_format::digest::Sha256;
+use bundle_format::text::base64;
+use fixture::{collect_release, layout, pin_release, release, run};
+
+/// A key pair `NAME.key`, `NAME.pub`; `kind` as `openssl genpkey` takes it.
+fn keypair(dir: &Path, name: &str, kind: &[&str]) -> PathBuf {
+    let (secret, public) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.pub")));
+    run("openssl", &[&["genpkey", "-quiet", "-out", secret.to_str().unwrap()], kind].concat());
+    run("openssl", &["pkey", "-in", secret.to_str().unwrap(), "-pubout", "-out", public.to_str().unwrap()]);
+    secret
+}
+
+const P256: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const ED25519: [&str; 2] = ["-algorithm", "ED25519"];
+
+/// A signature as cosign makes one: ECDSA over SHA-256, or Ed25519 over the bytes.
+fn sign(dir: &Path, secret: &Path, payload: &[u8], ed25519: bool) -> Vec<u8> {
+    let (input, output) = (dir.join("payload"), dir.join("signature"));
+    fs::write(&input, payload).unwrap();
+    let (input, output, secret) = (input.to_str().unwrap(), output.to_str().unwrap(), secret.to_str().unwrap());
+    if ed25519 {
+        run("openssl", &["pkeyutl", "-sign", "-rawin", "-inkey", secret, "-in", input, "-out", output]);
+    } else {
+        run("openssl", &["dgst", "-sha256", "-sign", secret, "-out", output, input]);
+    }
+    fs::read(output).unwrap()
+}
+
+fn payload(digest: &Sha256) -> Vec<u8> {
+    format!(
+        r#"{{"critical":{{"identity":{{"docker-reference":"registry.example/team/app"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+    )
+    .into_bytes()
+}
+
+struct Site {
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self { dir: tempfile::tempdir().unwrap() };
+        layout(&site.images(), "app", "one");
+        site
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn images(&self) -> PathBuf {
+        self.dir.path().join("images")
+    }
+
+    fn index(&self) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.images().join("index.json")).unwrap()).unwrap()
+    }
+
+    fn image(&self) -> Sha256 {
+        Sha256::parse(self.index()["manifests"][0]["digest"].as_str().unwrap()).unwrap()
+    }
+
+    /// Writes the manifest that holds signatures: payload and signature of each. Under cosign's tag,
+    /// or as a referrer.
+    fn attach(&self, signatures: &[(Vec<u8>, Vec<u8>)], referrer: bool) {
+        let images = self.images();
+        let blob = |bytes: &[u8]| {
+            let digest = Sha256::of(bytes);
+            fs::write(images.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+            digest.to_string()
+        };
+        let layers: Vec<_> = signatures
+            .iter()
+            .map(|(payload, signature)| {
+                serde_json::json!({
+                    "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": blob(payload),
+                    "size": payload.len(), "annotations": {"dev.cosignproject.cosign/signature": base64(signature)},
+                })
+            })
+            .collect();
+        let ids: Vec<_> = signatures.iter().map(|(payload, _)| Sha256::of(payload).to_string()).collect();
+        let config = serde_json::to_vec(&serde_json::json!({
+            "architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": ids},
+        }))
+        .unwrap();
+        let mut index = self.index();
+        let mut manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob(&config), "size": config.len()},
+            "layers": layers,
+        });
+        if referrer {
+            let image = &index["manifests"][0];
+            manifest["subject"] =
+                serde_json::json!({"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]});
+        }
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        let mut entry = serde_json::json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": blob(&manifest), "size": manifest.len(),
+        });
+        if !referrer {
+            let tag = format!("sha256-{}.sig", self.image().hex());
+            entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": tag});
+        }
+        let entries = index["manifests"].as_array_mut().unwrap();
+        entries.truncate(1);
+        entries.push(entry);
+        fs::write(images.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
+    }
+
+    /// A release that demands a signature by `key`.
+    fn release(&self, source: &str, key: &str) -> PathBuf {
+        let path = release(self.path(), source);
+        let text = fs::read_to_string(&path).unwrap();
+        let line = format!("  source: {source}\n");
+        let edited = text.replace(&line, &format!("{line}  verify: {{cosign: {{key: {key}}}}}\n"));
+        assert_ne!(edited, text, "{text}");
+        fs::write(&path, edited).unwrap();
+        path
+    }
+}
+
+#[test]
+fn signatures_of_both_algorithms_in_a_layout() {
+    for (kind, ed25519) in [(&P256[..], false), (&ED25519[..], true)] {
+        let site = Site::new();
+        let key = keypair(site.path(), "good", kind);
+        let other = keypair(site.path(), "other", kind);
+        let payload = payload(&site.image());
+        let good = sign(site.path(), &key, &payload, ed25519);
+        let theirs = sign(site.path(), &other, &payload, ed25519);
+        let path = site.release("oci:images:app", "good.pub");
+        for referrer in [false, true] {
+            site.attach(&[(payload.clone(), theirs.clone()), (payload.clone(), good.clone())], referrer);
+            let lock = pin_release(&path, &RegistryOptions::default()).unwrap();
+            let verified = lock.images[0].verified.clone().unwrap();
+            assert_eq!((verified.by.as_str(), verified.signed), ("cosign", site.image()));
+            collect_release(&path, &RegistryOptions::default()).unwrap();
+        }
+        // What was there when it was pinned is gone when it is built.
+        site.attach(&[(payload.clone(), theirs)], false);
+        let error = collect_release(&path, &RegistryOptions::default()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::UpstreamSignature { found: 1, .. }), "{error}");
+    }
+}
+
+#[test]
+fn refusals() {
+    let site = Site::new();
+    let key = keypair(site.path(), "good", &P256);
+    let other = keypair(site.path(), "other", &P256);
+    let path = site.release("oci:images:app", "good.pub");
+    let pin = || pin_release(&path, &RegistryOptions::default()).unwrap_err();
+    let error = pin();
+    assert!(matches!(error.kind(), ErrorKind::UpstreamUnsigned { digest, .. } if *digest == site.image()), "{error}");
+    assert_eq!(error.class().exit_code(), 4);
+
+    let right = payload(&site.image());
+    site.attach(&[(right.clone(), sign(site.path(), &other, &right, false))], false);
+    let error = pin();
+    assert!(matches!(error.kind(), ErrorKind::UpstreamSignature { found: 1, .. }), "wrong key: {error}");
+
+    let mut bad = sign(site.path(), &key, &right, false);
+    *bad.last_mut().unwrap() ^= 1;
+    site.attach(&[(right.clone(), bad)], false);
+    let error = pin();
+    assert!(matches!(error.kind(), ErrorKind::UpstreamSignature { .. }), "bad signature: {error}");
+
+    let elsewhere = payload(&Sha256::of(b"another image"));
+    site.attach(&[(elsewhere.clone(), sign(site.path(), &key, &elsewhere, false))], false);
+    let error = pin();
+    assert!(matches!(error.kind(), ErrorKind::UpstreamPayload { .. }), "{error}");
+    let of_other_type = String::from_utf8(right.clone()).unwrap().replace("cosign container", "atomic container");
+    let signature = sign(site.path(), &key, of_other_type.as_bytes(), false);
+    site.attach(&[(of_other_type.into_bytes(), signature)], false);
+    let error = pin();
+    assert!(matches!(error.kind(), ErrorKind::UpstreamPayload { .. }), "{error}");
+    // An artifact about another image does not count as a referrer of this one.
+    site.attach(&[(right.clone(), sign(site.path(), &key, &right, false))], true);
+    pin_release(&path, &RegistryOptions::default()).unwrap();
+
+    keypair(site.path(), "rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
+    keypair(site.path(), "p384", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
+    fs::write(site.path().join("text.pub"), "no key").unwrap();
+    for name in ["rsa.pub", "p384.pub", "text.pub", "good.key"] {
+        let path = site.release("oci:images:app", name);
+        let error = pin_release(&path, &RegistryOptions::default()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::UpstreamKey { .. }), "{name}: {error}");
+    }
+}
+
+#[test]
+fn another_key_than_was_pinned_needs_a_new_lock() {
+    let site = Site::new();
+    let payload = payload(&site.image());
+    let both: Vec<_> = ["one", "two"]
+        .into_iter()
+        .map(|name| (payload.clone(), sign(site.path(), &keypair(site.path(), name, &P256), &payload, false)))
+        .collect();
+    site.attach(&both, false);
+    let path = site.release("oci:images:app", "key.pub");
+    fs::copy(site.path().join("one.pub"), site.path().join("key.pub")).unwrap();
+    pin_release(&path, &RegistryOptions::default()).unwrap();
+    fs::copy(site.path().join("two.pub"), site.path().join("key.pub")).unwrap();
+    let error = collect_release(&path, &RegistryOptions::default()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::LockStale { .. }), "{error}");
+}
+
+struct Registry {
+    child: Child,
+    _dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Registry {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+            dir.path().join("storage").display()
+        );
+        fs::write(dir.path().join("config.yml"), config).unwrap();
+        let child = Command::new("docker-registry")
+            .args(["serve", dir.path().join("config.yml").to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("these tests need the program docker-registry: {error}"));
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(30), "docker-registry does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { child, _dir: dir, port }
+    }
+
+    fn push(&self, layout: &Path, name: &str, tag: &str) {
+        let source = format!("oci:{}:{name}", layout.display());
+        let target = format!("docker://127.0.0.1:{}/team/app:{tag}", self.port);
+        run(
+            "skopeo",
+            &["--insecure-policy", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", &source, &target],
+        );
+    }
+}
+
+impl Registry {
+    fn curl(&self, args: &[&str], path: &str) -> String {
+        let url = if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            format!("http://127.0.0.1:{}/v2/team/app/{path}", self.port)
+        };
+        let output = Command::new("curl").args(["-sSf", "-i"]).args(args).arg(&url).output().unwrap();
+        assert!(output.status.success(), "{args:?} {url}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Uploads a blob (distribution-spec 1.1, "Pushing a blob monolithically").
+    fn put_blob(&self, dir: &Path, bytes: &[u8]) -> Sha256 {
+        let (file, digest) = (dir.join("upload"), Sha256::of(bytes));
+        fs::write(&file, bytes).unwrap();
+        let begun = self.curl(&["-X", "POST", "-d", ""], "blobs/uploads/");
+        let location = begun.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap().trim().to_owned();
+        let body = format!("@{}", file.display());
+        let args = ["-X", "PUT", "-H", "Content-Type: application/octet-stream", "--data-binary", &body];
+        self.curl(&args, &format!("{location}&digest={digest}"));
+        digest
+    }
+
+    fn put_manifest(&self, dir: &Path, tag: &str, media_type: &str, value: &serde_json::Value) -> (Sha256, usize) {
+        let bytes = serde_json::to_vec(value).unwrap();
+        fs::write(dir.join("upload"), &bytes).unwrap();
+        let (body, kind) = (format!("@{}", dir.join("upload").display()), format!("Content-Type: {media_type}"));
+        let digest = Sha256::of(&bytes);
+        let tag = if tag.is_empty() { digest.to_string() } else { tag.to_owned() };
+        self.curl(&["-X", "PUT", "-H", &kind, "--data-binary", &body], &format!("manifests/{tag}"));
+        (digest, bytes.len())
+    }
+}
+
+#[test]
+fn a_published_sbom_in_a_registry_without_the_referrers_call() {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let registry = Registry::start();
+    let site = Site::new();
+    registry.push(&site.images(), "app", "1");
+    let options = RegistryOptions { plain_http: PlainHttp::LoopbackOnly, ..RegistryOptions::default() };
+    let path = release(site.path(), &format!("docker://127.0.0.1:{}/team/app:1", registry.port));
+    assert_eq!(pin_release(&path, &options).unwrap().images[0].sbom, None);
+
+    let sbom = b"{\"spdxVersion\":\"SPDX-2.3\",\"name\":\"TEST published\"}";
+    let (config, document) = (registry.put_blob(site.path(), b"{}"), registry.put_blob(site.path(), sbom));
+    let image = site.index()["manifests"][0].clone();
+    let artifact = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config.to_string(), "size": 2},
+        "layers": [{"mediaType": "application/spdx+json", "digest": document.to_string(), "size": sbom.len()}],
+        "subject": {"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]},
+    });
+    let (artifact, bytes) = registry.put_manifest(site.path(), "", MANIFEST, &artifact);
+    let list = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{"mediaType": MANIFEST, "digest": artifact.to_string(), "size": bytes}],
+    });
+    let tag = format!("sha256-{}", site.image().hex());
+    registry.put_manifest(site.path(), &tag, "application/vnd.oci.image.index.v1+json", &list);
+    let locked = pin_release(&path, &options).unwrap().images[0].sbom.clone().unwrap();
+    assert_eq!((locked.format.as_str(), locked.digest), ("spdx-2.3", document));
+    let collected = collect_release(&path, &options).unwrap();
+    assert!(fixture::read_all(&collected).unwrap().contains(&sbom.to_vec()));
+}
+
+#[test]
+fn from_a_registry_under_the_tag_that_cosign_uses() {
+    let registry = Registry::start();
+    let site = Site::new();
+    let key = keypair(site.path(), "good", &P256);
+    keypair(site.path(), "other", &P256);
+    registry.push(&site.images(), "app", "1");
+    let options = RegistryOptions { plain_http: PlainHttp::LoopbackOnly, ..RegistryOptions::default() };
+    let source = format!("docker://127.0.0.1:{}/team/app:1", registry.port);
+    let path = site.release(&source, "good.pub");
+    let error = pin_release(&path, &options).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::UpstreamUnsigned { .. }), "{error}");
+
+    let payload = payload(&site.image());
+    site.attach(&[(payload.clone(), sign(site.path(), &key, &payload, false))], false);
+    let tag = format!("sha256-{}.sig", site.image().hex());
+    registry.push(&site.images(), &tag, &tag);
+    let lock = pin_release(&path, &options).unwrap();
+    assert_eq!(lock.images[0].verified.as_ref().unwrap().signed, site.image());
+    collect_release(&path, &options).unwrap();
+    let path = site.release(&source, "other.pub");
+    let error = pin_release(&path, &options).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::UpstreamSignature { .. }), "{error}");
+}

@@ -1,0 +1,313 @@
+//! A segment: the symbols of some blocks, as streams that lie one after the other.
+
+use super::BadTokens;
+use super::huffman::ODD_258;
+use crate::limits;
+
+/// Streams of a segment.
+pub(super) const STREAMS: usize = 7;
+/// Literals before a match that its command says itself.
+const RUN: u32 = 7;
+/// Length less 3 from which the command says only "longer".
+const LONG: u16 = 31;
+/// Least high byte that names a recent distance.
+const RECENT: u8 = 128;
+/// The recent distances less 1 at the start of a segment.
+const FIRST: [u16; 4] = [0, 1, 2, 3];
+/// Symbols that [`SegmentReader::part`] takes at once: blocks of no more can have a foretold head.
+pub(super) const PART: u64 = 65_536;
+/// Bytes of a number at most.
+const NUMBER: usize = 5;
+
+/// Collects symbols and lays them out.
+#[derive(Debug)]
+pub(super) struct SegmentWriter {
+    /// Members, blocks, trailers.
+    pub(super) control: Vec<u8>,
+    commands: Vec<u8>,
+    longer: Vec<u8>,
+    literals: Vec<u8>,
+    high: Vec<u8>,
+    near: Vec<u8>,
+    far: Vec<u8>,
+    run: u32,
+    recent: [u16; 4],
+}
+
+impl Default for SegmentWriter {
+    fn default() -> Self {
+        let empty = Vec::new;
+        Self {
+            control: empty(),
+            commands: empty(),
+            longer: empty(),
+            literals: empty(),
+            high: empty(),
+            near: empty(),
+            far: empty(),
+            run: 0,
+            recent: FIRST,
+        }
+    }
+}
+
+impl SegmentWriter {
+    /// A literal of a compressed block.
+    #[inline(always)]
+    pub(super) fn literal(&mut self, byte: u8) {
+        self.literals.push(byte);
+        self.run += 1;
+    }
+
+    /// The bytes of a stored block, or others that are content.
+    pub(super) fn stored(&mut self, bytes: &[u8]) {
+        self.literals.extend_from_slice(bytes);
+    }
+
+    /// A match of `length` and the distance `less` + 1.
+    #[inline(always)]
+    pub(super) fn pair(&mut self, length: u16, less: u16) {
+        let run = self.run.min(RUN);
+        let long = (length - 3).min(LONG);
+        self.commands.push((run << 5) as u8 | long as u8);
+        if run == RUN {
+            number(&mut self.longer, u64::from(self.run - RUN));
+        }
+        if long == LONG {
+            self.longer.push((length - 3 - LONG) as u8);
+        }
+        self.run = 0;
+        let [first, second, third, fourth] = self.recent;
+        let place = if less == first {
+            self.high.push(RECENT);
+            return;
+        } else if less == second {
+            self.recent = [less, first, third, fourth];
+            1
+        } else if less == third {
+            self.recent = [less, first, second, fourth];
+            2
+        } else {
+            self.recent = [less, first, second, third];
+            3
+        };
+        if place < 3 || less == fourth {
+            self.high.push(RECENT + place);
+        } else {
+            self.high.push((less >> 8) as u8);
+            if less < 256 { self.near.push(less as u8) } else { self.far.push(less as u8) }
+        }
+    }
+
+    /// Bytes in it.
+    pub(super) fn size(&self) -> usize {
+        // Near and far distances are fewer than commands; counting those twice spares two looks.
+        self.control.len() + 3 * self.commands.len() + self.longer.len() + self.literals.len()
+    }
+
+    /// Appends the segment to `out` and begins a new one.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
+        let streams = [
+            &mut self.control,
+            &mut self.commands,
+            &mut self.longer,
+            &mut self.literals,
+            &mut self.high,
+            &mut self.near,
+            &mut self.far,
+        ];
+        for stream in &streams {
+            number(out, stream.len() as u64);
+        }
+        for stream in streams {
+            out.append(stream);
+        }
+        self.run = 0;
+        self.recent = FIRST;
+    }
+}
+
+/// The streams of a segment that has arrived.
+#[derive(Debug, Clone)]
+pub(super) struct SegmentReader<'a> {
+    pub(super) control: Bytes<'a>,
+    commands: Bytes<'a>,
+    longer: Bytes<'a>,
+    literals: Bytes<'a>,
+    high: Bytes<'a>,
+    near: Bytes<'a>,
+    far: Bytes<'a>,
+    run: u32,
+    /// Length of the match behind the run; 0: the next command says.
+    length: u16,
+    recent: [u16; 4],
+}
+
+/// A match, and the literals before it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Command {
+    /// Literals.
+    pub(super) run: u32,
+    /// Length, or 0: no match follows.
+    pub(super) length: u16,
+    /// Distance less 1.
+    pub(super) less: u16,
+}
+
+impl<'a> SegmentReader<'a> {
+    /// The segment at the start of `bytes` and its size; `None` if more bytes are needed.
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, BadTokens> {
+        let mut head = Bytes(bytes);
+        let mut sizes = [0; STREAMS];
+        for size in &mut sizes {
+            let whole = head.0.len() >= NUMBER;
+            let Some(number) = head.number() else {
+                return if whole { Err(BadTokens("a stream's size is no number")) } else { Ok(None) };
+            };
+            *size = usize::try_from(number).unwrap_or(usize::MAX);
+        }
+        let total = sizes.iter().fold(0_usize, |sum, size| sum.saturating_add(*size));
+        if total > limits::TOKEN_SEGMENT_MOST {
+            return Err(BadTokens("a segment is longer than it may be"));
+        }
+        if head.0.len() < total {
+            return Ok(None);
+        }
+        let mut next = sizes.iter().map(|size| Bytes(head.take(*size).unwrap_or_default()));
+        let mut stream = || next.next().unwrap_or(Bytes(&[]));
+        let (control, commands, longer) = (stream(), stream(), stream());
+        let (literals, high, near, far) = (stream(), stream(), stream(), stream());
+        let size = bytes.len() - head.0.len();
+        let (run, length, recent) = (0, 0, FIRST);
+        Ok(Some((Self { control, commands, longer, literals, high, near, far, run, length, recent }, size)))
+    }
+
+    /// The commands of the next `symbols` symbols, at most [`PART`], and their literals.
+    pub(super) fn part(&mut self, symbols: u64, commands: &mut Vec<Command>) -> Result<&'a [u8], BadTokens> {
+        commands.clear();
+        let mut left = symbols.min(PART) as u32;
+        let mut literals = 0;
+        while left > 0 {
+            if self.length == 0 {
+                if self.commands.0.is_empty() {
+                    // Behind the last match there are only literals.
+                    literals += left;
+                    commands.push(Command { run: left, length: 0, less: 0 });
+                    break;
+                }
+                self.length = self.command()?;
+            }
+            let run = self.run.min(left);
+            literals += run;
+            left -= run;
+            self.run -= run;
+            if left == 0 {
+                commands.push(Command { run, length: 0, less: 0 });
+                break;
+            }
+            left -= 1;
+            commands.push(Command { run, length: self.length, less: self.distance()? });
+            self.length = 0;
+        }
+        self.literals.take(literals as usize).ok_or(BadTokens("the literals end early"))
+    }
+
+    /// The next distance less 1.
+    #[inline(always)]
+    fn distance(&mut self) -> Result<u16, BadTokens> {
+        const EARLY: BadTokens = BadTokens("the distances end early");
+        let high = self.high.byte().ok_or(EARLY)?;
+        let [first, second, third, fourth] = self.recent;
+        let less = match high {
+            0 => u16::from(self.near.byte().ok_or(EARLY)?),
+            1..RECENT => u16::from(high) << 8 | u16::from(self.far.byte().ok_or(EARLY)?),
+            128 => return Ok(first),
+            129 => {
+                self.recent = [second, first, third, fourth];
+                return Ok(second);
+            }
+            130 => {
+                self.recent = [third, first, second, fourth];
+                return Ok(third);
+            }
+            131 => fourth,
+            _ => return Err(BadTokens("a distance beyond the window")),
+        };
+        self.recent = [less, first, second, third];
+        Ok(less)
+    }
+
+    /// The next command: sets the run, gives the length.
+    #[inline(always)]
+    fn command(&mut self) -> Result<u16, BadTokens> {
+        let byte = self.commands.byte().ok_or(BadTokens("the commands end early"))?;
+        self.run = u32::from(byte >> 5);
+        if self.run == RUN {
+            let more = self.longer.number().and_then(|more| u32::try_from(more).ok());
+            let run =
+                more.and_then(|more| more.checked_add(RUN)).filter(|run| *run as usize <= limits::TOKEN_SEGMENT_MOST);
+            self.run = run.ok_or(BadTokens("a run of literals is no number"))?;
+        }
+        let mut length = u16::from(byte & 31) + 3;
+        if length == LONG + 3 {
+            length += u16::from(self.longer.byte().ok_or(BadTokens("the long lengths end early"))?);
+            if length > ODD_258 {
+                return Err(BadTokens("a length beyond 258"));
+            }
+        }
+        Ok(length)
+    }
+
+    /// The next stored bytes.
+    pub(super) fn stored(&mut self, count: usize) -> Result<&'a [u8], BadTokens> {
+        self.literals.take(count).ok_or(BadTokens("the literals end early"))
+    }
+
+    /// Refuses a segment of which something is left.
+    pub(super) fn close(&self) -> Result<(), BadTokens> {
+        let all = [self.control, self.commands, self.longer, self.literals, self.high, self.near, self.far];
+        let left = all.iter().any(|stream| !stream.0.is_empty()) || self.run > 0 || self.length > 0;
+        if left { Err(BadTokens("a segment holds more than its blocks")) } else { Ok(()) }
+    }
+}
+
+/// Bytes that are taken from the front.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    #[inline(always)]
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// A number of at most [`NUMBER`] bytes in LEB128.
+    pub(super) fn number(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for place in 0..NUMBER {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 127) << (7 * place);
+            if byte < 128 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+/// Appends a number in LEB128.
+pub(super) fn number(out: &mut Vec<u8>, mut value: u64) {
+    while value > 127 {
+        out.push(value as u8 | 128);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}

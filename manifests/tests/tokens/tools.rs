@@ -1,0 +1,128 @@
+//! Real compressors: those that tests/setup/packages.sh installs run here, the others wrote `tests/vectors-gzip/`.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::{content, encode, round_trip};
+
+fn run(program: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program[0])
+        .args(&program[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|why| panic!("{}: {why}: install it by tests/setup/packages.sh", program[0]));
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).unwrap());
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.status.success(), "{program:?}: {}", output.status);
+    output.stdout
+}
+
+/// Each file of `tests/vectors-gzip/`: two dozen compressors, and streams made by hand.
+#[test]
+fn vectors_of_compressors_that_this_machine_may_lack() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors-gzip");
+    let index = std::fs::read_to_string(folder.join("index.tsv")).unwrap();
+    let names: Vec<&str> = index.lines().skip(1).filter_map(|line| line.split('\t').next()).collect();
+    assert!(names.len() > 90, "{} vectors", names.len());
+    let mut all = Vec::new();
+    for name in names {
+        all.extend(round_trip(&std::fs::read(folder.join(name)).unwrap(), name));
+    }
+    // Deltas need the same token bytes from every version of this program (spec 6.1): frozen.
+    assert_eq!(bundle_format::digest::Sha384::of(&all).to_string(), ALL);
+}
+
+#[test]
+fn compressors_of_this_machine() {
+    let input = content(300_000, 5);
+    let mut members = Vec::new();
+    for program in [
+        &["gzip", "-1"][..],
+        &["gzip", "-9n"],
+        &["busybox", "gzip"],
+        &["pigz", "-1"],
+        &["pigz", "-6"],
+        &["pigz", "-9", "-b", "128"],
+        &["pigz", "-i", "-b", "128"],
+        &["pigz", "-0"],
+        &["libdeflate-gzip", "-1"],
+        &["libdeflate-gzip", "-6"],
+        &["libdeflate-gzip", "-12"],
+    ] {
+        let gzip = run(program, &input);
+        round_trip(&gzip, &format!("{program:?}"));
+        members.extend(gzip);
+    }
+    round_trip(&members, "all of them as members of one file");
+    // These two want files, or are slow.
+    let small = &input[..30_000];
+    round_trip(&run(&["pigz", "-11"], small), "pigz -11");
+    let folder = std::env::temp_dir().join(format!("lockgate-tokens-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("content");
+    std::fs::write(&file, small).unwrap();
+    run(&["zopfli", "--i5", file.to_str().unwrap()], &[]);
+    let gzip = std::fs::read(folder.join("content.gz")).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    round_trip(&gzip, "zopfli");
+}
+
+const ALL: &str = "061b61c76fcee83a1a1c73495697a08d92859f2ae4620b59535ddac4f2f1398e50604a435c70a2683f534fedaddabb55";
+
+/// zlib itself, by Python: every level, strategy and memory level, and every kind of flush.
+#[test]
+fn zlib_with_all_its_settings() {
+    const PROGRAM: &str = r"
+import sys, zlib
+data = sys.stdin.buffer.read()
+out = sys.stdout.buffer
+for level in range(10):
+    for strategy in range(5):
+        for memory in (1, 8, 9):
+            c = zlib.compressobj(level, zlib.DEFLATED, 31, memory, strategy)
+            part = c.compress(data) + c.flush()
+            out.write(len(part).to_bytes(4, 'little') + part)
+for flush in (zlib.Z_PARTIAL_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_BLOCK):
+    c = zlib.compressobj(6, zlib.DEFLATED, 31)
+    part = b''.join(c.compress(data[at:at + 5000]) + c.flush(flush) for at in range(0, len(data), 5000)) + c.flush()
+    out.write(len(part).to_bytes(4, 'little') + part)
+c = zlib.compressobj(6, zlib.DEFLATED, 31)
+part = c.compress(b'') + c.flush()
+out.write(len(part).to_bytes(4, 'little') + part)
+";
+    let all = run(&["python3", "-c", PROGRAM], &content(60_000, 6));
+    let mut rest = &all[..];
+    let mut seen = 0;
+    while let Some((size, behind)) = rest.split_first_chunk::<4>() {
+        let (gzip, behind) = behind.split_at(u32::from_le_bytes(*size) as usize);
+        round_trip(gzip, &format!("zlib, number {seen}"));
+        rest = behind;
+        seen += 1;
+    }
+    assert_eq!(seen, 155);
+}
+
+/// Content in between must not change the tokens behind it: that is what updates live on.
+#[test]
+fn an_insertion_near_the_start_leaves_the_rest_of_the_tokens_alike() {
+    let old = content(2_000_000, 7);
+    let mut new = old.clone();
+    let more = content(1000, 8);
+    new.splice(10_000..10_000, more.iter().copied());
+    for program in [&["gzip", "-6n"][..], &["pigz", "-n"]] {
+        let (old, new) = (run(program, &old), run(program, &new));
+        let (base, tokens) = (encode(&old, 1 << 20).unwrap(), encode(&new, 1 << 20).unwrap());
+        let mut context = zstd::zstd_safe::CCtx::create();
+        context.set_parameter(zstd::zstd_safe::CParameter::CompressionLevel(9)).unwrap();
+        context.set_parameter(zstd::zstd_safe::CParameter::WindowLog(24)).unwrap();
+        context.ref_prefix(&base).unwrap();
+        let mut delta = Vec::with_capacity(zstd::zstd_safe::compress_bound(tokens.len()));
+        context.compress2(&mut delta, &tokens).unwrap();
+        assert!(delta.len() * 40 < new.len(), "{program:?}: {} bytes for a change of {}", delta.len(), more.len());
+    }
+}
