@@ -1,0 +1,19 @@
+#!/bin/bash
+# Needs Debian's python3-venv. Makes a Python environment with the reference implementation of TUF, once for each content of its
+# requirements, in the cache. Prints the path of its interpreter.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+key=$(sha256sum "$here/tuf-requirements.txt" | cut -c1-16)
+cache=${LOCKGATE_CACHE:-$HOME/.cache/lockgate}/tuf-$key
+if [ ! -x "$cache/bin/python3" ]; then
+    echo "tuf.sh: installing TUF's reference implementation once into $cache" >&2
+    mkdir -p "$(dirname "$cache")"
+    # Under another name first: a run that was cut leaves nothing that looks whole.
+    made=$(mktemp -d "$cache.XXXXXX")
+    trap 'rm -rf "$made"' EXIT
+    /usr/bin/python3 -m venv "$made"
+    "$made/bin/python3" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        -r "$here/tuf-requirements.txt" >&2
+    mv -T "$made" "$cache" 2>/dev/null || [ -x "$cache/bin/python3" ]
+fi
+echo "$cache/bin/python3"
