@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help build demo demo-down test test-unit test-vm test-power test-delta soak lint deny bench packages clean
+.PHONY: help build demo demo-down test test-unit test-vm test-delta soak lint deny bench packages clean
 
 help:
 	@sed -n '1,5s/^# \?//p' Makefile
@@ -40,12 +40,8 @@ test-unit: packages
 	tests/setup/fixtures.sh
 	$(CARGO) test --workspace --locked --no-fail-fast
 
-# The isolated machine, and discs with bad sectors.
+# The isolated machine, discs with bad sectors, and 30 power cuts in the middle of updates.
 test-vm: build
-	tests/vm/isolated.sh
-
-# 30 power cuts in the middle of updates; not yet part of test: it has not run through on a quiet machine.
-test-power: build
 	tests/vm/isolated.sh --then-cut
 
 # Version 1 to version 2 of the reference platform by a delta bundle, on this machine's engine.
