@@ -196,9 +196,13 @@ struct Stamp {
 
 impl Stamp {
     fn seal(&mut self, kind: Kind, block: u32, shard: u16, datagram: &mut [u8; DATAGRAM_BYTES]) {
-        let header = Header { kind, session: self.session, ordinal: self.ordinal, block, shard, run: self.run };
-        self.tagger.seal(&header, datagram);
+        self.seal_at(self.ordinal, kind, block, shard, datagram);
         self.ordinal = self.ordinal.wrapping_add(1);
+    }
+
+    fn seal_at(&self, ordinal: u32, kind: Kind, block: u32, shard: u16, datagram: &mut [u8; DATAGRAM_BYTES]) {
+        let header = Header { kind, session: self.session, ordinal, block, shard, run: self.run };
+        self.tagger.seal(&header, datagram);
     }
 }
 
@@ -216,7 +220,8 @@ struct Press<'a> {
     prologue: &'a [u8],
     stamp: Stamp,
     announced: usize,
-    encoder: Option<(usize, Encoder)>,
+    /// With its originals and recovery shards.
+    encoder: Option<((usize, usize), Encoder)>,
     interleave: usize,
 }
 
@@ -316,22 +321,19 @@ impl Press<'_> {
         for slot in heads {
             self.announce(announcements, slot);
         }
-        // The slots of each block in the order of its shards.
-        let mut of_block: Vec<Vec<&mut [u8]>> =
-            counts.iter().map(|count| Vec::with_capacity(count + recovery)).collect();
-        for ((block, _), slot) in order.iter().zip(slots.iter_mut()) {
-            if let (Some(list), Some(body)) = (of_block.get_mut(*block), slot.get_mut(HEADER_BYTES..)) {
-                list.push(body);
+        // The slots of each block in the order of its shards, each with its place on the wire.
+        let mut of_block: Vec<Vec<Slot<'_>>> = counts.iter().map(|count| Vec::with_capacity(count + recovery)).collect();
+        for (((block, shard), datagram), place) in order.iter().zip(slots).zip(0u32..) {
+            let ordinal = self.stamp.ordinal.wrapping_add(place);
+            if let Some(list) = of_block.get_mut(*block) {
+                list.push(Slot { datagram, ordinal, shard: u16::try_from(*shard).unwrap_or(u16::MAX) });
             }
         }
-        for ((block, count), bodies) in (first..).zip(&counts).zip(&mut of_block) {
-            self.fill(block, *count, bodies)?;
+        self.stamp.ordinal = self.stamp.ordinal.wrapping_add(u32::try_from(order.len()).unwrap_or(0));
+        for ((block, count), slots) in (first..).zip(&counts).zip(&mut of_block) {
+            self.fill(block, *count, slots)?;
         }
         drop(of_block);
-        for ((block, shard), slot) in order.iter().zip(slots) {
-            let block = u32::try_from(first).unwrap_or(u32::MAX) + u32::try_from(*block).unwrap_or(0);
-            self.stamp.seal(Kind::Data, block, u16::try_from(*shard).unwrap_or(u16::MAX), slot);
-        }
         let total = self.stamp.ordinal.wrapping_add(u32::try_from(ends).unwrap_or(0));
         for slot in tails {
             let fields = self.plan.to_bytes().into_iter().chain(total.to_be_bytes()).chain(std::iter::repeat(0));
@@ -341,25 +343,57 @@ impl Press<'_> {
         Ok(Group { buffer, len, last })
     }
 
-    /// Reads a block into the bodies of its datagrams and makes its recovery shards.
-    fn fill(&mut self, block: u64, count: usize, bodies: &mut [&mut [u8]]) -> Result<()> {
-        let (at, bytes) = self.plan.place(block);
-        let (originals, recovery) = bodies.split_at_mut(count.min(bodies.len()));
-        read_block(self.file, at, usize::try_from(bytes).unwrap_or(0), originals)?;
-        if recovery.is_empty() {
-            return Ok(());
-        }
-        let (_, encoder) = match &mut self.encoder {
-            Some(held) if held.0 == count => held,
-            other => other.insert((count, Encoder::new(count, recovery.len(), BODY_BYTES)?)),
-        };
-        originals.iter().try_for_each(|body| encoder.add(body))?;
-        encoder.encode(|index, shard| {
-            if let Some(body) = recovery.get_mut(index) {
-                body.copy_from_slice(shard);
+    /// Reads a block into its datagrams, makes its recovery shards and seals all. In runs: what was
+    /// read is still in the core's own cache when the code and the tag want it.
+    fn fill(&mut self, block: u64, count: usize, slots: &mut [Slot<'_>]) -> Result<()> {
+        /// Shards of a run: 90 KB.
+        const RUN: usize = 64;
+        let (mut at, mut left) = self.plan.place(block);
+        let number = u32::try_from(block).unwrap_or(u32::MAX);
+        let (originals, recovery) = slots.split_at_mut(count.min(slots.len()));
+        let mut encoder = match &mut self.encoder {
+            _ if recovery.is_empty() => None,
+            Some((shape, encoder)) if *shape == (count, recovery.len()) => Some(encoder),
+            other => {
+                let shape = (count, recovery.len());
+                Some(&mut other.insert((shape, Encoder::new(shape.0, shape.1, BODY_BYTES)?)).1)
             }
-        })?;
+        };
+        for run in originals.chunks_mut(RUN) {
+            let bytes = left.min(u64::try_from(run.len() * BODY_BYTES).unwrap_or(u64::MAX));
+            let mut bodies: Vec<&mut [u8]> = run.iter_mut().map(Slot::body).collect();
+            read_block(self.file, at, usize::try_from(bytes).unwrap_or(0), &mut bodies)?;
+            (at, left) = (at + bytes, left - bytes);
+            for slot in run {
+                if let Some(encoder) = &mut encoder {
+                    encoder.add(slot.body())?;
+                }
+                self.stamp.seal_at(slot.ordinal, Kind::Data, number, slot.shard, slot.datagram);
+            }
+        }
+        if let Some(encoder) = encoder {
+            let stamp = &self.stamp;
+            encoder.encode(|index, shard| {
+                if let Some(slot) = recovery.get_mut(index) {
+                    slot.body().copy_from_slice(shard);
+                    stamp.seal_at(slot.ordinal, Kind::Data, number, slot.shard, slot.datagram);
+                }
+            })?;
+        }
         Ok(())
+    }
+}
+
+/// A datagram of a block and its place among all.
+struct Slot<'a> {
+    datagram: &'a mut [u8; DATAGRAM_BYTES],
+    ordinal: u32,
+    shard: u16,
+}
+
+impl Slot<'_> {
+    fn body(&mut self) -> &mut [u8] {
+        self.datagram.get_mut(HEADER_BYTES..).unwrap_or(&mut [])
     }
 }
 

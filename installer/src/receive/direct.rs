@@ -8,6 +8,9 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 /// What places, lengths and memory must be multiples of.
 const ALIGN: usize = 4096;
@@ -57,14 +60,19 @@ impl Aligned {
 pub struct DirectFile {
     cached: File,
     direct: Option<File>,
+    /// Whose turn it is to write through the cache. The kernel lets one in at a time too, but those
+    /// who wait there burn their core.
+    turn: Mutex<()>,
 }
 
 impl DirectFile {
     /// The file at `path`, open as `cached` already.
     pub fn new(cached: File, path: &Path) -> Self {
         let flags = nix::fcntl::OFlag::O_DIRECT.bits();
-        let direct = File::options().read(true).write(true).custom_flags(flags).open(path).ok();
-        Self { cached, direct }
+        // A memory file system takes the flag and copies all the same.
+        let in_memory = fstatfs(&cached).is_ok_and(|stat| stat.filesystem_type() == TMPFS_MAGIC);
+        let open = || File::options().read(true).write(true).custom_flags(flags).open(path).ok();
+        Self { cached, direct: if in_memory { None } else { open() }, turn: Mutex::new(()) }
     }
 
     /// The way through the page cache.
@@ -85,6 +93,7 @@ impl DirectFile {
                 other => return other,
             }
         }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.cached.write_all_at(bytes, at)
     }
 
