@@ -8,8 +8,8 @@ pub mod pace;
 pub mod socket;
 
 use std::fs::File;
-use std::io::IoSliceMut;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bundle_format::datagram::{
@@ -196,13 +196,9 @@ struct Stamp {
 
 impl Stamp {
     fn seal(&mut self, kind: Kind, block: u32, shard: u16, datagram: &mut [u8; DATAGRAM_BYTES]) {
-        self.seal_at(self.ordinal, kind, block, shard, datagram);
-        self.ordinal = self.ordinal.wrapping_add(1);
-    }
-
-    fn seal_at(&self, ordinal: u32, kind: Kind, block: u32, shard: u16, datagram: &mut [u8; DATAGRAM_BYTES]) {
-        let header = Header { kind, session: self.session, ordinal, block, shard, run: self.run };
+        let header = Header { kind, session: self.session, ordinal: self.ordinal, block, shard, run: self.run };
         self.tagger.seal(&header, datagram);
+        self.ordinal = self.ordinal.wrapping_add(1);
     }
 }
 
@@ -322,7 +318,8 @@ impl Press<'_> {
             self.announce(announcements, slot);
         }
         // The slots of each block in the order of its shards, each with its place on the wire.
-        let mut of_block: Vec<Vec<Slot<'_>>> = counts.iter().map(|count| Vec::with_capacity(count + recovery)).collect();
+        let mut of_block: Vec<Vec<Slot<'_>>> =
+            counts.iter().map(|count| Vec::with_capacity(count + recovery)).collect();
         for (((block, shard), datagram), place) in order.iter().zip(slots).zip(0u32..) {
             let ordinal = self.stamp.ordinal.wrapping_add(place);
             if let Some(list) = of_block.get_mut(*block) {
@@ -359,24 +356,25 @@ impl Press<'_> {
                 Some(&mut other.insert((shape, Encoder::new(shape.0, shape.1, BODY_BYTES)?)).1)
             }
         };
+        let mut memory = [0; RUN * BODY_BYTES];
         for run in originals.chunks_mut(RUN) {
             let bytes = left.min(u64::try_from(run.len() * BODY_BYTES).unwrap_or(u64::MAX));
-            let mut bodies: Vec<&mut [u8]> = run.iter_mut().map(Slot::body).collect();
-            read_block(self.file, at, usize::try_from(bytes).unwrap_or(0), &mut bodies)?;
+            let (there, rest) = memory.split_at_mut(usize::try_from(bytes).unwrap_or(0).min(RUN * BODY_BYTES));
+            rest.fill(0);
+            self.file.read_exact_at(there, at).map_err(|e| Error::io(format!("bundle at byte {at}"), e))?;
             (at, left) = (at + bytes, left - bytes);
-            for slot in run {
+            for (slot, shard) in run.iter_mut().zip(memory.as_chunks::<BODY_BYTES>().0) {
                 if let Some(encoder) = &mut encoder {
-                    encoder.add(slot.body())?;
+                    encoder.add(shard)?;
                 }
-                self.stamp.seal_at(slot.ordinal, Kind::Data, number, slot.shard, slot.datagram);
+                slot.write(&self.stamp, number, shard);
             }
         }
         if let Some(encoder) = encoder {
             let stamp = &self.stamp;
             encoder.encode(|index, shard| {
-                if let Some(slot) = recovery.get_mut(index) {
-                    slot.body().copy_from_slice(shard);
-                    stamp.seal_at(slot.ordinal, Kind::Data, number, slot.shard, slot.datagram);
+                if let (Some(slot), Ok(shard)) = (recovery.get_mut(index), shard.try_into()) {
+                    slot.write(stamp, number, shard);
                 }
             })?;
         }
@@ -392,43 +390,11 @@ struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    fn body(&mut self) -> &mut [u8] {
-        self.datagram.get_mut(HEADER_BYTES..).unwrap_or(&mut [])
+    fn write(&mut self, stamp: &Stamp, block: u32, body: &[u8; BODY_BYTES]) {
+        let (session, run) = (stamp.session, stamp.run);
+        let header = Header { kind: Kind::Data, session, ordinal: self.ordinal, block, shard: self.shard, run };
+        stamp.tagger.write(&header, body, self.datagram);
     }
-}
-
-/// Reads `bytes` bytes at `at` into `bodies`, one behind the other, without a copy in between; what
-/// is left of the last body is zeros.
-fn read_block(file: &File, at: u64, bytes: usize, bodies: &mut [&mut [u8]]) -> Result<()> {
-    /// Most slices of one call (`IOV_MAX` of Linux).
-    const SLICES: usize = 1024;
-    let io = |e: std::io::Error| Error::io(format!("bundle at byte {at}"), e);
-    let mut left = bytes;
-    let mut place = at;
-    for run in bodies.chunks_mut(SLICES) {
-        let mut slices: Vec<IoSliceMut<'_>> = Vec::with_capacity(run.len());
-        let mut wanted = 0;
-        for body in run.iter_mut() {
-            let count = left.min(BODY_BYTES);
-            let (there, rest) = body.split_at_mut(count);
-            rest.fill(0);
-            left -= count;
-            wanted += count;
-            slices.push(IoSliceMut::new(there));
-        }
-        let mut rest = slices.as_mut_slice();
-        while wanted > 0 {
-            let offset = i64::try_from(place).unwrap_or(i64::MAX);
-            let count = nix::sys::uio::preadv(file, rest, offset).map_err(|e| io(e.into()))?;
-            if count == 0 {
-                return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
-            }
-            IoSliceMut::advance_slices(&mut rest, count);
-            wanted -= count;
-            place += u64::try_from(count).unwrap_or(0);
-        }
-    }
-    Ok(())
 }
 
 /// Tells this run of the sender from others in the receiver's counts; nothing depends on it.

@@ -124,7 +124,7 @@ impl Transfer {
             bad_frames: AtomicU64::new(0),
         };
         // Frames whose last block was written just before the journal, and not proved any more.
-        target.prove(0..target.frames.len(), &mut Aligned::default())?;
+        target.prove(0..target.frames.len(), (0, &[]), &mut Aligned::default())?;
         let closed = lock(&target.maps).blocks.clone();
         Ok(Self { arrival, session, target: Arc::new(target), open: BTreeMap::new(), order: Vec::new(), closed })
     }
@@ -312,8 +312,9 @@ impl Target {
         at / each..=(at + bytes.max(1) - 1) / each
     }
 
-    /// Proves those of `frames` that are not proved and whose blocks are all written.
-    fn prove(&self, frames: std::ops::Range<usize>, memory: &mut Aligned) -> Result<()> {
+    /// Proves those of `frames` that are not proved and whose blocks are all written; `fresh` is what
+    /// was written last, and its place.
+    fn prove(&self, frames: std::ops::Range<usize>, fresh: (u64, &[u8]), memory: &mut Aligned) -> Result<()> {
         let ready: Vec<usize> = {
             let maps = lock(&self.maps);
             let is_ready = |frame: &usize| {
@@ -328,7 +329,7 @@ impl Target {
             let Some((place, frame)) = self.frames.get(index) else { continue };
             let length = usize::try_from(frame.size).unwrap_or(0);
             let mut hasher = Sha256Hasher::default();
-            self.part.read(memory, *place, length, |piece| hasher.update(piece)).map_err(|e| self.io(e))?;
+            self.part.read(memory, (*place, length), fresh, |piece| hasher.update(piece)).map_err(|e| self.io(e))?;
             if hasher.finish() == frame.sha256 {
                 lock(&self.maps).frames.set(u64::try_from(index).unwrap_or(u64::MAX));
             } else {
@@ -398,7 +399,8 @@ impl Job {
             // What was proved on bytes that were just written over is proved again.
             frames.clone().for_each(|frame| maps.frames.clear(u64::try_from(frame).unwrap_or(0)));
         }
-        target.prove(frames, &mut workshop.frame)?;
+        let fresh = self.block.buffer.get().get(..length).unwrap_or(&[]);
+        target.prove(frames, (at, fresh), &mut workshop.frame)?;
         Ok(self.block.buffer)
     }
 }
