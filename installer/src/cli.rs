@@ -270,7 +270,9 @@ impl Cli {
         // What is wrong with the record is told from here: no bundle has a part in it.
         Site::read(&State::open(&self.paths()?.database())?)?;
         let (reading, verdict) = reader::run()?;
-        reading.banner.map_or((), banner::take_over);
+        if let Some(line) = reading.banner {
+            banner::take_over(line);
+        }
         if let Some((product, release, manifest)) = &reading.seen {
             self.act.seen(product, release, manifest);
         }
