@@ -116,7 +116,8 @@ mod tests {
         assert_eq!(full.line(), "confined: landlock ABI 7, seccomp");
         let half = Confined { landlock: None, seccomp: Held::Yes, lacks: vec!["landlock (not built in)".into()] };
         assert_eq!(half.line(), "confined: seccomp; this kernel lacks landlock (not built in)");
-        let none = Confined { landlock: None, seccomp: Held::No, lacks: vec!["landlock (x)".into(), "seccomp (y)".into()] };
+        let none =
+            Confined { landlock: None, seccomp: Held::No, lacks: vec!["landlock (x)".into(), "seccomp (y)".into()] };
         assert_eq!(none.line(), "NOT CONFINED: this kernel lacks landlock (x), seccomp (y)");
     }
 }

@@ -60,9 +60,7 @@ fn perform(act: &str, folder: &Path, port: u16, open_before: &mut File) -> std::
         "rename" => fs::rename(given.join("file"), given.join("new")),
         "make a folder" => fs::create_dir(given.join("new")),
         "link" => std::os::unix::fs::symlink("x", given.join("new")),
-        "change mode" => {
-            fs::set_permissions(given.join("file"), std::os::unix::fs::PermissionsExt::from_mode(0o777))
-        }
+        "change mode" => fs::set_permissions(given.join("file"), std::os::unix::fs::PermissionsExt::from_mode(0o777)),
         "connect" => TcpStream::connect(("127.0.0.1", port)).map(drop),
         "unix socket" => std::os::unix::net::UnixStream::connect(given.join("socket")).map(drop),
         "start a program" => Command::new("/bin/true").spawn().map(drop),
@@ -78,7 +76,9 @@ fn perform(act: &str, folder: &Path, port: u16, open_before: &mut File) -> std::
             much.try_reserve_exact(size).map_err(|_| std::io::Error::from_raw_os_error(12))
         }
         "print" => std::io::stdout().write_all(b"x"),
-        "random" => std::collections::HashMap::<u8, u8>::new().is_empty().then_some(()).ok_or(std::io::ErrorKind::Other.into()),
+        "random" => {
+            std::collections::HashMap::<u8, u8>::new().is_empty().then_some(()).ok_or(std::io::ErrorKind::Other.into())
+        }
         "many threads" => {
             let threads: Vec<_> = (0..8u8).map(|n| std::thread::spawn(move || n * 2)).collect();
             let doubled: u8 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();

@@ -449,9 +449,7 @@ impl ErrorKind {
             Self::Format(error) => error.advice(),
             Self::Audit(fault) => fault.advice(),
             Self::Reader(told) => told.advice(),
-            Self::ReaderLost { .. } => {
-                "use it on no machine; keep it as it is, and tell your ISSO and your support"
-            }
+            Self::ReaderLost { .. } => "use it on no machine; keep it as it is, and tell your ISSO and your support",
             Self::SecretLeft { .. } => "tell your support which file is named, not what is in it",
             Self::NeverAccepted { .. } => "mend it; what follows could not end well, or could not be trusted",
             Self::Io { .. } => "check the path, the medium and the permissions, then run the command again",

@@ -316,6 +316,9 @@ mod tests {
 
     #[test]
     fn nobody_else_starts_a_reader() {
-        assert!(matches!(check_starter().unwrap_err().kind(), ErrorKind::Usage { .. }), "a test runner is no installer");
+        assert!(
+            matches!(check_starter().unwrap_err().kind(), ErrorKind::Usage { .. }),
+            "a test runner is no installer"
+        );
     }
 }

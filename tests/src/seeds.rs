@@ -45,15 +45,17 @@ fn root(version: u64, former: &[&Signer]) -> RootEnvelope {
 }
 
 /// Makes every seed.
+#[allow(clippy::too_many_lines, reason = "one target after another")]
 pub fn all() -> Seeds {
     let (first, second) = (root(1, &[]), root(2, &[]));
     let mut inputs: Vec<(&'static str, String, Vec<u8>)> = Vec::new();
     let mut add = |target, name: &str, bytes: Vec<u8>| inputs.push((target, name.to_owned(), bytes));
 
     let mut drafts = Vec::new();
-    for (name, encoding, roots) in
-        [("raw", Encoding::Raw, vec![first.clone()]), ("zstd", Encoding::Zstd { level: 3 }, vec![first.clone(), second.clone()])]
-    {
+    for (name, encoding, roots) in [
+        ("raw", Encoding::Raw, vec![first.clone()]),
+        ("zstd", Encoding::Zstd { level: 3 }, vec![first.clone(), second.clone()]),
+    ] {
         let mut draft = Draft { roots, signers: vec![alice()], ..Draft::small() };
         draft.add_files(encoding, &[b"TEST one", b"", &[b'x'; 300]]);
         drafts.push((name, draft));
@@ -225,7 +227,8 @@ fn anchor() -> TrustedRoot {
 /// Whether the committed anchor and the list of what was signed are those of the TEST keys.
 pub fn is_current(anchor: &[u8], signed: &str) -> bool {
     let made = all();
-    RootEnvelope::parse(anchor).is_ok_and(|envelope| *envelope.claimed() == *root(1, &[]).claimed()) && signed == made.signed
+    RootEnvelope::parse(anchor).is_ok_and(|envelope| *envelope.claimed() == *root(1, &[]).claimed())
+        && signed == made.signed
 }
 
 fn pack(kind: u8, size: usize, coded: usize, stored: &[u8]) -> Vec<u8> {

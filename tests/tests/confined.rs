@@ -92,9 +92,12 @@ fn the_process_that_reads_is_held_and_its_parent_reads_nothing() {
     let held = status(child).unwrap();
     assert_eq!((held["NoNewPrivs"].as_str(), held["Seccomp_filters"].as_str()), ("1", "3"));
     let limits = std::fs::read_to_string(format!("/proc/{child}/limits")).unwrap();
-    for (name, soft, hard) in
-        [("Max file size", "0", "0"), ("Max core file size", "0", "0"), ("Max data size", "1073741824", "1073741824"), ("Max open files", "64", "64")]
-    {
+    for (name, soft, hard) in [
+        ("Max file size", "0", "0"),
+        ("Max core file size", "0", "0"),
+        ("Max data size", "1073741824", "1073741824"),
+        ("Max open files", "64", "64"),
+    ] {
         let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), [soft, hard], "{name}");
     }
@@ -120,7 +123,12 @@ fn a_kernel_that_lacks_something_is_said_and_the_proof_goes_on() {
     for (inject, says, landlock, seccomp) in [
         (NO_LANDLOCK.to_vec(), "  confined: seccomp; this kernel lacks landlock (not built in)\n", false, true),
         (NO_SECCOMP.to_vec(), "; this kernel lacks seccomp (", true, false),
-        ([NO_LANDLOCK, NO_SECCOMP].concat(), "  NOT CONFINED: this kernel lacks landlock (not built in), seccomp (", false, false),
+        (
+            [NO_LANDLOCK, NO_SECCOMP].concat(),
+            "  NOT CONFINED: this kernel lacks landlock (not built in), seccomp (",
+            false,
+            false,
+        ),
     ] {
         let under = strace(&inject);
         let said = high.installer_under(&under, &["verify", "good"]).expect(0);

@@ -44,7 +44,8 @@ impl State {
         let mut statement = self.db.prepare("SELECT product, sequence FROM floors").map_err(&what)?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
         let rows: Vec<_> = rows.map_err(&what)?.collect::<rusqlite::Result<_>>().map_err(&what)?;
-        let sound = |(product, floor): (String, i64)| sound_floor(&product, floor).map(|floor| (product.clone(), floor));
+        let sound =
+            |(product, floor): (String, i64)| sound_floor(&product, floor).map(|floor| (product.clone(), floor));
         rows.into_iter().map(sound).collect()
     }
 

@@ -204,18 +204,13 @@ pub fn pack(data: &[u8]) {
     let coded = if kind & 2 == 0 { size } else { coded };
     // Many blobs: the last takes the rest of the stream, if there is any.
     let empty = kind & 4 != 0;
-    let mut blobs = vec![PackedBlob {
-        digest: Sha256::of(stored),
-        size,
-        coding: coding.into(),
-        coded,
-        delta: None,
-    }];
+    let mut blobs = vec![PackedBlob { digest: Sha256::of(stored), size, coding: coding.into(), coded, delta: None }];
     if empty {
         blobs.push(PackedBlob::plain(Blob { digest: Sha256::of(b""), size: 0 }));
     }
     let name = bundle_format::manifest::pack_name(0);
-    let pack = Pack { name: name.clone(), codec: codec.into(), bases: Vec::new(), frames: vec![Frame::of(stored)], blobs };
+    let pack =
+        Pack { name: name.clone(), codec: codec.into(), bases: Vec::new(), frames: vec![Frame::of(stored)], blobs };
     let claim = Manifest { packs: vec![pack], ..plain_manifest().clone() };
     let mut writer = ArchiveWriter::new(Vec::new());
     writer.member("manifest.json", 2, &mut &b"{}"[..]).unwrap();
