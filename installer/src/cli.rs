@@ -33,6 +33,7 @@ use crate::{audit, crypto, dangerous, policy, reader, receipt, status, trust};
 /// Proves, plans and installs Lockgate bundles on the isolated side.
 #[derive(Debug, Parser)]
 #[command(name = "installer", version, about, propagate_version = true)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Cli {
     /// Machine-readable output on standard output.
     #[arg(long, global = true)]

@@ -144,7 +144,8 @@ pub fn all() -> Seeds {
     for (name, bytes) in documents(&list) {
         add("documents", name, bytes);
     }
-    let signed = signed.iter().map(|sha384| format!("{sha384}\n")).collect();
+    let signed: Vec<String> = signed.iter().map(ToString::to_string).collect();
+    let signed = signed.join("\n") + "\n";
     Seeds { inputs, anchor: first.to_bytes().unwrap(), signed }
 }
 

@@ -69,7 +69,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    while writer.write(&[b'.']).is_ok() {}
+    while writer.write(b".").is_ok() {}
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     (reader, writer)
 }
@@ -101,7 +101,7 @@ fn the_process_that_reads_is_held_and_its_parent_reads_nothing() {
         let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), [soft, hard], "{name}");
     }
-    assert_eq!(files_of(child), [bundle.clone()], "of files, only the bundle; the database is closed");
+    assert_eq!(files_of(child), std::slice::from_ref(&bundle), "of files, only the bundle; the database is closed");
     assert!(!files_of(parent.id()).contains(&bundle));
     assert_eq!(status(parent.id()).unwrap()["Seccomp"], "0", "the parent writes records");
 

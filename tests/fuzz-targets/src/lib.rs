@@ -199,7 +199,7 @@ pub fn pack(data: &[u8]) {
     if stored.is_empty() {
         return;
     }
-    let codec = if kind & 1 == 0 { ZSTD } else { RAW };
+    let method = if kind & 1 == 0 { ZSTD } else { RAW };
     let coding = if kind & 2 == 0 { "plain" } else { TOKENS };
     let coded = if kind & 2 == 0 { size } else { coded };
     // Many blobs: the last takes the rest of the stream, if there is any.
@@ -210,7 +210,7 @@ pub fn pack(data: &[u8]) {
     }
     let name = bundle_format::manifest::pack_name(0);
     let pack =
-        Pack { name: name.clone(), codec: codec.into(), bases: Vec::new(), frames: vec![Frame::of(stored)], blobs };
+        Pack { name: name.clone(), codec: method.into(), bases: Vec::new(), frames: vec![Frame::of(stored)], blobs };
     let claim = Manifest { packs: vec![pack], ..plain_manifest().clone() };
     let mut writer = ArchiveWriter::new(Vec::new());
     writer.member("manifest.json", 2, &mut &b"{}"[..]).unwrap();
