@@ -4,7 +4,8 @@
 #
 # Only what verifies is built: a copy of the tree with the rooms `manifests` and `signing-keys` and, of the
 # system tests, the vectors, roots and packs, which prove or refuse whole bundles. A mutant costs
-# seconds that way, not minutes. What survives is explained in tests/mutants.md or is a missing test.
+# seconds that way, not minutes. What survives is a missing test, or is to be explained in tests/mutants.md.
+# Written on 2026-11-26; not run yet.
 set -euo pipefail
 root=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
 cache=${LOCKGATE_CACHE:-$HOME/.cache/lockgate}
