@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help build demo demo-down test test-unit test-vm test-delta soak lint deny bench packages clean
+.PHONY: help build demo demo-down test test-unit test-vm test-delta soak fuzz lint deny bench packages clean
 
 help:
 	@sed -n '1,5s/^# \?//p' Makefile
@@ -26,7 +26,7 @@ demo-down:
 lint: packages
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	shellcheck -x -P SCRIPTDIR tests/setup/*.sh tests/demo/*.sh tests/vm/*.sh appliance/images/build.sh appliance/runtime/*.sh docs/isso/*.sh benches/*.sh benches/images/*.sh
+	shellcheck -x -P SCRIPTDIR tests/setup/*.sh tests/demo/*.sh tests/vm/*.sh appliance/images/build.sh appliance/runtime/*.sh docs/isso/*.sh tests/*.sh tests/fuzz/*.sh benches/*.sh benches/images/*.sh
 
 deny:
 	@tests/setup/deny.sh
@@ -52,12 +52,17 @@ test-delta: build
 soak: build
 	LOCKGATE_CUTS=200 tests/vm/isolated.sh --then-cut
 
+# Each fuzz target for 60 seconds (LOCKGATE_FUZZ_SECONDS); what was found before is replayed by test-unit.
+fuzz: packages
+	tests/fuzz/run.sh
+
 bench: build
 	tests/setup/packages.sh bench
 	benches/bench.sh
 	benches/link.sh
 	benches/parity.sh
 	benches/proof.sh
+	benches/confine.sh
 	benches/update.sh
 	benches/size.sh
 	LOCKGATE_BENCH_ROUNDS=0 LOCKGATE_BENCH_EFFORTS=default benches/size.sh --suite bookworm

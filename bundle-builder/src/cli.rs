@@ -469,19 +469,29 @@ impl Cli {
     }
 
     fn size_report(&self, bundle: &Path) -> Result<()> {
+        let confined = confinement::confine(&[bundle]);
         let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
         open_banner(&inspect::read(BufReader::new(file))?.manifest.marking);
         let report = crate::size_report::read(bundle)?;
+        warn_unconfined(&confined);
         if self.json { print_json(&report.to_json()) } else { print(&report.lines()) }
     }
 
     fn inspect(&self, bundle: &Path, view: View) -> Result<()> {
+        // An unsigned bundle is anybody's: from here on this process can read it and print, no more.
+        let confined = confinement::confine(&[bundle]);
         let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
         let claim = inspect::read(BufReader::new(file))?;
         open_banner(&claim.manifest.marking);
         if self.json {
-            return print_json(&serde_json::json!({"verified": false, "claimed_manifest": claim.manifest}));
+            let confined = serde_json::json!({
+                "landlock_abi": confined.landlock(), "seccomp": confined.seccomp(), "lacks": confined.lacks(),
+            });
+            return print_json(
+                &serde_json::json!({"verified": false, "confined": confined, "claimed_manifest": claim.manifest}),
+            );
         }
+        warn_unconfined(&confined);
         print(&inspect::lines(&claim, view))
     }
 }
@@ -560,6 +570,14 @@ fn refuse_existing(path: &Path) -> Result<()> {
         return Err(ErrorKind::Usage(format!("{} exists already and is never overwritten", path.display())).into());
     }
     Ok(())
+}
+
+/// Says on standard error what this kernel could not hold back.
+fn warn_unconfined(confined: &confinement::Confined) {
+    if !confined.lacks().is_empty() {
+        // A closed standard error leaves nowhere to complain to.
+        drop(writeln!(std::io::stderr(), "{}", confined.line()));
+    }
 }
 
 /// The time for new documents: `SOURCE_DATE_EPOCH` where it is set, else the clock.

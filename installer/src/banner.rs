@@ -21,9 +21,19 @@ pub fn open(marking: &Marking, no_color: bool) {
     *open = Some(text);
 }
 
+/// The line that is to be printed again at the end, taken away: another process will print it.
+pub fn leave() -> Option<String> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Takes over from a process that printed `line` first.
+pub fn take_over(line: String) {
+    *OPEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+}
+
 /// Prints the marking as the last line, if it was opened: after everything else, errors included.
 pub fn close() {
-    if let Some(text) = OPEN.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some(text) = leave() {
         print(&text);
     }
 }

@@ -7,6 +7,7 @@ use bundle_format::marking::Marking;
 use bundle_format::receipt::Health;
 use bundle_format::text::{escaped, groups_of_four};
 use clap::{Parser, Subcommand};
+use confinement::{Confined, confine};
 
 use crate::attachments;
 use crate::audit::command::AuditCommand;
@@ -23,15 +24,16 @@ use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::preflight::{self, Finding, Question};
 use crate::progress::Progress;
-use crate::proof::{Base, ProvedBundle, SitePolicy, clock};
+use crate::proof::{Base, ProvedBundle, Site, SitePolicy, clock};
 use crate::receipt::Paint;
 use crate::state::State;
 use crate::store::{Store, StoreSink};
-use crate::{audit, crypto, dangerous, policy, receipt, status, trust};
+use crate::{audit, crypto, dangerous, policy, reader, receipt, status, trust};
 
 /// Proves, plans and installs Lockgate bundles on the isolated side.
 #[derive(Debug, Parser)]
 #[command(name = "installer", version, about, propagate_version = true)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Cli {
     /// Machine-readable output on standard output.
     #[arg(long, global = true)]
@@ -48,6 +50,9 @@ pub struct Cli {
     /// Answers the one question that is asked on a terminal.
     #[arg(long, global = true)]
     yes: bool,
+    /// This process reads for another one of this program.
+    #[arg(long = crate::reader::FLAG, hide = true)]
+    in_reader: bool,
     #[arg(skip)]
     act: Act,
     #[command(subcommand)]
@@ -229,6 +234,19 @@ impl Command {
             _ => return None,
         })
     }
+
+    /// Whether a process of its own does it: it only reads, and what it reads is not proved.
+    const fn is_read_apart(&self) -> bool {
+        matches!(self, Self::Verify { .. } | Self::Inspect(_) | Self::Custody(_))
+    }
+
+    /// The file that gets the document which is read.
+    fn document_file(&self) -> Option<&Path> {
+        match self {
+            Self::Inspect(InspectCommand::Sbom { out, .. }) => out.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 fn parse_marking(text: &str) -> std::result::Result<Marking, String> {
@@ -238,11 +256,54 @@ fn parse_marking(text: &str) -> std::result::Result<Marking, String> {
 impl Cli {
     /// Runs the command that was parsed; a refusal goes on record.
     pub fn run(&self) -> Result<()> {
-        let done = self.dispatch();
+        if self.in_reader {
+            return self.as_reader();
+        }
+        let done = if self.command.is_read_apart() { self.by_reader() } else { self.dispatch() };
         if let (Err(error), Some((act, kind)), Ok(paths)) = (&done, self.command.act(), self.paths()) {
             self.act.refused(&paths, act, kind, error);
         }
         done
+    }
+
+    /// Has a confined process read, and does what that one cannot.
+    fn by_reader(&self) -> Result<()> {
+        // What is wrong with the record is told from here: no bundle has a part in it.
+        Site::read(&State::open(&self.paths()?.database())?)?;
+        let (reading, verdict) = reader::run()?;
+        if let Some(line) = reading.banner {
+            banner::take_over(line);
+        }
+        if let Some((product, release, manifest)) = &reading.seen {
+            self.act.seen(product, release, manifest);
+        }
+        verdict?;
+        let Some(out) = self.command.document_file() else { return Ok(()) };
+        let missing = || ErrorKind::ReaderLost { how: "it gave no document".into() };
+        attachments::write_new(out, &reading.document.ok_or_else(missing)?)?;
+        print(&[format!("wrote {}", out.display())])
+    }
+
+    /// Reads for [`Cli::by_reader`], which prints the error and the last line.
+    fn as_reader(&self) -> Result<()> {
+        reader::check_starter()?;
+        if !self.command.is_read_apart() {
+            return Err(ErrorKind::Usage { why: "this command is not for a reader".into() }.into());
+        }
+        if let Err(error) = self.dispatch() {
+            reader::fail(&error);
+        }
+        drop(banner::leave());
+        Ok(())
+    }
+
+    /// Reads the site's record, lets go of it, and confines this process to `input` and the store.
+    fn confine(&self, input: &Path) -> Result<(Site, Store, Confined)> {
+        let paths = self.paths()?;
+        let site = Site::read(&State::open(&paths.database())?)?;
+        let store = paths.store();
+        let confined = confine(&[input, &store]);
+        Ok((site, Store::peek(&store), confined))
     }
 
     fn dispatch(&self) -> Result<()> {
@@ -410,29 +471,43 @@ impl Cli {
         Ok(proved)
     }
 
+    /// The head proved and permitted, in the reader.
+    fn open_at(&self, bundle: &Path, site: &Site) -> Result<ProvedBundle> {
+        let proved = ProvedBundle::open_at(bundle, site)?;
+        let manifest = proved.manifest();
+        self.open_banner(&manifest.marking)?;
+        reader::tell_seen(&manifest.product, &manifest.release, proved.verified().sha384())?;
+        site.policy_for(&manifest.product).check(proved.verified())?;
+        Ok(proved)
+    }
+
+    /// The first line, in the reader; the last one is its parent's.
+    fn open_banner(&self, marking: &Marking) -> Result<()> {
+        banner::open(marking, self.no_color);
+        banner::leave().map_or(Ok(()), |line| reader::tell_banner(&line))
+    }
+
     fn inspect(&self, command: &InspectCommand) -> Result<()> {
-        let paths = self.paths()?;
-        let (state, store) = (State::open(&paths.database())?, Store::peek(&paths.store()));
         match command {
             InspectCommand::Sbom { bundle, image, out } => {
-                let proved = self.open(bundle, &state)?;
+                let (site, store, _) = self.confine(bundle)?;
+                let proved = self.open_at(bundle, &site)?;
                 match (image, out) {
                     (None, _) if self.json => print_json(&attachments::sboms_json(proved.manifest())),
                     (None, _) => print(&attachments::sbom_lines(proved.manifest())),
-                    (Some(image), None) => print(&[attachments::printable(&attachments::sbom(
-                        &proved,
-                        &proved.find_base(&store, &mut |_| ())?,
-                        image,
-                    )?)?]),
-                    (Some(image), Some(out)) => {
+                    (Some(image), out) => {
                         let base = proved.find_base(&store, &mut |_| ())?;
-                        attachments::write_new(out, &attachments::sbom(&proved, &base, image)?)?;
-                        print(&[format!("wrote {}", out.display())])
+                        let bytes = attachments::sbom(&proved, &base, image)?;
+                        match out {
+                            None => print(&[attachments::printable(&bytes)?]),
+                            Some(_) => reader::tell_document(&bytes),
+                        }
                     }
                 }
             }
             InspectCommand::Provenance { bundle } => {
-                let proved = self.open(bundle, &state)?;
+                let (site, store, _) = self.confine(bundle)?;
+                let proved = self.open_at(bundle, &site)?;
                 let provenance = attachments::provenance(&proved, &proved.find_base(&store, &mut |_| ())?)?;
                 if self.json {
                     print_json(&attachments::json(&provenance))
@@ -444,11 +519,10 @@ impl Cli {
     }
 
     fn verify(&self, bundle: &Path) -> Result<()> {
-        let paths = self.paths()?;
-        let state = State::open(&paths.database())?;
-        let proved = self.open(bundle, &state)?;
+        let (site, store, confined) = self.confine(bundle)?;
+        let proved = self.open_at(bundle, &site)?;
         let mut progress = Progress::new("verify", proved.manifest().stored_size(), self.json);
-        let base = proved.find_base(&Store::peek(&paths.store()), &mut |_| ())?;
+        let base = proved.find_base(&store, &mut |_| ())?;
         let mut sink = attachments::sink(proved.manifest());
         let verified = proved.unpack(&base, &mut sink, &mut |bytes| progress.add(bytes))?;
         progress.finish();
@@ -460,7 +534,10 @@ impl Cli {
                 "product": manifest.product, "release": manifest.release, "sequence": manifest.sequence,
                 "marking": manifest.marking.to_string(), "manifest_sha384": verified.sha384().to_string(),
                 "root_version": verified.root().root().version(),
-                "clock": Moment::read(&state)?.to_json(),
+                "clock": site.moment().to_json(),
+                "confined": {
+                    "landlock_abi": confined.landlock(), "seccomp": confined.seccomp(), "lacks": confined.lacks(),
+                },
                 "signers": verified.signers().iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "sboms": attachments::sboms_json(manifest),
                 "provenance": provenance.as_ref().map(attachments::json),
@@ -472,7 +549,8 @@ impl Cli {
             format!("  manifest SHA-384 {}", verified.sha384()),
             format!("  {} frames by SHA-384, {} blobs by sha256", frames, manifest.blob_sizes().len()),
             format!("  trust root version {}", verified.root().root().version()),
-            format!("  {}", Moment::read(&state)?.line()),
+            format!("  {}", site.moment().line()),
+            format!("  {}", confined.line()),
         ];
         for id in verified.signers() {
             let entry = verified.root().root().key_list().find(|entry| entry.2 == *id);
@@ -575,13 +653,12 @@ impl Cli {
     }
 
     fn custody_verify(&self, folder: &Path) -> Result<()> {
-        let state = State::open(&self.paths()?.database())?;
-        let trusted = trust::required(&state)?;
+        let (site, ..) = self.confine(folder)?;
         let mut progress = Progress::new("hash", crate::custody::size(folder)?, self.json);
-        let report = crate::custody::verify_folder(folder, &trusted, &mut |bytes| progress.add(bytes));
+        let report = crate::custody::verify_folder(folder, site.trusted(), &mut |bytes| progress.add(bytes));
         progress.finish();
         let report = report?;
-        banner::open(&report.verified.newest().marking, self.no_color);
+        self.open_banner(&report.verified.newest().marking)?;
         if self.json {
             print_json(&report.to_json())?;
         } else {

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{PipeReader, Read as _, Write as _};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -169,6 +169,18 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Command").field("program", &self.shown()).finish_non_exhaustive()
     }
+}
+
+/// Starts this very program, also where its file was replaced meanwhile, with the same standard output
+/// and error. What it writes to its descriptor 0 comes out of the pipe.
+pub fn this_program(args: impl Iterator<Item = OsString>) -> Result<(Child, PipeReader)> {
+    let io = |e| Error::io("this program", e);
+    let (reader, writer) = std::io::pipe().map_err(io)?;
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(args).stdin(Stdio::from(writer));
+    std::os::unix::process::CommandExt::arg0(&mut command, env!("CARGO_PKG_NAME"));
+    // The writing end goes with `command`, so that the pipe ends with the child.
+    Ok((command.spawn().map_err(io)?, reader))
 }
 
 /// The error for a program that ended badly. A full disk is told apart: it is the commonest cause.

@@ -371,6 +371,15 @@ pub enum ErrorKind {
         /// The flag's name.
         what: &'static str,
     },
+    /// The confined reader refused; in its words ([`crate::reader`]).
+    #[error(transparent)]
+    Reader(crate::reader::Told),
+    /// The confined reader ended without saying how.
+    #[error("the confined reader of this input ended without a verdict: {how}")]
+    ReaderLost {
+        /// How it ended.
+        how: String,
+    },
     /// The trust root demands a chain of custody, and there is none.
     #[error("chain of custody: expected {expected}, found none; the trust root names transfer agents")]
     CustodyMissing {
@@ -385,7 +394,8 @@ impl ErrorKind {
         match self {
             Self::Format(error) => error.class(),
             Self::Audit(fault) => fault.class(),
-            Self::SecretLeft { .. } => Class::Bug,
+            Self::Reader(told) => told.class(),
+            Self::SecretLeft { .. } | Self::ReaderLost { .. } => Class::Bug,
             Self::Usage { .. }
             | Self::NotInstalled { .. }
             | Self::NoGeneration { .. }
@@ -434,10 +444,12 @@ impl ErrorKind {
     }
 
     /// One line that says what to do.
-    pub fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> &str {
         match self {
             Self::Format(error) => error.advice(),
             Self::Audit(fault) => fault.advice(),
+            Self::Reader(told) => told.advice(),
+            Self::ReaderLost { .. } => "use it on no machine; keep it as it is, and tell your ISSO and your support",
             Self::SecretLeft { .. } => "tell your support which file is named, not what is in it",
             Self::NeverAccepted { .. } => "mend it; what follows could not end well, or could not be trusted",
             Self::Io { .. } => "check the path, the medium and the permissions, then run the command again",
@@ -517,7 +529,7 @@ impl Error {
     }
 
     /// One line that says what to do.
-    pub fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> &str {
         self.0.advice()
     }
 

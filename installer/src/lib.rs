@@ -38,6 +38,7 @@ pub mod policy;
 pub mod preflight;
 pub mod progress;
 pub mod proof;
+pub mod reader;
 pub mod receipt;
 pub mod receive;
 pub mod registry;

@@ -12,7 +12,7 @@ use bundle_format::limits;
 use bundle_format::manifest::{BaseSet, Blob, Manifest};
 use bundle_format::marking::Marking;
 use bundle_format::pack::{BaseBlobs, BlobSink, Held, PackReader, Want, unpack};
-use bundle_format::root::RootEnvelope;
+use bundle_format::root::{RootEnvelope, TrustedRoot};
 use bundle_format::timestamp::Timestamp;
 
 use crate::dangerous::Dangerous;
@@ -54,17 +54,52 @@ struct Refusal {
     door: Option<Override>,
 }
 
+/// What this machine's record says about bundles, read before the first byte of one: whoever reads
+/// unproved bytes ([`crate::reader`]) holds no database open.
+#[derive(Debug, Clone)]
+pub struct Site {
+    trusted: TrustedRoot,
+    policy: Policy,
+    accreditation: Marking,
+    floors: BTreeMap<String, u64>,
+    moment: Moment,
+}
+
+impl Site {
+    /// Of this machine's record. Without a trust root nothing can be proved.
+    pub fn read(state: &State) -> Result<Self> {
+        let (trusted, policy) = (trust::required(state)?, Policy::of(state)?);
+        let text = state.setting("accreditation")?;
+        let accreditation = Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?;
+        Ok(Self { trusted, policy, accreditation, floors: state.floors()?, moment: Moment::read(state)? })
+    }
+
+    /// The newest trusted root.
+    pub const fn trusted(&self) -> &TrustedRoot {
+        &self.trusted
+    }
+
+    /// The time of this run.
+    pub const fn moment(&self) -> &Moment {
+        &self.moment
+    }
+
+    /// What the site allows for `product`.
+    pub fn policy_for(&self, product: &str) -> SitePolicy {
+        SitePolicy {
+            accreditation: self.accreditation.clone(),
+            platform: HostFacts::platform(),
+            floor: self.floors.get(product).copied().unwrap_or(0),
+            now: self.moment.now().clone(),
+            policy: self.policy.clone(),
+        }
+    }
+}
+
 impl SitePolicy {
     /// What this site allows for `product`.
     pub fn of(state: &State, product: &str) -> Result<Self> {
-        let text = state.setting("accreditation")?;
-        Ok(Self {
-            accreditation: Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?,
-            platform: HostFacts::platform(),
-            floor: state.floor(product)?,
-            now: Moment::read(state)?.now().clone(),
-            policy: Policy::of(state)?,
-        })
+        Ok(Site::read(state)?.policy_for(product))
     }
 
     /// Rollback floor, marking, platform, expiry of bundle and root, what a bundle must bring along.
@@ -141,6 +176,15 @@ impl ProvedBundle {
     /// site's policy asks for.
     pub fn open(path: &Path, state: &State) -> Result<Self> {
         let (trusted, policy) = (trust::required(state)?, Policy::of(state)?);
+        Self::open_by(path, &trusted, &policy)
+    }
+
+    /// The same by what was read of the record before.
+    pub fn open_at(path: &Path, site: &Site) -> Result<Self> {
+        Self::open_by(path, &site.trusted, &site.policy)
+    }
+
+    fn open_by(path: &Path, trusted: &TrustedRoot, policy: &Policy) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io(path.display().to_string(), e))?;
         let kind = file.metadata().map_err(|e| Error::io(path.display().to_string(), e))?.file_type();
         // A FIFO or device would never end, or differ between two reads.
@@ -148,7 +192,7 @@ impl ProvedBundle {
             return Err(ErrorKind::Usage { why: format!("{} is not a regular file", path.display()) }.into());
         }
         let (envelope, packs) = UnverifiedEnvelope::read(file)?;
-        let manifest = envelope.verify(&trusted, policy.algorithms())?;
+        let manifest = envelope.verify(trusted, policy.algorithms())?;
         Ok(Self { path: path.to_owned(), manifest, packs })
     }
 

@@ -4,11 +4,11 @@
 # packages.sh bench: also what only the benchmarks compare with.
 set -euo pipefail
 
-# build: C compiler for SQLite and zstd. images: recipes under appliance/images. engine: what the
+# build: C compiler for SQLite and zstd, C++ for libFuzzer. images: recipes under appliance/images. engine: what the
 # installer's own runtime closure brings on a host without it. peers: stock tools that check us;
 # clamav for clamscan with signatures of our own; the fetcher that it depends on is not started;
 # softhsm2 and opensc for keys in tokens; rpm for its database.
-build=(gcc libc6-dev make pkg-config git ca-certificates curl)
+build=(gcc g++ libc6-dev make pkg-config git ca-certificates curl)
 images=(xorriso mmdebstrap jq gzip tar attr util-linux debian-archive-keyring xz-utils busybox-static)
 engine=(podman runc crun netavark aardvark-dns catatonit iptables nftables iproute2)
 peers=(minisign strace faketime bc time e2fsprogs zstd docker-registry skopeo openssl apache2-utils shellcheck python3 psmisc

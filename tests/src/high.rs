@@ -89,7 +89,8 @@ impl High {
         self.installer_under(&["faketime", "-f", time], args)
     }
 
-    fn installer_under(&self, before: &[&str], args: &[&str]) -> Said {
+    /// Runs the installer behind the words of another program, such as strace.
+    pub fn installer_under(&self, before: &[&str], args: &[&str]) -> Said {
         let installer = program("installer").display().to_string();
         self.run(&[before, &[installer.as_str(), "--state-dir", "state"], args].concat())
     }

@@ -23,6 +23,7 @@ pub mod keys;
 pub mod law;
 pub mod netns;
 pub mod relay;
+pub mod seeds;
 pub mod site;
 pub mod ustar;
 

@@ -6,7 +6,8 @@
 
 use system_tests::law::Graph;
 
-const ROOMS: [&str; 6] = ["bundle-format", "signing-keys", "bundle-builder", "installer", "appliance", "system-tests"];
+const ROOMS: [&str; 7] =
+    ["bundle-format", "signing-keys", "confinement", "bundle-builder", "installer", "appliance", "system-tests"];
 
 /// Clients of HTTP and TLS, and what they are built from.
 const NETWORK: [&str; 26] = [
@@ -39,7 +40,7 @@ const NETWORK: [&str; 26] = [
 ];
 
 /// Processes, clocks, terminals and sockets, which the formats have no use for.
-const OUTSIDE: [&str; 20] = [
+const OUTSIDE: [&str; 22] = [
     "tokio",
     "async-std",
     "smol",
@@ -60,6 +61,8 @@ const OUTSIDE: [&str; 20] = [
     "subprocess",
     "signal-hook",
     "rusqlite",
+    "landlock",
+    "seccompiler",
 ];
 
 /// What speaks to tokens loads foreign libraries into the process: `signing-keys` alone may.
@@ -80,7 +83,9 @@ fn the_workspace_keeps_the_law() {
     for forbidden in [&others[..], &NETWORK, &OUTSIDE, &TOKENS] {
         assert_eq!(graph.breaches("bundle-format", forbidden), none);
     }
-    assert_eq!(graph.breaches("signing-keys", &["bundle-builder", "installer", "appliance"]), none);
+    let others: Vec<&str> = ROOMS.into_iter().filter(|room| *room != "confinement").collect();
+    assert_eq!(graph.breaches("confinement", &others), none);
+    assert_eq!(graph.breaches("signing-keys", &["confinement", "bundle-builder", "installer", "appliance"]), none);
     assert_eq!(graph.breaches("signing-keys", &NETWORK), none);
     assert_eq!(graph.breaches("bundle-builder", &["installer", "appliance"]), none);
     for high in ["installer", "appliance"] {

@@ -66,6 +66,8 @@ fn is_refusal(kind: Kind, error: &Error) -> bool {
     match error.kind() {
         // The log itself is what is wrong, and the error says so.
         ErrorKind::Audit(_) => false,
+        // Whatever it was that ended a reader, it came out of what was read.
+        ErrorKind::ReaderLost { .. } => true,
         ErrorKind::Locked { .. } | ErrorKind::Unfit { .. } | ErrorKind::NoEngine { .. } => kind == Kind::Change,
         _ => about_bundle,
     }
@@ -83,12 +85,14 @@ mod tests {
         let locked = || Error::from(ErrorKind::Locked { holder: "x".into() });
         let usage = || Error::from(ErrorKind::Usage { why: "x".into() });
         let full = || Error::from(Fault::Unwritable { why: "x".into() });
+        let lost = || Error::from(ErrorKind::ReaderLost { how: "x".into() });
         for (error, change, look) in [
             (untrusted(), true, true),
             (unfit(), true, false),
             (locked(), true, false),
             (usage(), false, false),
             (full(), false, false),
+            (lost(), true, true),
         ] {
             assert_eq!((is_refusal(Kind::Change, &error), is_refusal(Kind::Look, &error)), (change, look), "{error}");
         }

@@ -1,6 +1,8 @@
 //! What only rises: the floors of sequence, security epoch and time, and the one way in which a trust
 //! root lowers the first two (spec 4.5).
 
+use std::collections::BTreeMap;
+
 use bundle_format::root::{RootEnvelope, SequenceReset, TrustRoot};
 use bundle_format::timestamp::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -33,12 +35,18 @@ impl State {
         let query = "SELECT sequence FROM floors WHERE product = ?1";
         let floor: Option<i64> =
             self.db.query_row(query, [product], |row| row.get(0)).optional().map_err(sql("read a floor"))?;
-        let damaged = |floor: i64| ErrorKind::Unexpected {
-            what: format!("floor of product {product}"),
-            expected: "a positive number".into(),
-            found: floor.to_string(),
-        };
-        Ok(floor.map_or(Ok(0), |floor| u64::try_from(floor).map_err(|_| damaged(floor)))?)
+        floor.map_or(Ok(0), |floor| sound_floor(product, floor))
+    }
+
+    /// The anti-rollback floors of all products.
+    pub fn floors(&self) -> Result<BTreeMap<String, u64>> {
+        let what = sql("read the floors");
+        let mut statement = self.db.prepare("SELECT product, sequence FROM floors").map_err(&what)?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
+        let rows: Vec<_> = rows.map_err(&what)?.collect::<rusqlite::Result<_>>().map_err(&what)?;
+        let sound =
+            |(product, floor): (String, i64)| sound_floor(&product, floor).map(|floor| (product.clone(), floor));
+        rows.into_iter().map(sound).collect()
     }
 
     /// Whether a trust root reset the sequence of a generation away (spec 4.5).
@@ -69,6 +77,15 @@ impl State {
         let root = self.latest_root()?.map(|stored| RootEnvelope::parse(&stored.envelope)).transpose()?;
         Ok(created.max(root.map(|root| root.claimed().issued().clone())))
     }
+}
+
+fn sound_floor(product: &str, floor: i64) -> Result<u64> {
+    let damaged = || ErrorKind::Unexpected {
+        what: format!("floor of product {product}"),
+        expected: "a positive number".into(),
+        found: floor.to_string(),
+    };
+    Ok(u64::try_from(floor).map_err(|_| damaged())?)
 }
 
 /// Lowers the floors of one product, and marks what lies above as revoked: whoever signed that is not

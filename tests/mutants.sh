@@ -1,0 +1,45 @@
+#!/bin/bash
+# Mutation tests of the verifying modules: cargo-mutants changes one thing at a time in the code and runs
+# the tests that should notice. Files of manifests/src as arguments; default: those that decide trust.
+#
+# Only what verifies is built: a copy of the tree with the rooms `manifests` and `signing-keys` and, of the
+# system tests, the vectors, roots and packs, which prove or refuse whole bundles. A mutant costs
+# seconds that way, not minutes. What survives is a missing test, or is to be explained in tests/mutants.md.
+# Written on 2026-11-26; not run yet.
+set -euo pipefail
+root=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
+cache=${LOCKGATE_CACHE:-$HOME/.cache/lockgate}
+version=27.1.0
+tool=$cache/cargo-mutants-$version
+work=${LOCKGATE_MUTANTS_DIR:-$cache/mutants}
+if [ ! -x "$tool/bin/cargo-mutants" ]; then
+    echo "mutants.sh: building cargo-mutants $version once into $tool"
+    cargo install --quiet --locked --version "$version" --root "$tool" cargo-mutants
+fi
+files=("$@")
+[ "${#files[@]}" -gt 0 ] || files=(archive envelope signed key root signature)
+
+mkdir -p "$work"
+rm -rf "$work/tree"
+mkdir -p "$work/tree/tests/src" "$work/tree/tests/tests"
+cp -r "$root"/{manifests,signing-keys,Cargo.toml,Cargo.lock,clippy.toml} "$work/tree"
+cp "$root"/tests/src/{bundle,keys,ustar}.rs "$work/tree/tests/src"
+cp -r "$root"/tests/tests/{vectors,roots.rs,packs.rs} "$work/tree/tests/tests"
+sed -i -e 's/^members = .*/members = ["manifests", "signing-keys", "tests"]/' -e '/^exclude = /d' "$work/tree/Cargo.toml"
+sed -i -e '/^\(bundle-builder\|installer\|confinement\|fuzz-targets\) = /d' "$work/tree/Cargo.toml"
+grep -v -E '^(bundle-builder|installer|fuzz-targets|cargo_metadata|clap|nix|rusqlite)' "$root/tests/Cargo.toml" >"$work/tree/tests/Cargo.toml"
+cat >"$work/tree/tests/src/lib.rs" <<'RS'
+//! Of the system tests, what proves bundles.
+#![allow(clippy::all, missing_docs, unused)]
+pub mod bundle;
+pub mod keys;
+pub mod ustar;
+pub use bundle::{Draft, Sealed, prove, prove_with};
+RS
+args=()
+for file in "${files[@]}"; do args+=(--file "manifests/src/$file.rs"); done
+cd "$work/tree"
+export CARGO_TARGET_DIR=$work/target CARGO_PROFILE_DEV_OPT_LEVEL=${LOCKGATE_MUTANTS_OPT:-0} CARGO_PROFILE_DEV_DEBUG=0
+"$tool/bin/cargo-mutants" mutants --in-place --no-shuffle --colors=never --minimum-test-timeout 60 --output "$work" \
+    --test-package bundle-format --test-package system-tests "${args[@]}" \
+    -- --lib --test vectors --test roots --test packs

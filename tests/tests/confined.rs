@@ -1,0 +1,195 @@
+//! The confinement of the real programs: what holds the process that reads a bundle while it reads,
+//! what is said where a kernel lacks it, and what becomes of a reader that does not come back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bundle_format::pack::Encoding;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use system_tests::Draft;
+use system_tests::high::{High, parse};
+use system_tests::keys::{self, alice, bob, mallory};
+use system_tests::site::program;
+
+const NO_LANDLOCK: [&str; 2] = ["-e", "inject=landlock_create_ruleset:error=ENOSYS"];
+const NO_SECCOMP: [&str; 2] = ["-e", "inject=seccomp:error=EINVAL"];
+
+/// strace with these words.
+fn strace<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [&["strace", "-f", "-qq", "-o", "/dev/null"][..], words].concat()
+}
+
+/// A machine that trusts, and a bundle that it takes.
+fn ground() -> High {
+    let root = keys::two_of_three();
+    let high = High::trusting(&root, &[]);
+    let mut draft = Draft { roots: vec![root], signers: vec![alice(), bob()], ..Draft::empty() };
+    draft.add_files(Encoding::Raw, &[b"TEST"]);
+    high.bundle("good", &draft);
+    high.bundle("strange", &Draft { signers: vec![mallory(), bob()], ..draft });
+    high
+}
+
+/// The fields of `/proc/PID/status`.
+fn status(pid: u32) -> Option<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    Some(fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| status(*pid).is_some_and(|fields| fields["PPid"] == parent.to_string())).collect()
+}
+
+/// The files that a process has open.
+fn files_of(pid: u32) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.is_absolute() && target != Path::new("/dev/null")).collect()
+}
+
+/// Looks until it is there.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A pipe that takes no byte more, until somebody reads.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while writer.write(b".").is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn the_process_that_reads_is_held_and_its_parent_reads_nothing() {
+    let high = ground();
+    // The first line of the output cannot be written: the reader stands still, its head proved.
+    let (mut reader, writer) = full_pipe();
+    let mut command = Command::new(program("installer"));
+    command.args(["--state-dir", "state", "verify", "good"]).current_dir(high.path("."));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer);
+    let mut parent = command.spawn().unwrap();
+    drop(command);
+    let bundle = std::fs::canonicalize(high.path("good")).unwrap();
+    let child = until("a reader that is held and has the bundle open", || {
+        let held = |pid: &u32| status(*pid).is_some_and(|fields| fields["Seccomp"] == "2");
+        children(parent.id()).into_iter().find(|pid| held(pid) && files_of(*pid).contains(&bundle))
+    });
+    let held = status(child).unwrap();
+    assert_eq!((held["NoNewPrivs"].as_str(), held["Seccomp_filters"].as_str()), ("1", "3"));
+    let limits = std::fs::read_to_string(format!("/proc/{child}/limits")).unwrap();
+    for (name, soft, hard) in [
+        ("Max file size", "0", "0"),
+        ("Max core file size", "0", "0"),
+        ("Max data size", "1073741824", "1073741824"),
+        ("Max open files", "64", "64"),
+    ] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), [soft, hard], "{name}");
+    }
+    assert_eq!(files_of(child), std::slice::from_ref(&bundle), "of files, only the bundle; the database is closed");
+    assert!(!files_of(parent.id()).contains(&bundle));
+    assert_eq!(status(parent.id()).unwrap()["Seccomp"], "0", "the parent writes records");
+
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(said.trim_start_matches('.'), "UNCLASSIFIED\nUNCLASSIFIED\n", "first line and last, by two processes");
+    let mut out = String::new();
+    parent.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert!(parent.wait().unwrap().success());
+    assert!(out.contains("\n  confined: landlock ABI ") && out.contains(", seccomp\n"), "{out}");
+}
+
+#[test]
+fn a_kernel_that_lacks_something_is_said_and_the_proof_goes_on() {
+    let high = ground();
+    let whole = &parse(&high.installer(&["--json", "verify", "good"]).expect(0))["confined"];
+    assert!(whole["landlock_abi"].as_u64().unwrap() >= 1 && whole["seccomp"] == true, "{whole}");
+    assert_eq!(whole["lacks"], serde_json::json!([]));
+    for (inject, says, landlock, seccomp) in [
+        (NO_LANDLOCK.to_vec(), "  confined: seccomp; this kernel lacks landlock (not built in)\n", false, true),
+        (NO_SECCOMP.to_vec(), "; this kernel lacks seccomp (", true, false),
+        (
+            [NO_LANDLOCK, NO_SECCOMP].concat(),
+            "  NOT CONFINED: this kernel lacks landlock (not built in), seccomp (",
+            false,
+            false,
+        ),
+    ] {
+        let under = strace(&inject);
+        let said = high.installer_under(&under, &["verify", "good"]).expect(0);
+        assert!(said.out.contains("verified: test-product") && said.out.contains(says), "{}", said.out);
+        let confined = &parse(&high.installer_under(&under, &["--json", "verify", "good"]).expect(0))["confined"];
+        assert_eq!((confined["landlock_abi"].is_u64(), confined["seccomp"] == true), (landlock, seccomp), "{confined}");
+        assert_eq!(confined["lacks"].as_array().unwrap().len(), 2 - usize::from(landlock) - usize::from(seccomp));
+        let inspected = Command::new(under[0])
+            .args(&under[1..])
+            .arg(program("bundle-builder"))
+            .args(["inspect", "good"])
+            .current_dir(high.path("."))
+            .output()
+            .unwrap();
+        let err = String::from_utf8_lossy(&inspected.stderr);
+        assert!(inspected.status.success() && err.contains("this kernel lacks "), "{err}");
+    }
+    let inspected = parse(&high.builder(&["--json", "inspect", "good"]).expect(0));
+    assert_eq!(inspected["confined"]["seccomp"], true);
+    assert!(!high.builder(&["inspect", "good"]).expect(0).err.contains("lacks"));
+}
+
+#[test]
+fn refusals_cross_from_the_reader_to_the_record() {
+    let high = ground();
+    let refused = |high: &High| {
+        let (act, result, detail) = high.records().into_iter().next_back().unwrap();
+        assert_eq!((act.as_str(), result.as_str()), ("verify", "refused"));
+        detail
+    };
+    let said = high.installer(&["verify", "strange"]).expect(4);
+    assert!(said.err.contains("error: ") && said.err.contains("\nwhat to do: "), "{}", said.err);
+    assert_eq!(said.err.lines().filter(|line| line.starts_with("what to do")).count(), 1, "told once: {}", said.err);
+    let detail = refused(&high);
+    assert!(said.err.contains(&format!("error: {detail}\n")), "{detail}: {}", said.err);
+    let count = high.records().len();
+    let said = high.installer(&["verify", "not-there"]).expect(6);
+    assert!(said.err.contains("not-there: read or write failed\n  because: No such file"), "{}", said.err);
+    assert_eq!(high.records().len(), count, "that is no refusal of a bundle");
+
+    // A reader that is ended from outside, at the call that confines it: nobody takes that for a proof.
+    let under = strace(&["-e", "inject=landlock_restrict_self:signal=SIGKILL"]);
+    let said = high.installer_under(&under, &["verify", "good"]).expect(70);
+    assert!(said.err.contains("ended without a verdict: signal 9") && said.out.is_empty(), "{said:?}");
+    assert!(refused(&high).contains("ended without a verdict: signal 9"));
+    // One that asks for what no reader needs: here the kernel's answer is made up, not its question.
+    let under = strace(&["-e", "inject=landlock_restrict_self:signal=SIGSYS"]);
+    let said = high.installer_under(&under, &["verify", "good"]).expect(70);
+    assert!(said.err.contains("a system call that no reader needs"), "{}", said.err);
+    assert!(said.err.contains("what to do: use it on no machine"), "{}", said.err);
+}
+
+#[test]
+fn nobody_else_can_ask_the_reader() {
+    let high = ground();
+    for args in [&["--in-reader", "verify", "strange"][..], &["--in-reader", "status"]] {
+        let count = high.records().len();
+        let said = high.installer(args).expect(2);
+        assert!(said.err.contains("for this program's own use"), "{}", said.err);
+        assert_eq!(high.records().len(), count);
+    }
+    let help = high.installer(&["verify", "--help"]).expect(0);
+    assert!(!help.out.contains("in-reader"), "{}", help.out);
+}
