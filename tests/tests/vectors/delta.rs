@@ -11,6 +11,7 @@ use bundle_format::pack::{
 };
 use bundle_format::signature::AlgorithmPolicy;
 use system_tests::Draft;
+use system_tests::keys::{anchor, two_of_three};
 
 use crate::{Vector, breaks, part, vector};
 
@@ -101,18 +102,10 @@ pub(crate) fn sound() -> Draft {
     draft
 }
 
-fn prove(draft: &Draft, held: &[Vec<u8>], sink: &mut dyn BlobSink) -> Result<()> {
-    unpack_at(draft, &Site(held.to_vec()), sink)
-}
-
-fn prove_at(draft: &Draft, site: &dyn BaseBlobs) -> Result<()> {
-    unpack_at(draft, site, &mut Keep::default())
-}
-
-fn unpack_at(draft: &Draft, site: &dyn BaseBlobs, sink: &mut dyn BlobSink) -> Result<()> {
-    let archive = draft.archive();
-    let (envelope, mut packs) = UnverifiedEnvelope::read(&archive[..])?;
-    let manifest = envelope.verify(&draft.trusted(), AlgorithmPolicy::Hybrid)?;
+/// The proof of a bundle at a site that holds the base set.
+fn prove_at(archive: &[u8], site: &dyn BaseBlobs, sink: &mut dyn BlobSink) -> Result<()> {
+    let (envelope, mut packs) = UnverifiedEnvelope::read(archive)?;
+    let manifest = envelope.verify(&anchor(&two_of_three()), AlgorithmPolicy::Hybrid)?;
     unpack(&mut packs, &manifest, Held::Set { set: 0, blobs: site }, sink, 2, &mut |_| {})
 }
 
@@ -130,7 +123,7 @@ fn changed(change: fn(&mut Manifest)) -> Vec<u8> {
 fn a_sound_delta_gives_the_blob_and_is_small() {
     let draft = sound();
     let mut sink = Keep::default();
-    prove(&draft, &[former()], &mut sink).unwrap();
+    prove_at(&draft.archive(), &Site(vec![former()]), &mut sink).unwrap();
     assert!(sink.0 == [current()]);
     assert!(draft.packs[0].len() < 200, "{}", draft.packs[0].len());
     // A reader without the base proves the frames and leaves it at that.
@@ -331,7 +324,10 @@ fn streams() -> Vec<Vector> {
         change(&mut draft.manifest);
         draft
     };
-    let at_a_site = |draft: Draft| move || prove(&draft, &[former()], &mut Keep::default());
+    let at_a_site = |draft: Draft| {
+        let archive = draft.archive();
+        move || prove_at(&archive, &Site(vec![former()]), &mut Keep::default())
+    };
     let segments = vec![
         part!("delta that is garbage", Delta, "", at_a_site(with(|f| f[0] = b"no zstd frame".to_vec()))),
         part!("segment's frame without its end", Delta, "", at_a_site(with(|f| assert!(f[1].pop().is_some())))),
@@ -366,7 +362,7 @@ fn streams() -> Vec<Vector> {
     let rotten = vec![part!("base that rotted at the site", BlobDigest, "sha256", || {
         let mut bytes = former();
         bytes[10] ^= 1;
-        prove_at(&sound(), &Rotten(bytes))
+        prove_at(&sound().archive(), &Rotten(bytes), &mut Keep::default())
     })];
     [
         breaks(&["R-PACK-11"], segments),
