@@ -1,23 +1,20 @@
 #!/usr/bin/env python3
 """Proves a Lockgate bundle with what we did not write: Python's standard library, minisign and, if there, zstd.
-
     verify_bundle.py BUNDLE FINGERPRINT [--policy hybrid|ed25519] [--floor N] [--now TIME]
-
 FINGERPRINT  SHA-384 of a trust root's signed text, 96 digits, which reached you by another way than the
              bundle (`installer trust show` prints it); the bundle's chain of roots must hold that root
 --policy     ed25519: the site does not ask for ML-DSA-87 signatures (R-SIG-10); --floor: the lowest sequence
              that the site takes; --now: TIME as 2026-01-31T00:00:00Z, against the expiry
 It follows docs/spec/bundle-format.md and names its rules. Each byte is read once and used from there.
-bundle_forms.py beside it, if there, refuses more: names, values, times outside the rules. It proves nothing.
+Beside it, if there: bundle_forms.py refuses more (names, values, times outside the rules; it proves nothing), and
+bundle_tokens.py gives the gzip bytes of layers that are carried as deflate tokens.
 NOT PROVED: ML-DSA-87, which the standard library lacks. Those signatures are counted, not verified.
-Exit: 0 proved; 1 no fault, every stored byte is as signed, but some was not decoded (tokens, deltas; zstd without its
-program); 2 wrong call; 3 damaged or malformed; 4 not trusted; 5 against policy; 6 a file or minisign is missing."""
-import argparse, base64, hashlib, json, re, shutil, subprocess, sys, tempfile
+Exit: 0 proved; 1 no fault, every stored byte is as signed, but some was not decoded (deltas; zstd or tokens without
+their program); 2 wrong call; 3 damaged, malformed; 4 not trusted; 5 against policy; 6 a file or minisign is missing."""
+import argparse, base64, hashlib, importlib.util, json, re, shutil, subprocess, sys, tempfile
 sys.dont_write_bytecode = True  # leaves nothing beside this file
-try:
-    import bundle_forms as forms
-except ImportError:
-    forms = None
+forms, tokens = (importlib.util.find_spec(name) and importlib.import_module(name)
+                 for name in ("bundle_forms", "bundle_tokens"))
 SCHEMES = ("ed25519", "ml-dsa-87")
 class Refused(Exception): pass  # of exit code and reason
 def need(fine, code, why):
@@ -131,10 +128,9 @@ def unpack(file, pack, name, size):
             stored.write(data)
         take_padding(file, name, size)
         stored.flush(), stored.seek(0)
-        if pack["codec"] == "raw":
-            return split(pack, stored)
+        need(pack["codec"] in ("raw", "zstd", "zstd-delta"), 3, f"{name}: unknown codec {pack['codec']}")
         if pack["codec"] != "zstd" or not shutil.which("zstd"):
-            return False
+            return pack["codec"] == "raw" and split(pack, stored)
         # The command would decode several frames; one and nothing else is allowed (R-PACK-5).
         listing = subprocess.run(["zstd", "-lv", stored.name], capture_output=True, text=True).stdout
         need(re.search(r"# Zstandard Frames: 1\n(?!# Skip)", listing), 3, f"{name}: not exactly one zstd frame")
@@ -142,17 +138,21 @@ def unpack(file, pack, name, size):
             whole = split(pack, decoder.stdout)
         need(decoder.returncode == 0, 3, f"{name}: zstd refuses it")
         return whole
+def coded(stream, left):
+    """The next coded bytes of a decoded stream, and not one fewer (R-PACK-3)."""
+    for part in range(0, left, 1 << 20):
+        yield (data := stream.read(min(left - part, 1 << 20)))
+        need(len(data) == min(left - part, 1 << 20), 3, "a pack ends before its last blob")
 def split(pack, stream):
-    """Cuts a decoded stream into blobs (R-PACK-3, R-PACK-4); False if one is in a coding other than plain."""
+    """Cuts a decoded stream into blobs and proves each (R-PACK-4, R-PACK-7); False if one could not be decoded."""
     for blob in pack["blobs"]:
-        left, digest = blob["coded"], hashlib.sha256()
-        while left and (data := stream.read(min(left, 1 << 20))):
-            digest.update(data)
-            left -= len(data)
-        fine = not left and (blob["coding"] != "plain" or "sha256:" + digest.hexdigest() == blob["digest"])
-        need(fine, 3, f"blob {blob['digest']} differs")
+        need(blob["coding"] in ("plain", "deflate-tokens"), 3, f"unknown coding {blob['coding']}")
+        data, digest, plain = coded(stream, blob["coded"]), hashlib.sha256(), blob["coding"] == "plain"
+        data = data if plain or not tokens else tokens.gzip(data, blob["size"])
+        found = sum(digest.update(part) or len(part) for part in data), "sha256:" + digest.hexdigest()
+        need(found == (blob["size"], blob["digest"]) or not (plain or tokens), 3, f"blob {blob['digest']} differs")
     need(not stream.read(1), 3, f"{pack['name']}: bytes behind the last blob")
-    return all(blob["coding"] == "plain" for blob in pack["blobs"])
+    return tokens or all(blob["coding"] == "plain" for blob in pack["blobs"])
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle"), parser.add_argument("fingerprint"), parser.add_argument("--now")

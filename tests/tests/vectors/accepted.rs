@@ -71,6 +71,8 @@ pub(crate) fn sound() -> Vec<(String, Vec<u8>, TrustedRoot, AlgorithmPolicy)> {
     add("an SBOM and a provenance statement", &attached, attached.trusted());
     let tokens = crate::tokens::sound();
     add("a file carried as tokens", &tokens, tokens.trusted());
+    let compressors = crate::tokens::compressors();
+    add("files of many compressors carried as tokens", &compressors, compressors.trusted());
     let update = crate::delta::sound();
     add("an update by a delta", &update, update.trusted());
     let draft = Draft::small();

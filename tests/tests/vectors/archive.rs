@@ -237,6 +237,14 @@ fn members_and_their_order() -> Vec<Vector> {
         vector!("root before signatures", UnexpectedMember, "members in their order", swapped(4, 5)),
         vector!("packs swapped", UnexpectedMember, "expected packs/00000", swapped(6, 7)),
         vector!("manifest second", UnexpectedMember, "expected manifest.json", swapped(0, 1)),
+        vector!("blob of an OCI layout among the members", UnexpectedMember, "blobs/sha256/", {
+            let name = format!("blobs/sha256/{}", bundle_format::digest::Sha256::of(b"licence").hex());
+            ustar::insert(&good, "root/", &ustar::plain(&name, b"licence"))
+        }),
+        vector!("blob named by another's digest", UnexpectedMember, "blobs/sha256/", {
+            let name = format!("blobs/sha256/{}", bundle_format::digest::Sha256::of(b"other").hex());
+            ustar::insert(&good, "packs/", &ustar::plain(&name, b"licence"))
+        }),
         vector!("stowaway in the head", UnexpectedMember, "readme.txt", {
             ustar::insert(&good, "root/", &ustar::plain("readme.txt", b"hello"))
         }),

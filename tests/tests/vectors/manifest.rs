@@ -279,6 +279,9 @@ fn names() -> Vec<Vector> {
         ("file with a zero-width joiner", |m| m.files[0].path = "a\u{200d}b".into()),
         ("file with a colon", |m| m.files[0].path = "a:b".into()),
         ("file with a space", |m| m.files[0].path = "a b".into()),
+        ("file with a component of 256 bytes", |m| m.files[0].path = format!("docs/{}", "a".repeat(256))),
+        ("file of 4097 bytes", |m| m.files[0].path = ["a".repeat(240).as_str(); 17].join("/")),
+        ("file of 1000 components", |m| m.files[0].path = ["a"; 1000].join("/")),
         ("file with a dollar", |m| m.files[0].path = "$(reboot)".into()),
     ]
     .into_iter()

@@ -4,7 +4,7 @@
 use bundle_format::digest::Sha256;
 use bundle_format::manifest::{Blob, PackedBlob, PlainFile};
 use bundle_format::pack::{Encoding, PackWriter, TOKENS};
-use bundle_format::tokens::TokenEncoder;
+use bundle_format::tokens::{NotCodable, TokenEncoder};
 use system_tests::Draft;
 
 use crate::{Vector, breaks, vector};
@@ -13,10 +13,39 @@ use crate::{Vector, breaks, vector};
 const GZIP: &[u8] = include_bytes!("../../../manifests/tests/vectors-gzip/zlib-flush-sync-small.gz");
 
 fn coded() -> Vec<u8> {
+    encode(GZIP).unwrap()
+}
+
+fn encode(gzip: &[u8]) -> Result<Vec<u8>, NotCodable> {
     let (mut coded, mut encoder) = (Vec::new(), TokenEncoder::new());
-    encoder.push(GZIP, &mut coded).unwrap();
-    encoder.finish(&mut coded).unwrap();
-    coded
+    encoder.push(gzip, &mut coded)?;
+    encoder.finish(&mut coded)?;
+    Ok(coded)
+}
+
+/// A sound bundle of what every compressor of `manifests/tests/vectors-gzip` made of the same files, as
+/// tokens.
+pub(crate) fn compressors() -> Draft {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/tests/vectors-gzip");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "gz"));
+    files.sort();
+    let mut writer = PackWriter::new(Vec::new(), Encoding::Zstd { level: 3 }).unwrap();
+    let (mut draft, mut seen) = (Draft::empty(), std::collections::BTreeSet::new());
+    for path in files {
+        let gzip = std::fs::read(&path).unwrap();
+        let blob = Blob { digest: Sha256::of(&gzip), size: gzip.len() as u64 };
+        let (Ok(tokens), true) = (encode(&gzip), seen.insert(blob.digest)) else { continue };
+        let entry = PackedBlob { coding: TOKENS.into(), coded: tokens.len() as u64, ..PackedBlob::plain(blob) };
+        writer.coded(entry, &mut &tokens[..]).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        draft.manifest.files.push(PlainFile { path: name, digest: blob.digest });
+    }
+    assert!(seen.len() > 80, "{} files", seen.len());
+    let (pack, stored) = writer.finish(0).unwrap();
+    draft.manifest.packs.push(pack);
+    draft.packs.push(stored);
+    draft
 }
 
 /// A bundle of one file that is [`GZIP`] by its digest, carried as these tokens in a proved pack.
