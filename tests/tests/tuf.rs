@@ -242,29 +242,33 @@ impl Chain {
     }
 }
 
-/// The signers by number, and every signature that was made once.
+/// A TEST signer of this test by number.
+fn signer(number: u8) -> Signer {
+    keys::signer(&format!("test-{number}"), 40 + number)
+}
+
+/// The signers' public keys by number, and every signature that was made once.
 struct Office {
-    signers: Vec<Signer>,
+    keys: Vec<Vec<PublicKey>>,
     made: Mutex<HashMap<(String, u8), [Signature; 2]>>,
 }
 
 impl Office {
     fn new() -> Self {
-        let signers = (0..=STRANGER).map(|n| keys::signer(&format!("test-{n}"), 40 + n)).collect();
-        Self { signers, made: Mutex::default() }
+        let keys = (0..=STRANGER).map(|number| signer(number).public().holder().keys).collect();
+        Self { keys, made: Mutex::default() }
     }
 
     fn key(&self, signer: u8, scheme: Scheme) -> PublicKey {
-        let holder = self.signers[usize::from(signer)].public().holder();
-        holder.keys.into_iter().find(|key| key.scheme() == scheme).unwrap()
+        self.keys[usize::from(signer)].iter().find(|key| key.scheme() == scheme).unwrap().clone()
     }
 
-    fn signatures(&self, text: &str, signer: u8) -> [Signature; 2] {
-        let key = (text.to_owned(), signer);
+    fn signatures(&self, text: &str, number: u8) -> [Signature; 2] {
+        let key = (text.to_owned(), number);
         if let Some(made) = self.made.lock().unwrap().get(&key) {
             return made.clone();
         }
-        let made = self.signers[usize::from(signer)].sign(text.as_bytes(), "lockgate root").unwrap();
+        let made = signer(number).sign(text.as_bytes(), "lockgate root").unwrap();
         self.made.lock().unwrap().insert(key, made.clone());
         made
     }
