@@ -56,7 +56,9 @@ pub(crate) fn sound() -> Vec<(String, Vec<u8>, TrustedRoot, AlgorithmPolicy)> {
     let reset = SequenceReset { product: "test-product".into(), sequence: 6, security_epoch: None };
     let reset = keys::root(2, 2, &[&carol, &dave, &erin]).with_resets(&[reset]).unwrap();
     let mut second = RootEnvelope::unsigned(reset);
-    [&alice, &bob, &carol, &dave].into_iter().for_each(|signer| signer.sign_root(&mut second).unwrap());
+    for signer in [&alice, &bob, &carol, &dave] {
+        signer.sign_root(&mut second).unwrap();
+    }
     let roots = vec![keys::two_of_three(), second];
     let reset = Draft { roots, signers: vec![keys::carol(), dave], ..Draft::small() };
     add("a root that resets a sequence", &reset, reset.trusted());

@@ -241,7 +241,9 @@ fn plan() -> Sha384 {
 
 fn approval(holder: &str, signers: &[&Signer], plan: Sha384, time: &str) -> UnverifiedApproval {
     let mut made = UnverifiedApproval::new(Approval::new(plan, holder, "TEST reason", at(time)).unwrap()).unwrap();
-    signers.iter().for_each(|signer| signer.sign_approval(&mut made).unwrap());
+    for signer in signers {
+        signer.sign_approval(&mut made).unwrap();
+    }
     made
 }
 

@@ -63,7 +63,7 @@ fn a_test_that_is_not_there_is_noticed() {
 
 /// What is wrong with a line of [`SHOWN`].
 fn lie(file: &str, test: &str) -> Option<String> {
-    let Ok(text) = std::fs::read_to_string(root().join(file)) else {
+    let Ok(source) = std::fs::read_to_string(root().join(file)) else {
         return Some(format!("there is no file {file}"));
     };
     if test.is_empty() {
@@ -71,7 +71,7 @@ fn lie(file: &str, test: &str) -> Option<String> {
         let run = std::fs::read_to_string(root().join("tests/vm/isolated.sh")).unwrap();
         return (!run.contains(name)).then(|| format!("nothing runs {file}"));
     }
-    (!has_test(&text, test)).then(|| format!("{file} has no test {test}"))
+    (!has_test(&source, test)).then(|| format!("{file} has no test {test}"))
 }
 
 #[test]
