@@ -38,6 +38,7 @@ test: lint deny test-unit test-vm
 test-unit: packages
 	$(CARGO) build --workspace --locked --bins
 	tests/setup/fixtures.sh
+	tests/setup/tuf.sh >/dev/null
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 # The isolated machine, discs with bad sectors, and 30 power cuts in the middle of updates.

@@ -337,6 +337,21 @@ spec:
     }
 
     #[test]
+    fn a_lifecycle_that_names_what_no_workload_has_is_refused() {
+        let release = Release { images: Vec::new(), workloads: vec![Workload::parse("w", YAML).unwrap()] };
+        let check = |text: &str| release.check_lifecycle(&serde_yaml::from_str(text).unwrap());
+        check("data: [{volume: data, backup: {method: copy}, keep: 1}]").unwrap();
+        check("migrations: [{name: m, since: 1, container: web-srv, up: [x]}]").unwrap();
+        for (bad, word) in [
+            ("data: [{volume: other, backup: {method: copy}, keep: 1}]", "volume other"),
+            ("migrations: [{name: m, since: 1, container: web, up: [x]}]", "container web"),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Workload { why, .. } if why.contains(word)), "{error}");
+        }
+    }
+
+    #[test]
     fn refusals() {
         for bad in [
             "kind: Secret\nmetadata: {name: x}",

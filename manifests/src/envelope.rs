@@ -137,6 +137,11 @@ impl UnverifiedEnvelope {
         let roles = root.root().manifest_roles();
         let signers = verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), roles, policy)?;
         let manifest = crate::manifest::parse(&self.manifest)?;
+        // A parser's leniency (serde takes a list for an object) would be a second reading of what
+        // was signed (R-JSON-5).
+        if crate::json::to_bytes("manifest", &manifest)? != self.manifest {
+            return Err(ErrorKind::NotCanonical { what: "manifest".into() }.into());
+        }
         check_comments(&self.signatures, &trusted_comment(&manifest, &self.manifest))?;
         let known = trusted.root().version();
         let new_roots = self.roots.into_iter().filter(|root| root.claimed().version() > known).collect();

@@ -11,7 +11,7 @@ set -euo pipefail
 build=(gcc g++ libc6-dev make pkg-config git ca-certificates curl)
 images=(xorriso mmdebstrap jq gzip tar attr util-linux debian-archive-keyring xz-utils busybox-static)
 engine=(podman runc crun netavark aardvark-dns catatonit iptables nftables iproute2)
-peers=(minisign strace faketime bc time e2fsprogs zstd docker-registry skopeo openssl apache2-utils shellcheck python3 psmisc
+peers=(minisign strace faketime bc time e2fsprogs zstd docker-registry skopeo openssl apache2-utils shellcheck python3 python3-venv psmisc
     clamav poppler-utils qpdf xorriso softhsm2 opensc rpm pigz zopfli libdeflate-tools)
 bench=(udpcast uftp par2)
 # A Go toolchain of another source is as good: it makes layers as docker does.

@@ -1,5 +1,7 @@
 //! TEST signers from fixed seeds, and trust roots made of them.
 
+use std::sync::LazyLock;
+
 use bundle_format::key::{KeyId, Scheme};
 use bundle_format::root::{Holder, RootEnvelope, TrustRoot, TrustedRoot};
 use bundle_format::signature::Signature;
@@ -118,9 +120,12 @@ pub fn root_with_approvers() -> RootEnvelope {
     signed_by_two(root(1, 2, &[&alice(), &bob(), &carol()]).with_approve(2, &holders(&[&ada(), &amos()])).unwrap())
 }
 
-/// The usual root: version 1, two of three.
+/// The usual root: version 1, two of three. Signed once for each program: nearly every test starts
+/// with it.
 pub fn two_of_three() -> RootEnvelope {
-    signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice(), &bob()])
+    static USUAL: LazyLock<RootEnvelope> =
+        LazyLock::new(|| signed_root(1, 2, &[&alice(), &bob(), &carol()], &[&alice(), &bob()]));
+    USUAL.clone()
 }
 
 /// Trusts a root as a person does who compared its fingerprint.

@@ -146,4 +146,19 @@ mod tests {
         assert_eq!(headers(&std::fs::read(&path).unwrap(), None).unwrap_err(), "it has no plain table Packages");
         assert!(headers(b"no database", None).unwrap_err().contains("not readable as an rpm database"));
     }
+    #[test]
+    fn more_packages_than_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let database = Connection::open(&path).unwrap();
+        let fill = format!(
+            "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB); WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT {}) INSERT INTO Packages SELECT x, x'00' FROM n",
+            limits::SBOM_PACKAGES
+        );
+        database.execute_batch(&fill).unwrap();
+        let read = || headers(&std::fs::read(&path).unwrap(), None);
+        assert_eq!(read().unwrap().len(), limits::SBOM_PACKAGES);
+        database.execute_batch("INSERT INTO Packages VALUES (0, x'00')").unwrap();
+        assert_eq!(read().unwrap_err(), "it holds more than 200000 packages");
+    }
 }

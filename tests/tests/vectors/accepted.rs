@@ -5,43 +5,112 @@ use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::Blob;
 use bundle_format::pack::{BlobSink, Encoding, Held, Want, unpack};
+use bundle_format::root::{RootEnvelope, SequenceReset, TrustedRoot};
 use bundle_format::signature::AlgorithmPolicy;
-use system_tests::{Draft, keys, prove, prove_with};
+use system_tests::{Draft, keys, prove_with};
 
-#[test]
-fn two_of_three_and_three_of_three() {
-    let mut draft = Draft::small();
-    let trusted = draft.trusted();
-    prove(&draft.archive(), &trusted).unwrap();
-    draft.signers.push(keys::carol());
-    prove(&draft.archive(), &trusted).unwrap();
-    draft.signers.remove(0);
-    prove(&draft.archive(), &trusted).unwrap();
-}
-
-#[test]
-fn one_algorithm_where_the_site_asks_for_no_more() {
-    let draft = Draft::small();
-    let text = draft.text().into_bytes();
-    for (policy, scheme) in [(AlgorithmPolicy::Cnsa2, "ml-dsa-87"), (AlgorithmPolicy::Ed25519, "ed25519")] {
-        let mut signatures = draft.signatures(&text);
-        signatures.retain(|signature| signature.scheme().name() == scheme);
-        let archive = draft.sealed_with(text.clone(), signatures).archive();
-        prove_with(&archive, &draft.trusted(), policy).unwrap();
+/// Every sound bundle with its site: name, archive, trust, policy.
+pub(crate) fn sound() -> Vec<(String, Vec<u8>, TrustedRoot, AlgorithmPolicy)> {
+    let mut sound = Vec::new();
+    let mut add = |name: &str, draft: &Draft, trusted: TrustedRoot| {
+        sound.push((name.to_owned(), draft.archive(), trusted, AlgorithmPolicy::Hybrid));
+    };
+    let (alice, bob, carol) = (keys::alice(), keys::bob(), keys::carol());
+    for (name, signers) in [
+        ("signed by two of three", vec![keys::alice(), keys::bob()]),
+        ("signed by three of three", vec![keys::alice(), keys::bob(), keys::carol()]),
+        ("signed by the other two", vec![keys::bob(), keys::carol()]),
+    ] {
+        let draft = Draft { signers, ..Draft::small() };
+        add(name, &draft, draft.trusted());
     }
-}
-
-#[test]
-fn empty_things() {
-    let draft = Draft::empty();
-    prove(&draft.archive(), &draft.trusted()).unwrap();
+    add("without packs", &Draft::empty(), Draft::empty().trusted());
     for encoding in [Encoding::Raw, Encoding::Zstd { level: 1 }] {
-        for blobs in [&[][..], &[&b""[..]], &[b"", b"a"], &[b"a", b""], &[b"a", b"", b"b"]] {
+        for (number, blobs) in [&[][..], &[&b""[..]], &[b"", b"a"], &[b"a", b""], &[b"a", b"", b"b"]].iter().enumerate()
+        {
             let mut draft = Draft::empty();
             draft.add_files(encoding, blobs);
-            prove(&draft.archive(), &draft.trusted()).unwrap();
+            add(&format!("small blobs {number}, {encoding:?}"), &draft, draft.trusted());
         }
+        let mut draft = Draft::empty();
+        draft.add_files(encoding, &[b"before", &noise(9 << 20), b"behind"]);
+        assert_eq!(draft.manifest.packs[0].frames.len(), 3);
+        add(&format!("a blob over three frames, {encoding:?}"), &draft, draft.trusted());
     }
+    let mut marked = Draft::small();
+    marked.manifest.marking =
+        bundle_format::marking::Marking::parse("TOP SECRET//ORCON/PROPIN/REL TO USA, AUS, GBR/RELIDO").unwrap();
+    marked.manifest.title = "TEST \u{fc}ber \u{4e2d}\u{6587} \"quoted\" \u{1f512}".into();
+    add("a long marking, a title of many alphabets", &marked, marked.trusted());
+    // A rotation: carol goes, dave comes; the chain is followed from either version.
+    let dave = keys::signer("test-dave", 4);
+    let second = keys::signed_root(2, 2, &[&alice, &bob, &dave], &[&alice, &bob]);
+    let first = keys::signed_root(1, 2, &[&alice, &bob, &carol], &[&alice, &bob]);
+    let anchor = keys::anchor(&first);
+    let newer = anchor.advance(&second).unwrap();
+    let rotated = Draft { roots: vec![first, second], signers: vec![keys::bob(), dave], ..Draft::small() };
+    add("rotated, from version 1", &rotated, anchor);
+    add("rotated, from version 2", &rotated, newer.clone());
+    add("older bundle under a newer root", &Draft::small(), newer);
+    let (dave, erin) = (keys::signer("test-dave", 4), keys::signer("test-erin", 5));
+    let reset = SequenceReset { product: "test-product".into(), sequence: 6, security_epoch: None };
+    let reset = keys::root(2, 2, &[&carol, &dave, &erin]).with_resets(&[reset]).unwrap();
+    let mut second = RootEnvelope::unsigned(reset);
+    for signer in [&alice, &bob, &carol, &dave] {
+        signer.sign_root(&mut second).unwrap();
+    }
+    let roots = vec![keys::two_of_three(), second];
+    let reset = Draft { roots, signers: vec![keys::carol(), dave], ..Draft::small() };
+    add("a root that resets a sequence", &reset, reset.trusted());
+    let agents = keys::root_with_agents(2, &[&keys::tina(), &keys::theo()]);
+    let carried = Draft { roots: vec![agents], ..Draft::small() };
+    add("a root with transfer agents", &carried, carried.trusted());
+    let built = crate::builder::draft(vec![keys::alice(), keys::bob(), keys::bella()]);
+    add("two hands: releasers and a builder", &built, built.trusted());
+    let agreed = Draft { roots: vec![keys::root_with_approvers()], ..Draft::small() };
+    add("a root with approvers", &agreed, agreed.trusted());
+    let attached = crate::documents::attached();
+    add("an SBOM and a provenance statement", &attached, attached.trusted());
+    let tokens = crate::tokens::sound();
+    add("a file carried as tokens", &tokens, tokens.trusted());
+    let compressors = crate::tokens::compressors();
+    add("files of many compressors carried as tokens", &compressors, compressors.trusted());
+    let update = crate::delta::sound();
+    add("an update by a delta", &update, update.trusted());
+    let draft = Draft::small();
+    let text = draft.text().into_bytes();
+    let mut classic = draft.signatures(&text);
+    classic.retain(|signature| signature.scheme().name() == "ed25519");
+    let archive = draft.sealed_with(text, classic).archive();
+    sound.push(("Ed25519 alone for a site of Ed25519".into(), archive, draft.trusted(), AlgorithmPolicy::Ed25519));
+    sound
+}
+
+#[test]
+fn sound_bundles_are_accepted() {
+    for (name, archive, trusted, policy) in sound() {
+        prove_with(&archive, &trusted, policy).expect(&name);
+    }
+}
+
+#[test]
+fn ml_dsa_alone_where_the_site_asks_for_no_more() {
+    let draft = Draft::small();
+    let text = draft.text().into_bytes();
+    let mut signatures = draft.signatures(&text);
+    signatures.retain(|signature| signature.scheme().name() == "ml-dsa-87");
+    let archive = draft.sealed_with(text, signatures).archive();
+    prove_with(&archive, &draft.trusted(), AlgorithmPolicy::Cnsa2).unwrap();
+}
+
+/// Bytes that do not compress.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let step = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(step).take(size).collect()
 }
 
 /// Takes every second blob and passes over the others.
@@ -108,14 +177,7 @@ impl BlobSink for Hashes {
 
 #[test]
 fn a_blob_over_many_frames() {
-    // 9 MiB that do not compress: three frames, whatever the codec.
-    let mut state = 1u64;
-    let large: Vec<u8> = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    })
-    .take(9 << 20)
-    .collect();
+    let large = noise(9 << 20);
     for encoding in [Encoding::Raw, Encoding::Zstd { level: 1 }] {
         let mut draft = Draft::empty();
         draft.add_files(encoding, &[b"before", &large, b"behind"]);

@@ -1,4 +1,4 @@
-//! Hostile deltas and codings: ranges outside of the base, sizes that lie, bases that are none.
+//! Hostile deltas: ranges outside of the base, sizes that lie, bases that are none.
 
 use std::io::Read;
 
@@ -11,8 +11,9 @@ use bundle_format::pack::{
 };
 use bundle_format::signature::AlgorithmPolicy;
 use system_tests::Draft;
+use system_tests::keys::{anchor, two_of_three};
 
-use crate::{Vector, describe, refuse_all, vector};
+use crate::{Vector, breaks, part, vector};
 
 /// What the site holds.
 struct Site(Vec<Vec<u8>>);
@@ -71,7 +72,7 @@ fn blob(bytes: &[u8]) -> Blob {
 
 /// A bundle of one file as the difference to the former one, in two segments, and a second file that
 /// sites hold already.
-fn sound() -> Draft {
+pub(crate) fn sound() -> Draft {
     let (former, current, kept) = (former(), current(), b"TEST kept".to_vec());
     let mut draft = Draft::empty();
     let cut = 40_000;
@@ -101,13 +102,11 @@ fn sound() -> Draft {
     draft
 }
 
-fn prove(draft: &Draft, held: &[Vec<u8>], sink: &mut dyn BlobSink) -> Result<()> {
-    let archive = draft.archive();
-    let (envelope, mut packs) = UnverifiedEnvelope::read(&archive[..])?;
-    let manifest = envelope.verify(&draft.trusted(), AlgorithmPolicy::Hybrid)?;
-    let site = Site(held.to_vec());
-    let bases = Held::Set { set: 0, blobs: &site };
-    unpack(&mut packs, &manifest, bases, sink, 2, &mut |_| {})
+/// The proof of a bundle at a site that holds the base set.
+fn prove_at(archive: &[u8], site: &dyn BaseBlobs, sink: &mut dyn BlobSink) -> Result<()> {
+    let (envelope, mut packs) = UnverifiedEnvelope::read(archive)?;
+    let manifest = envelope.verify(&anchor(&two_of_three()), AlgorithmPolicy::Hybrid)?;
+    unpack(&mut packs, &manifest, Held::Set { set: 0, blobs: site }, sink, 2, &mut |_| {})
 }
 
 fn delta_of(manifest: &mut Manifest) -> &mut Delta {
@@ -124,7 +123,7 @@ fn changed(change: fn(&mut Manifest)) -> Vec<u8> {
 fn a_sound_delta_gives_the_blob_and_is_small() {
     let draft = sound();
     let mut sink = Keep::default();
-    prove(&draft, &[former()], &mut sink).unwrap();
+    prove_at(&draft.archive(), &Site(vec![former()]), &mut sink).unwrap();
     assert!(sink.0 == [current()]);
     assert!(draft.packs[0].len() < 200, "{}", draft.packs[0].len());
     // A reader without the base proves the frames and leaves it at that.
@@ -138,19 +137,11 @@ fn a_sound_delta_gives_the_blob_and_is_small() {
     }
 }
 
-#[test]
-#[allow(clippy::too_many_lines, reason = "one table")]
-fn manifests() {
-    let vectors: Vec<Vector> = vec![
+fn pieces() -> Vec<Vector> {
+    let ranges = vec![
         vector!("range past the base", Delta, "outside of its base", changed(|m| delta_of(m).segments[1].len += 1)),
         vector!("range that overflows", Delta, "outside of its base", {
             changed(|m| delta_of(m).segments[1].from = u64::MAX)
-        }),
-        vector!("range over its limit", Delta, "longer than the limit", {
-            changed(|m| {
-                delta_of(m).coded = u64::MAX;
-                delta_of(m).segments[0].len = (1 << 27) + 1;
-            })
         }),
         vector!("range that goes back", Delta, "goes back", {
             changed(|m| {
@@ -162,15 +153,29 @@ fn manifests() {
         vector!("segment of no bytes", Delta, "no coded bytes", {
             changed(|m| delta_of(m).segments.push(Segment { stored: 1, coded: 0, from: 60_000, len: 0 }))
         }),
-        vector!("segment over its limit", Delta, "no coded bytes, or more", {
-            changed(|m| delta_of(m).segments[0].coded = (1 << 26) + 1)
-        }),
         vector!("segment without stored bytes", Delta, "no stored bytes", {
             changed(|m| delta_of(m).segments[0].stored = 0)
         }),
-        vector!("stored bytes over their limit", Delta, "no stored bytes, or more", {
-            changed(|m| delta_of(m).segments[0].stored = u64::MAX)
-        }),
+    ];
+    let long_ranges = vec![vector!("range over its limit", Delta, "longer than the limit", {
+        changed(|m| {
+            delta_of(m).coded = u64::MAX;
+            delta_of(m).segments[0].len = (1 << 27) + 1;
+        })
+    })];
+    let long_segments = vec![vector!("segment over its limit", Delta, "no coded bytes, or more", {
+        changed(|m| delta_of(m).segments[0].coded = (1 << 26) + 1)
+    })];
+    let long_stores = vec![vector!("stored bytes over their limit", Delta, "no stored bytes, or more", {
+        changed(|m| delta_of(m).segments[0].stored = u64::MAX)
+    })];
+    let many = vec![vector!("100,001 segments", TooLarge, "segments", {
+        changed(|m| {
+            let segment = delta_of(m).segments[1];
+            delta_of(m).segments.resize(100_001, segment);
+        })
+    })];
+    let sums = vec![
         vector!("coded bytes that do not add up", Delta, "not its coded bytes", {
             changed(|m| delta_of(m).segments[0].coded -= 1)
         }),
@@ -178,12 +183,23 @@ fn manifests() {
         vector!("stored bytes that do not add up", Inconsistent, "in segments", {
             changed(|m| delta_of(m).segments[0].stored += 1)
         }),
-        vector!("100,001 segments", TooLarge, "segments", {
-            changed(|m| {
-                let segment = delta_of(m).segments[1];
-                delta_of(m).segments.resize(100_001, segment);
-            })
-        }),
+    ];
+    [
+        breaks(&["R-PACK-9"], ranges),
+        breaks(&["R-PACK-9", "R-LIM-62"], long_ranges),
+        breaks(&["R-PACK-9", "R-LIM-61"], long_segments),
+        breaks(&["R-PACK-9", "R-LIM-64"], long_stores),
+        breaks(&["R-LIM-63"], many),
+        breaks(&["R-PACK-10"], sums),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[allow(clippy::too_many_lines, reason = "one table")]
+fn base_sets() -> Vec<Vector> {
+    let bases = vec![
         vector!("base that nobody holds", Delta, "not among what", {
             changed(|m| delta_of(m).base = Sha256::of(b"nowhere"))
         }),
@@ -194,6 +210,25 @@ fn manifests() {
             })
         }),
         vector!("delta without base sets", Delta, "not among what", changed(|m| m.bases.clear())),
+        vector!("base of one site only", Delta, "not among what", {
+            changed(|m| {
+                let mut base = m.bases[0].clone();
+                base.blobs.retain(|blob| blob.digest != Sha256::of(&former()));
+                m.bases.push(base);
+            })
+        }),
+        vector!("delta in a raw pack", Inconsistent, "only packs of codec zstd-delta", {
+            changed(|m| {
+                m.packs[0].codec = "raw".into();
+                m.packs[0].blobs[0].coded = m.packs[0].stored_size().unwrap();
+                m.packs[0].blobs[0].coding = TOKENS.into();
+            })
+        }),
+        vector!("whole blob in a pack of deltas", Inconsistent, "only packs of codec zstd-delta", {
+            changed(|m| m.packs[0].blobs[0].delta = None)
+        }),
+    ];
+    let carried = vec![
         vector!("base that is carried as well", Inconsistent, "carried to sites that must hold it", {
             // So that no delta can build on another blob of the same bundle.
             let mut draft = sound();
@@ -218,13 +253,6 @@ fn manifests() {
                 m.bases.push(base);
             })
         }),
-        vector!("base of one site only", Delta, "not among what", {
-            changed(|m| {
-                let mut base = m.bases[0].clone();
-                base.blobs.retain(|blob| blob.digest != Sha256::of(&former()));
-                m.bases.push(base);
-            })
-        }),
         vector!("unsorted requirements", Inconsistent, "doubled or unsorted", changed(|m| m.bases[0].blobs.reverse())),
         vector!("doubled requirement", Inconsistent, "doubled or unsorted", {
             changed(|m| {
@@ -234,12 +262,6 @@ fn manifests() {
         }),
         vector!("base set that is not there", Inconsistent, "not there", changed(|m| m.packs[0].bases = vec![1])),
         vector!("base set twice", Inconsistent, "doubled, unsorted", changed(|m| m.packs[0].bases = vec![0, 0])),
-        vector!("seventeen base sets", TooLarge, "base sets", {
-            changed(|m| {
-                let base = m.bases[0].clone();
-                m.bases.resize(17, base);
-            })
-        }),
         vector!("one blob of two sizes", Inconsistent, "two sizes", {
             changed(|m| {
                 let base = m.bases[0].clone();
@@ -247,26 +269,36 @@ fn manifests() {
                 m.bases[1].blobs[0].size += 1;
             })
         }),
-        vector!("delta in a raw pack", Inconsistent, "only packs of codec zstd-delta", {
-            changed(|m| {
-                m.packs[0].codec = "raw".into();
-                m.packs[0].blobs[0].coded = m.packs[0].stored_size().unwrap();
-                m.packs[0].blobs[0].coding = TOKENS.into();
-            })
-        }),
-        vector!("whole blob in a pack of deltas", Inconsistent, "only packs of codec zstd-delta", {
-            changed(|m| m.packs[0].blobs[0].delta = None)
-        }),
-        vector!("plain blob of another coded size", Inconsistent, "is plain", {
-            changed(|m| m.packs[0].blobs[0].coded += 1)
-        }),
-        vector!("coding with a slash", BadName, "coding", changed(|m| m.packs[0].blobs[0].coding = "a/b".into())),
     ];
-    refuse_all(vectors);
+    let names = vec![
+        vector!("coding with a slash", BadName, "coding", changed(|m| m.packs[0].blobs[0].coding = "a/b".into())),
+        vector!("base's coding in capitals", BadName, "coding", changed(|m| delta_of(m).coding = "Plain".into())),
+        vector!("release of a base that climbs", BadName, "base set", changed(|m| m.bases[0].release = "../x".into())),
+    ];
+    let many = vec![vector!("seventeen base sets", TooLarge, "base sets", {
+        changed(|m| {
+            let base = m.bases[0].clone();
+            m.bases.resize(17, base);
+        })
+    })];
+    let plain = vec![vector!("plain blob of another coded size", Inconsistent, "is plain", {
+        changed(|m| m.packs[0].blobs[0].coded += 1)
+    })];
+    [
+        breaks(&["R-PACK-8"], bases),
+        breaks(&["R-MAN-7"], carried),
+        breaks(&["R-MAN-2"], names),
+        breaks(&["R-LIM-60"], many),
+        breaks(&["R-MAN-6"], plain),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-#[test]
-fn streams() {
+/// A sound manifest over segments that are none: what a site that holds the base finds. Without the
+/// base nobody decodes them, so these are parts.
+fn streams() -> Vec<Vector> {
     let rewritten = |stored: &[Vec<u8>; 2], coded: [u64; 2]| {
         let mut draft = sound();
         draft.reframe(0, stored.concat());
@@ -287,117 +319,70 @@ fn streams() {
         change(&mut frames);
         rewritten(&frames, [40_000, 20_000])
     };
-    let wrong_base = {
+    let edited = |change: fn(&mut Manifest)| {
         let mut draft = sound();
-        delta_of(&mut draft.manifest).coded += 1;
-        delta_of(&mut draft.manifest).segments[1].len += 1;
+        change(&mut draft.manifest);
         draft
     };
-    let base_as_tokens = {
-        let mut draft = sound();
-        delta_of(&mut draft.manifest).coding = TOKENS.into();
-        draft
+    let at_a_site = |draft: Draft| {
+        let archive = draft.archive();
+        move || prove_at(&archive, &Site(vec![former()]), &mut Keep::default())
     };
-    let unknown = |of_base: bool| {
-        let mut draft = sound();
-        let blob = &mut draft.manifest.packs[0].blobs[0];
-        *(if of_base { &mut blob.delta.as_mut().unwrap().coding } else { &mut blob.coding }) = "morse".into();
-        draft
-    };
-    let table: Vec<(&str, Draft, &str)> = vec![
-        ("garbage", with(|frames| frames[0] = b"no zstd frame".to_vec()), "Delta"),
-        ("frame without its end", with(|frames| assert!(frames[1].pop().is_some())), "Delta"),
-        ("bytes behind a frame", with(|frames| frames[0].push(0)), "Delta"),
-        ("two frames in one segment", with(|f| f[0].extend(encode_segment(&[], b"x", 1).unwrap())), "Delta"),
-        ("segments that lie about their sizes", rewritten(&frames(), [39_999, 20_001]), "Delta"),
-        ("segments swapped", with(|frames| frames.swap(0, 1)), "Delta"),
-        ("bomb", with(|frames| frames[0] = zstd::encode_all(&vec![0; 64 << 20][..], 3).unwrap()), "Delta"),
-        ("window over the segment's limit", with(|frames| frames[0] = wide()), "Delta"),
-        ("range past the real end of the base", wrong_base, "Delta"),
-        ("base that is no gzip", base_as_tokens, "Coding"),
-        ("unknown coding", unknown(false), "UnknownCoding"),
-        ("unknown coding of the base", unknown(true), "UnknownCoding"),
+    let segments = vec![
+        part!("delta that is garbage", Delta, "", at_a_site(with(|f| f[0] = b"no zstd frame".to_vec()))),
+        part!("segment's frame without its end", Delta, "", at_a_site(with(|f| assert!(f[1].pop().is_some())))),
+        part!("byte behind a segment's frame", Delta, "", at_a_site(with(|f| f[0].push(0)))),
+        part!("two frames in one segment", Delta, "", {
+            at_a_site(with(|f| f[0].extend(encode_segment(&[], b"x", 1).unwrap())))
+        }),
+        part!("segments that lie about their sizes", Delta, "", at_a_site(rewritten(&frames(), [39_999, 20_001]))),
+        part!("segments swapped", Delta, "", at_a_site(with(|f| f.swap(0, 1)))),
+        part!("bomb in a segment", Delta, "more than its coded bytes", {
+            at_a_site(with(|f| f[0] = zstd::encode_all(&vec![0; 64 << 20][..], 3).unwrap()))
+        }),
+        part!("range past the real end of the base", Delta, "ends before the signed range", {
+            at_a_site(edited(|m| {
+                delta_of(m).coded += 1;
+                delta_of(m).segments[1].len += 1;
+            }))
+        }),
+        part!("base that is no gzip", Coding, "", at_a_site(edited(|m| delta_of(m).coding = TOKENS.into()))),
     ];
-    for (defect, draft, kind) in table {
-        let error = prove(&draft, &[former()], &mut Keep::default()).unwrap_err();
-        assert!(
-            describe(&error).starts_with(&format!("{kind}:")),
-            "{defect}: expected {kind}, found {}",
-            describe(&error)
-        );
-    }
+    let windows =
+        vec![part!("window over the segment's limit", Delta, "", at_a_site(with(|frames| frames[0] = wide())))];
+    let codings = vec![
+        part!("delta of an unknown coding", UnknownCoding, "morse", {
+            at_a_site(edited(|m| m.packs[0].blobs[0].coding = "morse".into()))
+        }),
+        part!("base of an unknown coding", UnknownCoding, "morse", {
+            at_a_site(edited(|m| delta_of(m).coding = "morse".into()))
+        }),
+    ];
     // A base that is not what it was gives another blob, which never gets its name.
-    let mut rotten = former();
-    rotten[10] ^= 1;
-    let draft = sound();
-    let archive = draft.archive();
-    let (envelope, mut packs) = UnverifiedEnvelope::read(&archive[..]).unwrap();
-    let manifest = envelope.verify(&draft.trusted(), AlgorithmPolicy::Hybrid).unwrap();
-    let store = Rotten(rotten);
-    let held = Held::Set { set: 0, blobs: &store };
-    let error = unpack(&mut packs, &manifest, held, &mut Keep::default(), 1, &mut |_| {}).unwrap_err();
-    assert!(matches!(error.kind(), bundle_format::ErrorKind::BlobDigest { .. }), "{error}");
+    let rotten = vec![part!("base that rotted at the site", BlobDigest, "sha256", || {
+        let mut bytes = former();
+        bytes[10] ^= 1;
+        prove_at(&sound().archive(), &Rotten(bytes), &mut Keep::default())
+    })];
+    [
+        breaks(&["R-PACK-11"], segments),
+        breaks(&["R-PACK-11", "R-LIM-61"], windows),
+        breaks(&["R-PACK-7"], codings),
+        breaks(&["R-PACK-4"], rotten),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+pub(crate) fn vectors() -> Vec<Vector> {
+    [pieces(), base_sets(), streams()].into_iter().flatten().collect()
 }
 
 /// A zstd frame that asks for a window of 2^27 (RFC 8878, 3.1.1.1.2), with one raw block.
 fn wide() -> Vec<u8> {
     let block = (4u32 << 3 | 1).to_le_bytes();
     [&[0x28, 0xb5, 0x2f, 0xfd, 0, (27 - 10) << 3], &block[..3], b"TEST"].concat()
-}
-
-#[test]
-fn tokens() {
-    let gzip = gzip(&noise(3, 90_000).iter().map(|byte| byte & 7).collect::<Vec<_>>());
-    let mut coded = Vec::new();
-    let mut encoder = bundle_format::tokens::TokenEncoder::new();
-    encoder.push(&gzip, &mut coded).unwrap();
-    encoder.finish(&mut coded).unwrap();
-    let of = |stored: &[u8], size: u64| {
-        let coded = stored.len() as u64;
-        let entry = PackedBlob { coding: TOKENS.into(), coded, size, ..PackedBlob::plain(blob(&gzip)) };
-        let mut writer = PackWriter::new(Vec::new(), Encoding::Zstd { level: 3 }).unwrap();
-        writer.coded(entry, &mut &stored[..]).unwrap();
-        let mut draft = Draft::empty();
-        let (pack, bytes) = writer.finish(0).unwrap();
-        draft.manifest.packs.push(pack);
-        draft.packs.push(bytes);
-        draft.manifest.files.push(PlainFile { path: "layer".into(), digest: Sha256::of(&gzip) });
-        draft
-    };
-    let size = gzip.len() as u64;
-    let good = of(&coded, size);
-    system_tests::prove(&good.archive(), &good.trusted()).unwrap();
-    let mut flipped = coded.clone();
-    let middle = flipped.len() / 2;
-    flipped[middle] ^= 1;
-    let error = system_tests::prove(&of(&flipped, size).archive(), &good.trusted()).unwrap_err();
-    let kind = describe(&error);
-    assert!(kind.starts_with("Coding:") || kind.starts_with("BlobDigest:"), "{kind}");
-    let archive = |stored: &[u8], size: u64| of(stored, size).archive();
-    refuse_all(vec![
-        vector!("tokens that are none", Coding, "deflate-tokens", archive(b"TEST no tokens at all", size)),
-        vector!("tokens cut short", Coding, "deflate-tokens", archive(&coded[..coded.len() - 1], size)),
-        vector!("tokens of more than the blob", Coding, "deflate-tokens", archive(&coded, size - 1)),
-        vector!("tokens of less than the blob", Coding, "less than its size", archive(&coded, size + 1)),
-    ]);
-}
-
-/// gzip as the system's own program writes it.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    use std::io::Write as _;
-    let mut child = std::process::Command::new("gzip")
-        .arg("-c")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    let bytes = bytes.to_vec();
-    let feeder = std::thread::spawn(move || input.write_all(&bytes).unwrap());
-    let output = child.wait_with_output().unwrap();
-    feeder.join().unwrap();
-    assert!(output.status.success());
-    output.stdout
 }
 
 /// A store whose every blob is these bytes.
