@@ -47,7 +47,7 @@ def words(lengths):
     return result
 
 def merged(counts, most):
-    """Code lengths from counts by package-merge, ties as R-TOK-19 has them."""
+    """Code lengths from counts by package-merge (R-TOK-22)."""
     symbols = sorted((count, symbol) for symbol, count in enumerate(counts) if count)
     taken = [0] * len(symbols)
     if len(symbols) <= 2:
@@ -68,8 +68,107 @@ def merged(counts, most):
         result[symbol] = length
     return result
 
+def heaped(counts, most):
+    """Code lengths from counts by a heap (R-TOK-23)."""
+    heap, nodes = [None], {}  # of node numbers from place 1 on; count and height of each
+    def add(symbol, count):
+        heap.append(symbol)
+        nodes[symbol] = (count, 0)
+    def sink(place):
+        node = heap[place]
+        while 2 * place < len(heap):
+            below = 2 * place
+            if below + 1 < len(heap) and nodes[heap[below + 1]] <= nodes[heap[below]]:
+                below += 1
+            if nodes[node] <= nodes[heap[below]]:
+                break
+            heap[place], place = heap[below], below
+        heap[place] = node
+    for symbol, count in enumerate(counts):
+        if count:
+            add(symbol, count)
+    while len(heap) < 3:
+        after = max(heap[1:], default=-1) + 1
+        add(after if after < 2 else 0, 1)
+    for place in range((len(heap) - 1) // 2, 0, -1):
+        sink(place)
+    notes, number = [], len(counts)
+    while len(heap) > 2:
+        one, last = heap[1], heap.pop()
+        heap[1] = last
+        sink(1)
+        two = heap[1]
+        (first, low), (second, high) = nodes[one], nodes[two]
+        nodes[number] = (first + second, max(low, high) + 1)
+        notes += [(one, number), (two, number)]
+        heap[1] = number
+        sink(1)
+        number += 1
+    depth, deep = {number - 1: 0}, 0
+    for node, father in reversed(notes):
+        depth[node] = min(depth[father] + 1, most)
+        deep += depth[father] + 1 > most
+    leaves = [node for node, _ in notes if node < len(counts)]
+    if deep:
+        number = [sum(depth[leaf] == length for leaf in leaves) for length in range(most + 1)]
+        while deep > 0:
+            length = max(length for length in range(1, most) if number[length])
+            number[length] -= 1
+            number[length + 1] += 2
+            number[most] -= 1
+            deep -= 2
+        lengths = (length for length in range(most, 0, -1) for _ in range(number[length]))
+        depth.update(zip(leaves, lengths))
+    return [depth.get(symbol, 0) for symbol in range(len(counts))]
+
+def queued(counts, most):
+    """Code lengths from counts by two queues (R-TOK-26)."""
+    symbols = sorted((count, symbol) for symbol, count in enumerate(counts) if count)
+    if len(symbols) <= 2:
+        return merged(counts, most)
+    weights, fathers, leaf, inner = [count for count, _ in symbols], {}, 0, len(symbols)
+    for father in range(len(symbols), 2 * len(symbols) - 1):
+        weight = 0
+        for _ in range(2):
+            if inner >= len(weights) or leaf < len(symbols) and weights[leaf] <= weights[inner]:
+                node, leaf = leaf, leaf + 1
+            else:
+                node, inner = inner, inner + 1
+            fathers[node] = father
+            weight += weights[node]
+        weights.append(weight)
+    depth = {len(weights) - 1: 0}
+    for node in range(len(weights) - 2, -1, -1):
+        depth[node] = depth[fathers[node]] + 1
+    lengths = sorted((depth[node] for node in range(len(symbols))), reverse=True)
+    if lengths[0] > most:
+        return merged(counts, most)
+    result = [0] * len(counts)
+    for (_, symbol), length in zip(symbols, lengths):
+        result[symbol] = length
+    return result
+
+def tree_runs(lengths):
+    """What is written for the lengths of one alphabet (R-TOK-25)."""
+    at = 0
+    while at < len(lengths):
+        length, count, first = lengths[at], 1, True
+        while at + count < len(lengths) and lengths[at + count] == length:
+            count += 1
+        at += count
+        while count:
+            step = min(count, 138 if not length else 7 if first else 6)
+            count, lead, first = count - step, bool(length) and first, False
+            again = step - lead
+            if again < 3:
+                yield from [(length, 0, 0)] * step
+                continue
+            if lead:
+                yield length, 0, 0
+            yield (16, again - 3, 2) if length else (17, again - 3, 3) if again <= 10 else (18, again - 11, 7)
+
 def runs(lengths):
-    """What is written for these lengths (R-TOK-19): symbol, extra bits, their number."""
+    """What is written for these lengths (R-TOK-24): symbol, extra bits, their number."""
     at = 0
     while at < len(lengths):
         length, count = lengths[at], 1
@@ -138,7 +237,7 @@ class Decoder:
         elif record & 0xf0 == 0x40 and self.place == "blocks":
             number = control.number()
             self.put(last | (0, 1, 2, 2)[kind] << 1, 3)
-            need(not cut or kind in (1, 2), "an unknown block")
+            need(not cut or kind, "an unknown block")
             if kind == 0:
                 self.align(control.byte())
                 need(number < 1 << 16, "a stored block of over 65535 bytes")
@@ -151,9 +250,11 @@ class Decoder:
             elif kind == 2:
                 self.written_out(control)
             else:
-                need(control.byte() == 1 and number <= 1 << 16, "an unknown way to foretell a block's head")
+                method = control.byte()
+                need(0 < method < 7, "an unknown way to foretell a block's head")
+                need(method in (3, 4, 5) or number <= 1 << 16 and not cut, "a block's head that cannot be foretold")
                 symbols = list(self.next(number))
-                self.foretold(symbols)
+                self.foretold(symbols, method)
             self.symbols(number, symbols)
             self.end(last, cut)
         else:
@@ -195,28 +296,32 @@ class Decoder:
                           (17, byte - 20, 3) if byte < 28 else (18, byte - 28, 7))
         need(len(lengths) == literals + distances, "a block's head is none")
         self.head(lengths[:literals], lengths[literals:], order, writes)
-    def foretold(self, symbols):
-        """R-TOK-19."""
-        literals, distances = [0] * 286, [0] * 30
+    def foretold(self, symbols, method):
+        """R-TOK-18 and 19."""
+        literals, distances, content = [0] * 286, [0] * 30, 0
         literals[256] = 1
-        for symbol, _, _, distance, _, _ in symbols:
+        for symbol, extra, _, distance, _, _ in symbols:
             literals[symbol] += 1
             if symbol > 256:
                 distances[distance] += 1
-        if not any(distances):
+            content += 1 if symbol < 256 else BASES[symbol - 257] + extra + 3
+            if method in (3, 4, 5) and content >= 65535:
+                break
+        if method not in (2, 3) and not any(distances):
             distances[0] = 1
-        trimmed = []
-        for counts in (literals, distances):
-            lengths = merged(counts, 15)
-            trimmed.append(lengths[:max(symbol for symbol, length in enumerate(lengths) if length) + 1])
-        writes = list(runs(trimmed[0] + trimmed[1]))
+        code = {1: merged, 2: heaped, 3: merged, 4: merged, 5: queued, 6: queued}[method]
+        both = [code(literals, 15), code(distances, 15)]
+        if method != 3:
+            both = [lengths[:max(symbol for symbol, length in enumerate(lengths) if length) + 1] for lengths in both]
+        writes = [*tree_runs(both[0]), *tree_runs(both[1])] if method == 2 else list(runs(both[0] + both[1]))
         counts = [0] * 19
         for symbol, _, _ in writes:
             counts[symbol] += 1
-        order = [merged(counts, 7)[symbol] for symbol in ORDER]
+        lengths = code(counts, 7)
+        order = [lengths[symbol] for symbol in ORDER]
         while len(order) > 4 and not order[-1]:
             order.pop()
-        self.head(*trimmed, order, writes)
+        self.head(*both, order, writes)
     def next(self, count):
         """The next symbols (R-TOK-13 to 16): symbol, extra bits, their number; the same of the distance."""
         while count:
@@ -271,7 +376,7 @@ def gzip(chunks, limit):
         data = bytes(buffer[:count])
         del buffer[:count]
         return data
-    need(take(1) == b"\1", "an unknown version")
+    need(take(1) == b"\2", "an unknown version")
     while decoder.place != "end":
         sizes = []
         for _ in range(7):

@@ -1,93 +1,130 @@
-//! Measures codec `deflate-tokens` on gzip files: `tokens [--quick] [--base FORMER] FILE…`; see `benches/tokens.sh`.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a measurement for people")]
+//! Measures codec `deflate-tokens` on gzip files; see `benches/tokens.sh`:
+//! `tokens [--levels N,N…] [--rounds N] [--keep FOLDER] [--base FORMER] FILE…`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    reason = "a measurement for people"
+)]
 
+use std::path::PathBuf;
+
+use bundle_format::limits::ZSTD_WINDOW_LOG;
 use bundle_format::tokens::{NotCodable, TokenDecoder, TokenEncoder};
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
-/// As the packs are written: one long window.
-const WINDOW_LOG: u32 = 26;
 /// So that all of a base and of a layer lie in it.
 const DELTA_WINDOW_LOG: u32 = 29;
 const MB: f64 = 1e6;
 
+struct Options {
+    levels: Vec<i32>,
+    /// Times that each decoding is done; the best counts.
+    rounds: u32,
+    /// Where what was compressed is kept for a later run.
+    keep: Option<PathBuf>,
+    base: Option<Vec<u8>>,
+}
+
 fn main() {
-    let mut files: Vec<String> = std::env::args().skip(1).collect();
-    let mut levels = vec![3, 9, 19];
-    files.retain(|file| match file.as_str() {
-        "--quick" => {
-            levels = vec![3, 9];
-            false
+    let mut options = Options { levels: vec![3, 6, 22], rounds: 3, keep: None, base: None };
+    let mut files = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap();
+        match argument.as_str() {
+            "--levels" => options.levels = value().split(',').map(|level| level.parse().unwrap()).collect(),
+            "--rounds" => options.rounds = value().parse().unwrap(),
+            "--keep" => options.keep = Some(value().into()),
+            "--base" => options.base = Some(encode(&std::fs::read(value()).unwrap()).unwrap()),
+            _ => files.push(argument),
         }
-        _ => true,
-    });
-    let mut base = None;
-    if let Some(at) = files.iter().position(|file| file == "--base") {
-        base = files.drain(at..at + 2).nth(1).map(|file| encode(&std::fs::read(file).unwrap()).unwrap());
     }
+    let columns = |what: &str| options.levels.iter().map(|level| format!("{what} {level} | ")).collect::<String>();
     println!(
-        "| layer | gzip MB | tokens MB | {} | encode MB/s | tokens to gzip MB/s | with zstd MB/s |",
-        levels.iter().map(|level| format!("zstd {level} MB")).collect::<Vec<_>>().join(" | ")
+        "| layer | gzip MB | tokens MB | {}encode MB/s | tokens to gzip MB/s | {}",
+        columns("zstd"),
+        columns("MB/s from zstd")
     );
-    println!("|---|---|---|{}---|---|---|", "---|".repeat(levels.len()));
-    for file in files {
-        let gzip = std::fs::read(&file).unwrap();
-        let from = cpu_seconds();
-        let tokens = match encode(&gzip) {
-            Ok(tokens) => tokens,
-            Err(why) => {
-                println!("| {file} | {why}");
-                continue;
-            }
-        };
-        let encode = speed(gzip.len(), from);
-        let mut sizes = Vec::new();
-        let mut packed = Vec::new();
-        for level in &levels {
-            packed = compress(&tokens, *level, base.as_deref());
-            sizes.push(format!("{:.2} = {:.3}", packed.len() as f64 / MB, packed.len() as f64 / gzip.len() as f64));
+    println!("|---|---|---|---|---|{}", "---|".repeat(2 * options.levels.len()));
+    let mut all = vec![0; 1 + options.levels.len()];
+    for file in &files {
+        let sizes = measure(file, &options);
+        all.iter_mut().zip(sizes).for_each(|(sum, size)| *sum += size);
+    }
+    println!("| all | {:.2} | | {}", all[0] as f64 / MB, shares(&all));
+}
+
+/// Sizes of compressed tokens, and their share of the gzip bytes, which come first.
+fn shares(sizes: &[usize]) -> String {
+    let share = |size: &usize| format!("{:.2} = {:.4} | ", *size as f64 / MB, *size as f64 / sizes[0] as f64);
+    sizes[1..].iter().map(share).collect()
+}
+
+fn measure(file: &str, options: &Options) -> Vec<usize> {
+    let gzip = std::fs::read(file).unwrap();
+    let name = file.rsplit('/').next().unwrap();
+    let from = cpu_seconds();
+    let tokens = match encode(&gzip) {
+        Ok(tokens) => tokens,
+        Err(why) => {
+            println!("| {file} | {why}");
+            return Vec::new();
         }
-        let mut best = (0.0_f64, 0.0_f64);
-        for _ in 0..3 {
-            let from = cpu_seconds();
-            let mut back = Vec::with_capacity(gzip.len());
-            let mut decoder = TokenDecoder::new(gzip.len() as u64);
-            for part in tokens.chunks(1 << 20) {
-                decoder.push(part, &mut back).unwrap();
-            }
-            decoder.finish(&mut back).unwrap();
-            best.0 = best.0.max(speed(gzip.len(), from));
-            assert!(back == gzip, "{file}: comes back differently");
+    };
+    let encode = speed(gzip.len(), from);
+    let packed: Vec<Vec<u8>> = options.levels.iter().map(|level| packed(name, &tokens, *level, options)).collect();
+    let mut best = vec![0.0_f64; 1 + packed.len()];
+    let mut back = Vec::with_capacity(gzip.len());
+    for _ in 0..options.rounds {
+        let from = cpu_seconds();
+        back.clear();
+        let mut decoder = TokenDecoder::new(gzip.len() as u64);
+        for part in tokens.chunks(256 << 10) {
+            decoder.push(part, &mut back).unwrap();
+        }
+        decoder.finish(&mut back).unwrap();
+        best[0] = best[0].max(speed(gzip.len(), from));
+        assert!(back == gzip, "{file}: comes back differently");
+        for (packed, best) in packed.iter().zip(&mut best[1..]) {
             let from = cpu_seconds();
             back.clear();
-            let mut context = DCtx::create();
-            context.set_parameter(DParameter::WindowLogMax(DELTA_WINDOW_LOG)).unwrap();
-            if let Some(base) = &base {
-                context.ref_prefix(base).unwrap();
-            }
-            let mut decoder = TokenDecoder::new(gzip.len() as u64);
-            let mut part = vec![0_u8; 256 << 10];
-            let mut input = zstd::zstd_safe::InBuffer::around(&packed);
-            loop {
-                let mut output = zstd::zstd_safe::OutBuffer::around(part.as_mut_slice());
-                let hint = context.decompress_stream(&mut output, &mut input).unwrap();
-                decoder.push(output.as_slice(), &mut back).unwrap();
-                if hint == 0 {
-                    break;
-                }
-            }
-            decoder.finish(&mut back).unwrap();
-            best.1 = best.1.max(speed(gzip.len(), from));
+            from_zstd(packed, options.base.as_deref(), gzip.len(), &mut back);
+            *best = best.max(speed(gzip.len(), from));
+            assert!(back == gzip, "{file}: comes back differently");
         }
-        println!(
-            "| {} | {:.2} | {:.2} | {} | {encode:.0} | {:.0} | {:.0} |",
-            file.rsplit('/').next().unwrap(),
-            gzip.len() as f64 / MB,
-            tokens.len() as f64 / MB,
-            sizes.join(" | "),
-            best.0,
-            best.1
-        );
     }
+    let sizes: Vec<usize> = std::iter::once(gzip.len()).chain(packed.iter().map(Vec::len)).collect();
+    println!(
+        "| {name} | {:.2} | {:.2} | {}{encode:.0} | {}",
+        gzip.len() as f64 / MB,
+        tokens.len() as f64 / MB,
+        shares(&sizes),
+        best.iter().map(|best| format!("{best:.0} | ")).collect::<String>()
+    );
+    sizes
+}
+
+/// As a site does it, but for the digests.
+fn from_zstd(packed: &[u8], base: Option<&[u8]>, size: usize, back: &mut Vec<u8>) {
+    let mut context = DCtx::create();
+    context.set_parameter(DParameter::WindowLogMax(DELTA_WINDOW_LOG)).unwrap();
+    if let Some(base) = base {
+        context.ref_prefix(base).unwrap();
+    }
+    let mut decoder = TokenDecoder::new(size as u64);
+    let mut part = vec![0_u8; 256 << 10];
+    let mut input = InBuffer::around(packed);
+    loop {
+        let mut output = OutBuffer::around(part.as_mut_slice());
+        let hint = context.decompress_stream(&mut output, &mut input).unwrap();
+        decoder.push(output.as_slice(), back).unwrap();
+        if hint == 0 {
+            break;
+        }
+    }
+    decoder.finish(back).unwrap();
 }
 
 fn speed(bytes: usize, from: f64) -> f64 {
@@ -110,13 +147,32 @@ fn encode(gzip: &[u8]) -> Result<Vec<u8>, NotCodable> {
     Ok(tokens)
 }
 
+fn packed(name: &str, tokens: &[u8], level: i32, options: &Options) -> Vec<u8> {
+    let kept = options.keep.as_ref().map(|folder| folder.join(format!("{name}.{level}")));
+    if let Some(packed) = kept.as_ref().and_then(|file| std::fs::read(file).ok()) {
+        return packed;
+    }
+    let packed = compress(tokens, level, options.base.as_deref());
+    if let Some(file) = kept {
+        std::fs::write(file, &packed).unwrap();
+    }
+    packed
+}
+
+/// As packs are written (`pack/write.rs`), each layer alone.
 fn compress(bytes: &[u8], level: i32, base: Option<&[u8]>) -> Vec<u8> {
+    let high = level >= 16;
     let mut context = CCtx::create();
     context.set_parameter(CParameter::CompressionLevel(level)).unwrap();
-    context.set_parameter(CParameter::WindowLog(WINDOW_LOG)).unwrap();
+    context.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG - u32::from(!high))).unwrap();
+    context.set_parameter(CParameter::EnableLongDistanceMatching(true)).unwrap();
+    if !high {
+        context.set_parameter(CParameter::LdmMinMatch(24)).unwrap();
+        context.set_parameter(CParameter::LdmHashRateLog(4)).unwrap();
+        context.set_parameter(CParameter::LdmHashLog(23)).unwrap();
+    }
     if let Some(base) = base {
         context.set_parameter(CParameter::WindowLog(DELTA_WINDOW_LOG)).unwrap();
-        context.set_parameter(CParameter::EnableLongDistanceMatching(true)).unwrap();
         context.ref_prefix(base).unwrap();
     }
     let mut packed = Vec::with_capacity(zstd::zstd_safe::compress_bound(bytes.len()));

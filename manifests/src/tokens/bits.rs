@@ -32,8 +32,55 @@ impl Default for BitWriter {
 }
 
 impl BitWriter {
+    /// Writes with `what`, then drains. What it writes fits into [`SPACE`] less eight bytes.
+    #[inline(always)]
+    pub(super) fn writing<T>(&mut self, out: &mut Vec<u8>, what: impl FnOnce(&mut Writing<'_>) -> T) -> T {
+        self.drain(out);
+        let mut writing = Writing { word: self.word, used: self.used, at: self.at, bytes: &mut self.bytes };
+        let result = what(&mut writing);
+        (self.word, self.used, self.at) = (writing.word, writing.used, writing.at);
+        self.drain(out);
+        result
+    }
+
+    /// [`Writing::put`], once.
+    pub(super) fn put(&mut self, bits: u64, count: u32) {
+        let mut writing = Writing { word: self.word, used: self.used, at: self.at, bytes: &mut self.bytes };
+        writing.put(bits, count);
+        (self.word, self.used, self.at) = (writing.word, writing.used, writing.at);
+    }
+
+    /// Moves the whole bytes to `out`.
+    pub(super) fn drain(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.bytes.get(..self.at).unwrap_or_default());
+        self.at = 0;
+    }
+
+    /// Fills the byte up with `pad` and drains. False if `pad` needs more room than there is.
+    pub(super) fn align(&mut self, pad: u8, out: &mut Vec<u8>) -> bool {
+        let room = (8 - self.used) & 7;
+        if u32::from(pad) >> room != 0 {
+            return false;
+        }
+        self.put(u64::from(pad), room);
+        self.drain(out);
+        true
+    }
+}
+
+/// A [`BitWriter`] at work. A writer that is reached through a reference would fetch and store its state
+/// for each symbol.
+#[derive(Debug)]
+pub(super) struct Writing<'a> {
+    word: u64,
+    used: u32,
+    at: usize,
+    bytes: &'a mut [u8],
+}
+
+impl Writing<'_> {
     /// Appends the low `count` bits of `bits`, whose other bits are zero. `count` is at most 56.
-    /// [`BitWriter::room`] or [`BitWriter::drain`] come before there are too many for the buffer.
+    /// [`BitWriter::drain`] comes before there are too many for the buffer.
     #[inline(always)]
     pub(super) fn put(&mut self, bits: u64, count: u32) {
         self.word |= bits << self.used;
@@ -46,31 +93,5 @@ impl BitWriter {
         self.at += whole as usize;
         self.word >>= whole * 8;
         self.used &= 7;
-    }
-
-    /// Moves the whole bytes to `out`.
-    #[inline(always)]
-    pub(super) fn drain(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.bytes.get(..self.at).unwrap_or_default());
-        self.at = 0;
-    }
-
-    /// Drains if fewer than `calls` calls of [`BitWriter::put`] have room.
-    #[inline(always)]
-    pub(super) fn room(&mut self, calls: usize, out: &mut Vec<u8>) {
-        if self.at + (calls + 2) * 7 > SPACE {
-            self.drain(out);
-        }
-    }
-
-    /// Fills the byte up with `pad` and drains. False if `pad` needs more room than there is.
-    pub(super) fn align(&mut self, pad: u8, out: &mut Vec<u8>) -> bool {
-        let room = (8 - self.used) & 7;
-        if u32::from(pad) >> room != 0 {
-            return false;
-        }
-        self.put(u64::from(pad), room);
-        self.drain(out);
-        true
     }
 }

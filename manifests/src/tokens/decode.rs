@@ -3,12 +3,13 @@
 use super::BadTokens;
 use super::bits::BitWriter;
 use super::encode::{
-    BLOCK, CUT, DYNAMIC, FINISH, FIXED, FORETOLD, GO_ON, KIND, LAST, MEMBER, MERGED, STORED, TAIL, TRAILER, VERSION,
+    BLOCK, CUT, DYNAMIC, FINISH, FIXED, FORETOLD, GO_ON, KIND, LAST, MEMBER, STORED, TAIL, TRAILER, VERSION,
 };
-use super::foretell::{Histogram, merged};
+use super::foretell::{Histogram, Method};
 use super::header::Header;
-use super::huffman::{DIST, END, LENGTH_SYMBOL, LENGTHS, codes, distance_symbol, fixed};
+use super::huffman::fixed;
 use super::segment::{Bytes, Command, PART, SegmentReader};
+use super::symbols::SymbolWriter;
 
 /// What may come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl TokenDecoder {
             }
             (_, Place::Inside(last)) if record & !(CUT << 2) == GO_ON => {
                 let symbols = segment.control.number().ok_or(SHORT)?;
-                self.writer.symbols(symbols, segment, out)?;
+                self.writer.some(symbols, segment, out)?;
                 self.end_block(last, record & CUT << 2 != 0, out)?
             }
             (_, Place::Blocks) if record & !(LAST | CUT | KIND) == BLOCK => {
@@ -145,20 +146,22 @@ impl TokenDecoder {
                     FIXED | DYNAMIC => {
                         if kind == FIXED {
                             let (litlen, dist) = fixed();
-                            self.writer.codes(&litlen, &dist)?;
+                            self.writer.symbols.codes(&litlen, &dist)?;
                         } else {
                             let header = explicit(&mut segment.control).ok_or(BadTokens("a block's head is none"))?;
                             self.writer.header(&header)?;
                         }
-                        self.writer.symbols(number, segment, out)?;
+                        self.writer.some(number, segment, out)?;
                         self.end_block(last, record & CUT != 0, out)?
                     }
-                    FORETOLD if record & CUT == 0 => {
-                        if segment.control.byte() != Some(MERGED) || number > PART {
-                            return Err(BadTokens("an unknown way to foretell a block's head"));
-                        }
-                        self.writer.foretold(number, segment, out)?;
-                        self.end_block(last, false, out)?
+                    FORETOLD => {
+                        let cut = record & CUT != 0;
+                        let method = segment.control.byte().and_then(Method::of);
+                        let knows = |method: &Method| method.looks_at_the_first_bytes() || !cut && number <= PART;
+                        let method =
+                            method.filter(knows).ok_or(BadTokens("an unknown way to foretell a block's head"))?;
+                        self.writer.foretold(method, number, segment, out)?;
+                        self.end_block(last, cut, out)?
                     }
                     _ => return Err(BadTokens("an unknown block")),
                 }
@@ -172,7 +175,7 @@ impl TokenDecoder {
         if cut {
             return Ok(Place::Inside(last));
         }
-        self.writer.end(out)?;
+        self.writer.symbols.end(&mut self.writer.bits, out)?;
         Ok(if last { Place::Trailer } else { Place::Blocks })
     }
 }
@@ -197,139 +200,58 @@ fn explicit(control: &mut Bytes<'_>) -> Option<Header> {
     Header::new(litlens, dists, order, writes)
 }
 
-/// Writes symbols with the codes of the block at hand.
+/// Writes blocks.
 #[derive(Debug)]
 struct Writer {
     bits: BitWriter,
-    /// By literal, and [`END`]: word, its length from bit 24, [`LACKS`] if it has none.
-    literal: [u32; 257],
-    /// By length less 3, the same; the extra bits are part of the word.
-    length: [u32; 257],
-    /// By distance symbol, the same without extra bits.
-    distance: [u32; 32],
+    symbols: SymbolWriter,
     commands: Vec<Command>,
 }
 
-/// Marks a symbol that the code lacks.
-const LACKS: u32 = 1 << 31;
-/// Where a word's length begins.
-const SIZE: u32 = 24;
-/// The word alone.
-const WORD: u32 = (1 << SIZE) - 1;
-/// Literals written before the writer looks for room again.
-const RUN: usize = 1024;
-
-fn entry(word: u32, size: u8) -> u32 {
-    if size == 0 { LACKS } else { word | u32::from(size) << SIZE }
-}
+/// Symbols taken at once where the head is known before them: few enough for the fastest memory.
+const AT_ONCE: u64 = 2048;
 
 impl Writer {
     fn new() -> Self {
-        let commands = Vec::new();
-        Self { bits: BitWriter::default(), literal: [0; 257], length: [0; 257], distance: [0; 32], commands }
+        Self { bits: BitWriter::default(), symbols: SymbolWriter::new(), commands: Vec::new() }
     }
 
     /// Writes a block's head and takes its codes.
     fn header(&mut self, header: &Header) -> Result<(), BadTokens> {
         header.write(&mut self.bits).ok_or(BadTokens("a block's head cannot be written"))?;
-        self.codes(&header.litlen, &header.dist)
-    }
-
-    fn codes(&mut self, litlen: &[u8; 288], dist: &[u8; DIST]) -> Result<(), BadTokens> {
-        const NONE: BadTokens = BadTokens("code lengths that are no code");
-        let mut words = [0; 288];
-        codes(litlen, &mut words).ok_or(NONE)?;
-        for (slot, (word, size)) in self.literal.iter_mut().zip(words.iter().zip(litlen)) {
-            *slot = entry(u32::from(*word), *size);
-        }
-        for (slot, (symbol, value)) in self.length.iter_mut().zip(LENGTH_SYMBOL.iter()) {
-            let at = 257 + usize::from(*symbol);
-            let (word, size) = (words.get(at).copied().unwrap_or(0), litlen.get(at).copied().unwrap_or(0));
-            let extra = LENGTHS.get(usize::from(*symbol)).map_or(0, |(_, extra)| *extra);
-            let whole = u32::from(word) | u32::from(*value) << size;
-            *slot = entry(whole, if size == 0 { 0 } else { size + extra });
-        }
-        let mut words = [0; DIST];
-        codes(dist, &mut words).ok_or(NONE)?;
-        self.distance = [LACKS; 32];
-        for (slot, (word, size)) in self.distance.iter_mut().zip(words.iter().zip(dist)) {
-            *slot = entry(u32::from(*word), *size);
-        }
-        Ok(())
+        self.symbols.codes(&header.litlen, &header.dist)
     }
 
     /// The symbols of a block whose head follows from them, behind that head.
-    fn foretold(&mut self, count: u64, segment: &mut SegmentReader<'_>, out: &mut Vec<u8>) -> Result<(), BadTokens> {
+    fn foretold(
+        &mut self,
+        method: Method,
+        count: u64,
+        segment: &mut SegmentReader<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BadTokens> {
         let literals = segment.part(count, &mut self.commands)?;
         let mut histogram = Histogram::default();
-        histogram.count(&self.commands, literals);
-        let header = merged(&histogram).ok_or(BadTokens("a block whose head cannot be foretold"))?;
+        if method.looks_at_the_first_bytes() {
+            histogram.count_first(&self.commands, literals);
+        } else {
+            histogram.count(&self.commands, literals);
+        }
+        let header = method.head(&histogram).ok_or(BadTokens("a block whose head cannot be foretold"))?;
         self.header(&header)?;
-        self.part(literals, out)
+        self.symbols.write(&self.commands, literals, &mut self.bits, out)?;
+        self.some(count.saturating_sub(PART), segment, out)
     }
 
-    fn symbols(&mut self, count: u64, segment: &mut SegmentReader<'_>, out: &mut Vec<u8>) -> Result<(), BadTokens> {
+    /// So many symbols with the codes at hand.
+    fn some(&mut self, count: u64, segment: &mut SegmentReader<'_>, out: &mut Vec<u8>) -> Result<(), BadTokens> {
         let mut left = count;
         while left > 0 {
-            let literals = segment.part(left, &mut self.commands)?;
-            self.part(literals, out)?;
-            left -= left.min(PART);
+            let now = left.min(AT_ONCE);
+            let literals = segment.part(now, &mut self.commands)?;
+            self.symbols.write(&self.commands, literals, &mut self.bits, out)?;
+            left -= now;
         }
-        Ok(())
-    }
-
-    /// Writes the commands at hand.
-    fn part(&mut self, literals: &[u8], out: &mut Vec<u8>) -> Result<(), BadTokens> {
-        let Self { bits, literal, length, distance, commands } = self;
-        let mut lacks = 0;
-        let mut rest = literals;
-        let word = |byte: u8| literal.get(usize::from(byte)).copied().unwrap_or(LACKS);
-        for command in commands.iter() {
-            let Some((run, behind)) = rest.split_at_checked(command.run as usize) else { break };
-            rest = behind;
-            for part in run.chunks(RUN) {
-                bits.room(RUN, out);
-                let (threes, ends) = part.as_chunks::<3>();
-                for [one, two, three] in threes {
-                    let (one, two, three) = (word(*one), word(*two), word(*three));
-                    lacks |= one | two | three;
-                    let (first, second) = (one >> SIZE & 31, two >> SIZE & 31);
-                    let all = u64::from(one & WORD) | u64::from(two & WORD) << first;
-                    let all = all | u64::from(three & WORD) << (first + second);
-                    bits.put(all, first + second + (three >> SIZE & 31));
-                }
-                for byte in ends {
-                    let one = word(*byte);
-                    lacks |= one;
-                    bits.put(u64::from(one & WORD), one >> SIZE & 31);
-                }
-            }
-            if command.length == 0 {
-                continue;
-            }
-            bits.room(1, out);
-            let one = length.get(usize::from(command.length - 3)).copied().unwrap_or(LACKS);
-            let symbol = distance_symbol(command.less);
-            let two = distance.get(symbol as usize & 31).copied().unwrap_or(LACKS);
-            lacks |= one | two;
-            let (size, wide) = (one >> SIZE & 31, two >> SIZE & 31);
-            // What is below the symbol's base are the extra bits.
-            let extra = (symbol >> 1).saturating_sub(1);
-            let more = u64::from(command.less) & ((1 << extra) - 1);
-            let all = u64::from(one & WORD) | (u64::from(two & WORD) | more << wide) << size;
-            bits.put(all, size + wide + extra);
-        }
-        bits.drain(out);
-        if lacks & LACKS != 0 { Err(BadTokens("a symbol that the block's code lacks")) } else { Ok(()) }
-    }
-
-    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), BadTokens> {
-        let end = self.literal.get(END).copied().unwrap_or(LACKS);
-        if end & LACKS != 0 {
-            return Err(BadTokens("a block whose code lacks an end"));
-        }
-        self.bits.put(u64::from(end & WORD), end >> SIZE & 31);
-        self.bits.drain(out);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Gzip bytes to token bytes.
 
 use super::NotCodable;
-use super::foretell::{Histogram, merged};
+use super::foretell::{FIRST_BYTES, Histogram, Method};
 use super::header::Header;
 use super::huffman::fixed;
 use super::inflate::{Reader, Symbol, Tables};
@@ -9,7 +9,7 @@ use super::segment::{PART, SegmentWriter, number};
 use crate::limits;
 
 /// First byte of a token stream: the layout's version.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 // Records of the control stream; see docs/spec/tokens.md.
 pub(super) const FINISH: u8 = 0;
@@ -25,8 +25,6 @@ pub(super) const STORED: u8 = 0x00;
 pub(super) const FIXED: u8 = 0x04;
 pub(super) const DYNAMIC: u8 = 0x08;
 pub(super) const FORETOLD: u8 = 0x0C;
-/// A foretold head as [`merged`] makes it.
-pub(super) const MERGED: u8 = 1;
 
 /// Bytes that a block's head or a symbol takes at most, and a word beyond.
 const ATOM: usize = 640;
@@ -65,8 +63,28 @@ struct Block {
     last: bool,
     header: Option<Header>,
     histogram: Histogram,
+    /// Bytes of content that they give.
+    bytes: u64,
+    /// The histogram when [`FIRST_BYTES`] were reached.
+    first: Option<Box<Histogram>>,
     /// Some of its symbols are in an earlier segment.
     goes_on: bool,
+}
+
+impl Block {
+    /// The first method that gives its head.
+    fn foretold(&self, cut: u8) -> Option<Method> {
+        let header = self.header.as_ref()?;
+        let whole = cut == 0 && self.symbols <= PART;
+        let few = self.first.is_none();
+        Method::ALL.into_iter().filter(|method| !few || !method.repeats_for_few_bytes()).find(|method| {
+            let histogram = match &self.first {
+                Some(first) if method.looks_at_the_first_bytes() => first,
+                _ => &self.histogram,
+            };
+            (whole || method.looks_at_the_first_bytes()) && method.head(histogram).as_ref() == Some(header)
+        })
+    }
 }
 
 /// Push encoder: gzip bytes in, token bytes out, with bounded memory.
@@ -244,15 +262,19 @@ impl TokenEncoder {
         let mut symbols = 0;
         let mut ended = false;
         let room = STEP - self.block.step;
+        let mut bytes = self.block.bytes;
+        let mut mark = if self.block.first.is_none() { u64::from(FIRST_BYTES) } else { u64::MAX };
         while reader.at() < bound && symbols < room {
             match self.tables.next(&mut reader) {
                 Symbol::Literal(byte) => {
                     self.segment.literal(byte);
                     self.block.histogram.literal(byte);
+                    bytes += 1;
                 }
                 Symbol::Match(length, less) => {
                     self.segment.pair(length, less);
                     self.block.histogram.pair(length, less);
+                    bytes += u64::from(length.min(258));
                 }
                 Symbol::End => {
                     ended = true;
@@ -261,7 +283,12 @@ impl TokenEncoder {
                 Symbol::None => return Err(NotCodable("bits that are no code")),
             }
             symbols += 1;
+            if bytes >= mark {
+                self.block.first = Some(Box::new(self.block.histogram.clone()));
+                mark = u64::MAX;
+            }
         }
+        self.block.bytes = bytes;
         self.block.symbols += symbols;
         self.block.step += symbols;
         let at = reader.at();
@@ -291,25 +318,22 @@ impl TokenEncoder {
             number(control, self.block.symbols);
             return;
         }
-        let foretold = cut == 0
-            && self.block.symbols <= PART
-            && self.block.header.is_some()
-            && merged(&self.block.histogram) == self.block.header;
+        let foretold = self.block.foretold(cut);
         let kind = match self.block.header {
-            _ if foretold => FORETOLD,
+            _ if foretold.is_some() => FORETOLD,
             Some(_) => DYNAMIC,
             None => FIXED,
         };
         control.push(BLOCK | (u8::from(self.block.last) * LAST) | cut | kind);
         number(control, self.block.symbols);
-        match &self.block.header {
-            _ if foretold => control.push(MERGED),
-            Some(header) => {
+        match (foretold, &self.block.header) {
+            (Some(method), _) => control.push(method as u8),
+            (None, Some(header)) => {
                 control.extend([(header.litlens - 257) as u8, (header.dists - 1) as u8, header.order.len() as u8]);
                 control.extend_from_slice(&header.order);
                 control.extend_from_slice(&header.writes);
             }
-            None => {}
+            (None, None) => {}
         }
     }
 

@@ -7,7 +7,9 @@
 
 use super::header::Header;
 use super::huffman::{DIST, END, LENGTH_SYMBOL, LITLEN, ORDER, distance_symbol};
+use super::merge::{Ties, merge_code};
 use super::segment::Command;
+use super::tree::tree_code;
 
 /// How often each symbol occurs in a block.
 #[derive(Debug, Clone)]
@@ -45,14 +47,50 @@ impl Histogram {
         }
     }
 
-    /// Counts what a block's commands say.
+    /// Counts what commands say.
     pub(super) fn count(&mut self, commands: &[Command], literals: &[u8]) {
-        for byte in literals {
+        // Four tables, so that equal bytes in a row do not wait for each other.
+        let mut tables = [[0_u32; 256]; 4];
+        let (fours, rest) = literals.as_chunks::<4>();
+        let [first, second, third, fourth] = &mut tables;
+        for [one, two, three, four] in fours {
+            for (table, byte) in [(&mut *first, one), (&mut *second, two), (&mut *third, three), (&mut *fourth, four)] {
+                if let Some(count) = table.get_mut(usize::from(*byte)) {
+                    *count += 1;
+                }
+            }
+        }
+        for table in tables {
+            for (sum, count) in self.literal.iter_mut().zip(table) {
+                *sum += count;
+            }
+        }
+        for byte in rest {
             self.literal(*byte);
         }
         for command in commands.iter().filter(|command| command.length > 0) {
             self.pair(command.length, command.less);
         }
+    }
+
+    /// Counts the first symbols of what commands say, up to the one with which [`FIRST_BYTES`] are reached.
+    pub(super) fn count_first(&mut self, commands: &[Command], literals: &[u8]) {
+        let (mut bytes, mut run) = (0, 0);
+        for (at, command) in commands.iter().enumerate() {
+            bytes += command.run;
+            run += command.run;
+            if bytes >= FIRST_BYTES {
+                let run = run - (bytes - FIRST_BYTES);
+                self.count(commands.get(..at).unwrap_or_default(), literals.get(..run as usize).unwrap_or_default());
+                return;
+            }
+            bytes += u32::from(command.length.min(258));
+            if bytes >= FIRST_BYTES {
+                self.count(commands.get(..=at).unwrap_or_default(), literals.get(..run as usize).unwrap_or_default());
+                return;
+            }
+        }
+        self.count(commands, literals);
     }
 
     /// By literal and length symbol, the end counted once; and by distance symbol.
@@ -77,35 +115,88 @@ impl Histogram {
     }
 }
 
-/// The head that Go's `compress/flate` writes for these symbols (and most other programs in Go).
-pub(super) fn merged(histogram: &Histogram) -> Option<Header> {
-    let (litlen, mut dist) = histogram.symbols();
-    if dist.iter().all(|count| *count == 0) {
+/// Of how many bytes of content a head of those methods knows that look at the first ones.
+pub(super) const FIRST_BYTES: u32 = 65_535;
+
+/// A compressor's way to make a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Method {
+    /// Package-merge over the block: Go's `compress/flate`.
+    Merged = 1,
+    /// Huffman's trees over the block, by a heap: zlib and what was made of it.
+    Tree = 2,
+    /// Package-merge over the first [`FIRST_BYTES`], all lengths said: klauspost/compress, which goes on
+    /// with a code as long as that pays.
+    FirstWhole = 3,
+    /// The same, lengths said up to the last: klauspost/compress where it found hardly any match.
+    FirstCut = 4,
+    /// Huffman's trees over the first [`FIRST_BYTES`], by two queues: klauspost/compress since 1.20.
+    FirstQueued = 5,
+    /// The same over the block: klauspost/compress at its slow levels.
+    Queued = 6,
+}
+
+impl Method {
+    /// In the order in which an encoder tries them.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Merged, Self::Tree, Self::FirstWhole, Self::FirstCut, Self::FirstQueued, Self::Queued];
+
+    /// By its number in the token stream.
+    pub(super) fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| *method as u8 == number)
+    }
+
+    /// Whether the first [`FIRST_BYTES`] are enough to know the head.
+    pub(super) const fn looks_at_the_first_bytes(self) -> bool {
+        matches!(self, Self::FirstWhole | Self::FirstCut | Self::FirstQueued)
+    }
+
+    /// Whether, for a block of no more than [`FIRST_BYTES`], it gives what a method before it gives.
+    pub(super) const fn repeats_for_few_bytes(self) -> bool {
+        matches!(self, Self::FirstCut | Self::Queued)
+    }
+
+    /// The head for these symbols: those of the block, or of its first bytes.
+    pub(super) fn head(self, histogram: &Histogram) -> Option<Header> {
+        let (mut litlen, mut dist) = histogram.symbols();
+        match self {
+            Self::Merged | Self::FirstWhole | Self::FirstCut => go(&litlen, &mut dist, self, Ties::Packages),
+            Self::FirstQueued | Self::Queued => go(&litlen, &mut dist, self, Ties::Symbols),
+            Self::Tree => tree(&mut litlen, &mut dist),
+        }
+    }
+}
+
+/// The head that programs in Go write for these symbols: `compress/flate` and what was made of it.
+fn go(litlen: &[u32; LITLEN], dist: &mut [u32; DIST], method: Method, ties: Ties) -> Option<Header> {
+    let whole = method == Method::FirstWhole;
+    if !whole && dist.iter().all(|count| *count == 0) {
         dist[0] = 1;
     }
-    let litlens = last(&litlen) + 1;
-    let dists = last(&dist) + 1;
+    let litlens = if whole { LITLEN } else { last(litlen) + 1 };
+    let dists = if whole { DIST } else { last(dist) + 1 };
     let mut lengths = [0; LITLEN + DIST];
-    package_merge(&litlen, 15, lengths.get_mut(..litlens)?);
-    package_merge(&dist, 15, lengths.get_mut(litlens..litlens + dists)?);
-    let writes = runs(lengths.get(..litlens + dists)?);
-    let mut counts = [0_u32; 19];
-    for write in &writes {
-        let symbol = match write {
-            0..=15 => *write,
-            16..=19 => 16,
-            20..=27 => 17,
-            _ => 18,
-        };
-        *counts.get_mut(usize::from(symbol))? += 1;
-    }
+    merge_code(litlen, 15, ties, lengths.get_mut(..litlens)?);
+    merge_code(dist, 15, ties, lengths.get_mut(litlens..litlens + dists)?);
+    let mut writes = Vec::with_capacity(320);
+    runs(lengths.get(..litlens + dists)?, &mut writes);
     let mut code = [0; 19];
-    package_merge(&counts, 7, &mut code);
-    let mut order: Vec<u8> = ORDER.iter().filter_map(|symbol| code.get(usize::from(*symbol)).copied()).collect();
-    while order.len() > 4 && order.last() == Some(&0) {
-        order.pop();
-    }
-    Header::new(litlens, dists, order, writes)
+    merge_code(&counts(&writes), 7, ties, &mut code);
+    Header::new(litlens, dists, order(&code), writes)
+}
+
+/// The head that zlib writes for these symbols.
+fn tree(litlen: &mut [u32; LITLEN], dist: &mut [u32; DIST]) -> Option<Header> {
+    let mut lengths = [0; LITLEN + DIST];
+    let litlens = tree_code(litlen, 15, lengths.get_mut(..LITLEN)?)?;
+    let dists = tree_code(dist, 15, lengths.get_mut(litlens..litlens + DIST)?)?;
+    let mut writes = Vec::with_capacity(320);
+    tree_runs(lengths.get(..litlens)?, &mut writes);
+    tree_runs(lengths.get(litlens..litlens + dists)?, &mut writes);
+    let mut code = [0; 19];
+    tree_code(&mut counts(&writes), 7, &mut code)?;
+    Header::new(litlens, dists, order(&code), writes)
 }
 
 /// The last symbol that occurs.
@@ -113,58 +204,34 @@ fn last(counts: &[u32]) -> usize {
     counts.iter().rposition(|count| *count > 0).unwrap_or(0)
 }
 
-/// Code lengths of at most `most` bits by package-merge (Larmore and Hirschberg, 1990), ties as Go's
-/// `compress/flate` breaks them: of two symbols that occur equally often the greater one gets the
-/// shorter code, and a package goes before a symbol of its weight. One or two symbols get one bit.
-fn package_merge(counts: &[u32], most: usize, lengths: &mut [u8]) {
-    let mut leaves: Vec<(u32, usize)> =
-        counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(symbol, count)| (*count, symbol)).collect();
-    if leaves.len() <= 2 {
-        for (_, symbol) in leaves {
-            if let Some(length) = lengths.get_mut(symbol) {
-                *length = 1;
-            }
+/// How often each symbol of the code length code occurs.
+fn counts(writes: &[u8]) -> [u32; 19] {
+    let mut counts = [0; 19];
+    for write in writes {
+        let symbol = match write {
+            0..=15 => *write,
+            16..=19 => 16,
+            20..=27 => 17,
+            _ => 18,
+        };
+        if let Some(count) = counts.get_mut(usize::from(symbol)) {
+            *count += 1;
         }
-        return;
     }
-    leaves.sort_unstable();
-    let most = most.min(leaves.len() - 1);
-    // For each level, of the list of what can be packed there: which items are leaves.
-    let mut levels: Vec<Vec<bool>> = Vec::with_capacity(most);
-    let mut packages: Vec<u64> = Vec::new();
-    for _ in 0..most {
-        let mut weights = Vec::with_capacity(2 * leaves.len());
-        let mut leaf = Vec::with_capacity(2 * leaves.len());
-        let mut packed = packages.iter().copied().peekable();
-        let mut single = leaves.iter().map(|(count, _)| u64::from(*count)).peekable();
-        loop {
-            let next = match (single.peek(), packed.peek()) {
-                (Some(one), Some(package)) => one < package,
-                (one, package) if one.is_some() || package.is_some() => one.is_some(),
-                _ => break,
-            };
-            weights.extend(if next { single.next() } else { packed.next() });
-            leaf.push(next);
-        }
-        packages = weights.chunks_exact(2).map(|pair| pair.iter().sum()).collect();
-        levels.push(leaf);
+    counts
+}
+
+/// The code length code's lengths in the order in which they are written, zeros at the end left out.
+fn order(code: &[u8; 19]) -> Vec<u8> {
+    let mut order: Vec<u8> = ORDER.iter().filter_map(|symbol| code.get(usize::from(*symbol)).copied()).collect();
+    while order.len() > 4 && order.last() == Some(&0) {
+        order.pop();
     }
-    // The cheapest 2n - 2 items of the last level are the code; each package opens two of the level below.
-    let mut items = 2 * leaves.len() - 2;
-    for leaf in levels.iter().rev() {
-        let single = leaf.iter().take(items).filter(|leaf| **leaf).count();
-        for (_, symbol) in leaves.iter().take(single) {
-            if let Some(length) = lengths.get_mut(*symbol) {
-                *length += 1;
-            }
-        }
-        items = (items.min(leaf.len()) - single) * 2;
-    }
+    order
 }
 
 /// Lengths as runs, in the way of Go's `compress/flate`: a length, then repeats by six; zeros by 138.
-fn runs(lengths: &[u8]) -> Vec<u8> {
-    let mut writes = Vec::with_capacity(lengths.len());
+fn runs(lengths: &[u8], writes: &mut Vec<u8>) {
     for run in lengths.chunk_by(|one, other| one == other) {
         let (value, mut left) = (run.first().copied().unwrap_or(0), run.len());
         if value == 0 {
@@ -188,5 +255,31 @@ fn runs(lengths: &[u8]) -> Vec<u8> {
         }
         writes.resize(writes.len() + left, value);
     }
-    writes
+}
+
+/// The same in the way of zlib (`scan_tree`): of a run, at most 138 zeros or a length and six of its
+/// repeats are looked at together, later six repeats; what is fewer than three repeats is written singly.
+fn tree_runs(lengths: &[u8], writes: &mut Vec<u8>) {
+    for run in lengths.chunk_by(|one, other| one == other) {
+        let (value, mut left) = (run.first().copied().unwrap_or(0), run.len());
+        let mut first = value != 0;
+        while left > 0 {
+            let most = match value {
+                0 => 138,
+                _ => 6 + usize::from(first),
+            };
+            let now = left.min(most);
+            let repeats = now - usize::from(first);
+            if repeats < 3 {
+                writes.resize(writes.len() + now, value);
+            } else {
+                if first {
+                    writes.push(value);
+                }
+                writes.push(if value == 0 { repeats + 17 } else { repeats + 13 } as u8);
+            }
+            left -= now;
+            first = false;
+        }
+    }
 }

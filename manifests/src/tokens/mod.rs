@@ -25,7 +25,10 @@ mod foretell;
 mod header;
 mod huffman;
 mod inflate;
+mod merge;
 mod segment;
+mod symbols;
+mod tree;
 
 pub use decode::TokenDecoder;
 pub use encode::TokenEncoder;

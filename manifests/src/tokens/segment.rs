@@ -14,10 +14,16 @@ const LONG: u16 = 31;
 const RECENT: u8 = 128;
 /// The recent distances less 1 at the start of a segment.
 const FIRST: [u16; 4] = [0, 1, 2, 3];
-/// Symbols that [`SegmentReader::part`] takes at once: blocks of no more can have a foretold head.
+/// Symbols that [`SegmentReader::part`] takes at once at most: of so many a head can be foretold.
 pub(super) const PART: u64 = 65_536;
+/// Bits of one of the recent distances, which lie in a word, the latest lowest.
+const LANE: u32 = 16;
+/// By the place that a distance had among the recent ones: what moves up before it, and what stays.
+const MOVES: [(u64, u64); 4] =
+    [(0, !0xFFFF), (0xFFFF, !0xFFFF_FFFF), (0xFFFF_FFFF, !0xFFFF_FFFF_FFFF), (0xFFFF_FFFF_FFFF, 0)];
 /// Bytes of a number at most.
 const NUMBER: usize = 5;
+const EARLY: BadTokens = BadTokens("the distances end early");
 
 /// Collects symbols and lays them out.
 #[derive(Debug)]
@@ -140,7 +146,7 @@ pub(super) struct SegmentReader<'a> {
     run: u32,
     /// Length of the match behind the run; 0: the next command says.
     length: u16,
-    recent: [u16; 4],
+    recent: u64,
 }
 
 /// A match, and the literals before it.
@@ -178,7 +184,8 @@ impl<'a> SegmentReader<'a> {
         let (control, commands, longer) = (stream(), stream(), stream());
         let (literals, high, near, far) = (stream(), stream(), stream(), stream());
         let size = bytes.len() - head.0.len();
-        let (run, length, recent) = (0, 0, FIRST);
+        let recent = FIRST.iter().rev().fold(0, |word, less| word << LANE | u64::from(*less));
+        let (run, length) = (0, 0);
         Ok(Some((Self { control, commands, longer, literals, high, near, far, run, length, recent }, size)))
     }
 
@@ -189,13 +196,18 @@ impl<'a> SegmentReader<'a> {
         let mut literals = 0;
         while left > 0 {
             if self.length == 0 {
+                literals += self.whole(&mut left, commands)?;
+                if left == 0 {
+                    break;
+                }
                 if self.commands.0.is_empty() {
                     // Behind the last match there are only literals.
                     literals += left;
                     commands.push(Command { run: left, length: 0, less: 0 });
                     break;
                 }
-                self.length = self.command()?;
+                let byte = self.commands.byte().unwrap_or_default();
+                (self.run, self.length) = command(byte, &mut self.longer)?;
             }
             let run = self.run.min(left);
             literals += run;
@@ -206,56 +218,61 @@ impl<'a> SegmentReader<'a> {
                 break;
             }
             left -= 1;
-            commands.push(Command { run, length: self.length, less: self.distance()? });
+            let high = self.high.byte().ok_or(EARLY)?;
+            let mut distances = self.distances();
+            let less = distances.next(high);
+            let state = distances.state();
+            self.take_distances(high, state)?;
+            commands.push(Command { run, length: self.length, less });
             self.length = 0;
         }
         self.literals.take(literals as usize).ok_or(BadTokens("the literals end early"))
     }
 
-    /// The next distance less 1.
-    #[inline(always)]
-    fn distance(&mut self) -> Result<u16, BadTokens> {
-        const EARLY: BadTokens = BadTokens("the distances end early");
-        let high = self.high.byte().ok_or(EARLY)?;
-        let [first, second, third, fourth] = self.recent;
-        let less = match high {
-            0 => u16::from(self.near.byte().ok_or(EARLY)?),
-            1..RECENT => u16::from(high) << 8 | u16::from(self.far.byte().ok_or(EARLY)?),
-            128 => return Ok(first),
-            129 => {
-                self.recent = [second, first, third, fourth];
-                return Ok(second);
+    /// The next commands that are no more than the `left` symbols with their literals; counts these.
+    fn whole(&mut self, left: &mut u32, commands: &mut Vec<Command>) -> Result<u32, BadTokens> {
+        let (mut longer, mut distances) = (self.longer, self.distances());
+        let (mut room, mut literals, mut greatest, mut taken) = (*left, 0, 0, 0);
+        let before = commands.len();
+        commands.resize(before + self.commands.0.len().min(room as usize), Command::default());
+        let slots = commands.get_mut(before..).unwrap_or_default();
+        for (slot, (byte, high)) in slots.iter_mut().zip(self.commands.0.iter().zip(self.high.0)) {
+            let (mut run, mut length) = (u32::from(byte >> 5), u16::from(byte & 31) + 3);
+            let mut behind = longer;
+            if run == RUN || length == LONG + 3 {
+                (run, length) = command(*byte, &mut behind)?;
             }
-            130 => {
-                self.recent = [third, first, second, fourth];
-                return Ok(third);
+            if run >= room {
+                break;
             }
-            131 => fourth,
-            _ => return Err(BadTokens("a distance beyond the window")),
-        };
-        self.recent = [less, first, second, third];
-        Ok(less)
+            longer = behind;
+            room -= run + 1;
+            literals += run;
+            taken += 1;
+            greatest = greatest.max(*high);
+            *slot = Command { run, length, less: distances.next(*high) };
+        }
+        let state = distances.state();
+        commands.truncate(before + taken);
+        self.commands.take(taken);
+        self.high.take(taken);
+        self.longer = longer;
+        *left = room;
+        self.take_distances(greatest, state)?;
+        Ok(literals)
     }
 
-    /// The next command: sets the run, gives the length.
-    #[inline(always)]
-    fn command(&mut self) -> Result<u16, BadTokens> {
-        let byte = self.commands.byte().ok_or(BadTokens("the commands end early"))?;
-        self.run = u32::from(byte >> 5);
-        if self.run == RUN {
-            let more = self.longer.number().and_then(|more| u32::try_from(more).ok());
-            let run =
-                more.and_then(|more| more.checked_add(RUN)).filter(|run| *run as usize <= limits::TOKEN_SEGMENT_MOST);
-            self.run = run.ok_or(BadTokens("a run of literals is no number"))?;
+    const fn distances(&self) -> Distances<'a> {
+        Distances { near: self.near.0, far: self.far.0, nears: 0, fars: 0, recent: self.recent }
+    }
+
+    /// Takes the bytes that distances were made of, and refuses what was none; `greatest` of their high bytes.
+    fn take_distances(&mut self, greatest: u8, (nears, fars, recent): (usize, usize, u64)) -> Result<(), BadTokens> {
+        if greatest > RECENT + 3 {
+            return Err(BadTokens("a distance beyond the window"));
         }
-        let mut length = u16::from(byte & 31) + 3;
-        if length == LONG + 3 {
-            length += u16::from(self.longer.byte().ok_or(BadTokens("the long lengths end early"))?);
-            if length > ODD_258 {
-                return Err(BadTokens("a length beyond 258"));
-            }
-        }
-        Ok(length)
+        self.recent = recent;
+        self.near.take(nears).and(self.far.take(fars)).map(|_| ()).ok_or(EARLY)
     }
 
     /// The next stored bytes.
@@ -269,6 +286,60 @@ impl<'a> SegmentReader<'a> {
         let left = all.iter().any(|stream| !stream.0.is_empty()) || self.run > 0 || self.length > 0;
         if left { Err(BadTokens("a segment holds more than its blocks")) } else { Ok(()) }
     }
+}
+
+/// Reads distances; how many bytes it took is looked at afterwards.
+struct Distances<'a> {
+    near: &'a [u8],
+    far: &'a [u8],
+    nears: usize,
+    fars: usize,
+    recent: u64,
+}
+
+impl Distances<'_> {
+    /// The distance less 1 that `high` begins; a byte that is missing is read as 0. No branch, because
+    /// none could be guessed.
+    #[inline(always)]
+    fn next(&mut self, high: u8) -> u16 {
+        let near = self.near.get(self.nears).copied().unwrap_or(0);
+        let far = self.far.get(self.fars).copied().unwrap_or(0);
+        let (is_near, is_recent) = (high == 0, high >= RECENT);
+        self.nears += usize::from(is_near);
+        self.fars += usize::from(high.wrapping_sub(1) < RECENT - 1);
+        let place = if is_recent { high & 3 } else { 3 };
+        let old = (self.recent >> (LANE * u32::from(place))) as u16;
+        let fresh = u16::from(high) << 8 | u16::from(if is_near { near } else { far });
+        let less = if is_recent { old } else { fresh };
+        let (up, stay) = MOVES.get(usize::from(place)).copied().unwrap_or_default();
+        self.recent = u64::from(less) | (self.recent & up) << LANE | self.recent & stay;
+        less
+    }
+
+    /// Bytes taken of near and of far, and the recent distances.
+    const fn state(&self) -> (usize, usize, u64) {
+        (self.nears, self.fars, self.recent)
+    }
+}
+
+/// A command: literals and length.
+#[inline(always)]
+fn command(byte: u8, longer: &mut Bytes<'_>) -> Result<(u32, u16), BadTokens> {
+    let mut run = u32::from(byte >> 5);
+    if run == RUN {
+        let more = longer.number().and_then(|more| u32::try_from(more).ok());
+        let whole = more.and_then(|more| more.checked_add(RUN));
+        let whole = whole.filter(|run| *run as usize <= limits::TOKEN_SEGMENT_MOST);
+        run = whole.ok_or(BadTokens("a run of literals is no number"))?;
+    }
+    let mut length = u16::from(byte & 31) + 3;
+    if length == LONG + 3 {
+        length += u16::from(longer.byte().ok_or(BadTokens("the long lengths end early"))?);
+        if length > ODD_258 {
+            return Err(BadTokens("a length beyond 258"));
+        }
+    }
+    Ok((run, length))
 }
 
 /// Bytes that are taken from the front.

@@ -15,7 +15,7 @@ const fn bound(tokens: usize) -> usize {
 
 /// Token bytes of one segment with these streams.
 fn segment(streams: [&[u8]; 7]) -> Vec<u8> {
-    let mut tokens = vec![1];
+    let mut tokens = vec![2];
     for stream in streams {
         assert!(stream.len() < 128);
         tokens.push(stream.len() as u8);
@@ -40,15 +40,28 @@ fn block(record: &[u8], others: [&[u8]; 6]) -> Vec<u8> {
     segment([&control, others[0], others[1], others[2], others[3], others[4], others[5]])
 }
 
+/// The same of literals alone, of any number.
+fn long_block(record: &[u8], literals: &[u8]) -> Vec<u8> {
+    let control = [HEADER, record, END].concat();
+    let mut size = literals.len();
+    let mut number = Vec::new();
+    while size > 127 {
+        number.push(size as u8 | 128);
+        size >>= 7;
+    }
+    number.push(size as u8);
+    [&[2, control.len() as u8, 0, 0][..], &number, &[0, 0, 0], &control, literals].concat()
+}
+
 #[test]
 fn every_refusal() {
     let none: [&[u8]; 6] = [&[]; 6];
     assert!(decode(&block(&[0x45, 0], none), 1, 1000).is_ok());
-    refused(&[2], "unknown version");
-    refused(&[1, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], "no number");
-    refused(&[1, 0xFF, 0xFF, 0xFF, 0x7F, 0, 0, 0, 0, 0, 0], "longer than it may be");
+    refused(&[1], "unknown version");
+    refused(&[2, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], "no number");
+    refused(&[2, 0xFF, 0xFF, 0xFF, 0x7F, 0, 0, 0, 0, 0, 0], "longer than it may be");
     refused(&[], "cut short");
-    refused(&[1], "cut short");
+    refused(&[2], "cut short");
     refused(&[block(&[0x45, 0], none), vec![0]].concat(), "behind the end");
     // Records out of place or unknown.
     refused(&segment([&[0], &[], &[], &[], &[], &[], &[]]), "out of place");
@@ -58,7 +71,7 @@ fn every_refusal() {
     refused(&block(&[4, 0], none), "out of place");
     refused(&block(&[0x55, 0], none), "out of place");
     refused(&block(&[0x43, 0], none), "unknown block");
-    refused(&block(&[0x4F, 0], none), "unknown block");
+    refused(&block(&[0x4F, 0], none), "foretell");
     refused(&segment([&HEADER[..5], &[], &[], &[], &[], &[], &[]]), "ends early");
     // Blocks.
     refused(&block(&[0x41, 0x80, 0x80, 4, 0], none), "over 65535");
@@ -73,8 +86,25 @@ fn every_refusal() {
     refused(&block(&[0x45, 1], [&[0x1F], &[], &[], &[128], &[], &[]]), "long lengths end early");
     refused(&block(&[0x45, 1], [&[0x1F], &[226], &[], &[128], &[], &[]]), "beyond 258");
     refused(&block(&[0x45, 1], [&[0xE0], &[0xFF], &[], &[128], &[], &[]]), "run of literals");
-    refused(&block(&[0x4D, 0, 2], none), "foretell");
-    refused(&block(&[0x4D, 0x81, 0x80, 4, 1], none), "foretell");
+    // Foretold heads: unknown methods; those of whole blocks for one too long, or cut.
+    for method in 1..=6 {
+        assert!(decode(&block(&[0x4D, 0, method], none), 1, 1000).is_ok(), "method {method}");
+    }
+    for method in [0, 7, 255] {
+        refused(&block(&[0x4D, 0, method], none), "foretell");
+    }
+    for method in [1, 2, 6] {
+        refused(&block(&[0x4D, 0x81, 0x80, 4, method], none), "foretell");
+        refused(&block(&[0x4F, 0, method], none), "foretell");
+    }
+    for method in [3, 4, 5] {
+        refused(&block(&[0x4D, 0x81, 0x80, 4, method], none), "literals end early");
+        refused(&block(&[0x4F, 0, method], none), "out of place");
+        // A code made from the first 65,535 literals has no word for another one behind them.
+        let literals = [&[b'a'; 65_535][..], b"b"].concat();
+        refused(&long_block(&[0x4D, 0x80, 0x80, 4, method], &literals), "code lacks");
+        assert!(decode(&long_block(&[0x4D, 0x80, 0x80, 4, method], &[b'a'; 65_536]), 1, 1 << 20).is_ok());
+    }
     refused(&block(&[0x49, 0, 0, 0, 3], none), "head is none");
     refused(&block(&[0x49, 0, 0, 0, 4, 8, 0, 0, 0], none), "head is none");
     // Two lengths: 256 zeros, the end's code of one bit, no distance; then a literal that it lacks.
@@ -95,7 +125,7 @@ fn no_more_than_was_signed() {
 
 #[test]
 fn a_segment_too_long_is_refused_before_it_arrives() {
-    let mut tokens = vec![1];
+    let mut tokens = vec![2];
     let mut size = limits::TOKEN_SEGMENT_MOST + 1;
     while size > 127 {
         tokens.push(size as u8 | 128);
@@ -141,7 +171,7 @@ proptest! {
     #[test]
     fn random_bytes(tokens in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut out = Vec::new();
-        let _ = TokenDecoder::new(1 << 20).push(&[&[1][..], &tokens].concat(), &mut out);
+        let _ = TokenDecoder::new(1 << 20).push(&[&[2][..], &tokens].concat(), &mut out);
         prop_assert!(out.len() <= bound(tokens.len()));
     }
 

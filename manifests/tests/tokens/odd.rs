@@ -223,7 +223,7 @@ fn the_token_bytes_of_a_real_file_stay() {
 
 const EXAMPLE_GZIP: &str = "1f8b08000000000000ff4b4c4a4e494d4bcf80d18aa334b16105006372632e73697a65";
 const EXAMPLE_TOKENS: &str = concat!(
-    "01",
+    "02",
     "19030309030101",
     "010a1f8b08000000000000ff",
     "450c",
@@ -238,7 +238,7 @@ const EXAMPLE_TOKENS: &str = concat!(
 );
 const GO_SIZE: usize = 10331;
 const GO_SHA384: &str =
-    "48862d463db56245a6cca25a4f4b60d6bd4435c641491dd3308abfbf2180c5babb07f03296096f2d453926969ad7cf35";
+    "61b0ea3c35d9e97162e8e61a1b55d9b98543458d6cacb84b70cdd99de290fd75c209a52b5ac3f09f8beb36f90ac089b4";
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

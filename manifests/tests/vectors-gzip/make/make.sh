@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes the gzip vectors anew, with the compressors of this machine: make.sh [FOLDER] (default: the folder
 # above). The bytes depend on the tools' versions; index.tsv says which made what. Needs python3, gzip,
-# pigz, libdeflate-gzip, zopfli, bgzip (tabix), busybox, igzip (isal), 7z, advdef (advancecomp), go (with
+# pigz, libdeflate-gzip, zopfli, bgzip (tabix), busybox, igzip (isal), 7z, advdef (advancecomp), skopeo with jq, go (with
 # its module proxy) and a JDK. Nothing in the tests runs this: they read what it made.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
@@ -55,11 +55,24 @@ gzip -n -6 <"$mixed" >advdef.gz
 advdef -z -3 -q advdef.gz
 entry advdef "$mixed" advdef "$(package advancecomp)" "gzip -6, then advdef -z -3"
 
+# More than the 65,535 bytes after which this compressor goes on with a code.
+cat "$mixed" "$mixed" "$mixed" >"$work/content/thrice"
+(
+    work=$work/skopeo
+    mkdir "$work"
+    die() { echo "make.sh: $*" >&2; exit 1; }
+    # shellcheck source-path=SCRIPTDIR source=../../../../benches/images/compressors.sh
+    . "$here/../../../../benches/images/compressors.sh"
+    compress_pgzip
+) <"$work/content/thrice" >pgzip-skopeo.gz
+entry pgzip-skopeo "$work/content/thrice" skopeo "$(package skopeo)" "benches/images/compressors.sh, compress_pgzip"
+
 (cd "$here/go" && GOFLAGS=-mod=mod go build -o "$work/vectors" .)
 "$work/vectors" "$mixed" "$dense" .
 go_version=$(go env GOVERSION)
 for file in go-*.gz klauspost-*.gz pgzip-*.gz; do
     name=${file%.gz}
+    [ "$name" != pgzip-skopeo ] || continue
     content=$mixed
     case $name in
     *-dense) content=$dense ;;
