@@ -69,7 +69,7 @@ pub(crate) fn sound() -> Draft {
 
 /// Token bytes of one segment with these streams.
 fn segment(streams: [&[u8]; 7]) -> Vec<u8> {
-    let mut tokens = vec![1];
+    let mut tokens = vec![2];
     tokens.extend(streams.map(|stream| u8::try_from(stream.len()).ok().filter(|size| *size < 128).unwrap()));
     tokens.extend(streams.concat());
     tokens
@@ -99,21 +99,22 @@ fn refused<const N: usize>(rules: &'static [&'static str], table: [(&str, &'stat
 }
 
 fn frames() -> Vec<Vector> {
-    let long = [1, 0xFF, 0xFF, 0xFF, 0x7F, 0, 0, 0, 0, 0, 0].to_vec();
-    let one_more = [&[1][..], &[0x81, 0x80, 0x80, 8], &[0; 6]].concat();
+    let long = [2, 0xFF, 0xFF, 0xFF, 0x7F, 0, 0, 0, 0, 0, 0].to_vec();
+    let one_more = [&[2][..], &[0x81, 0x80, 0x80, 8], &[0; 6]].concat();
     let cut = coded();
     [
         refused(
             &["R-TOK-1"],
             [
                 ("none at all", "cut short", Vec::new()),
-                ("unknown version", "unknown version", vec![2]),
-                ("version alone", "cut short", vec![1]),
+                ("former version", "unknown version", vec![1]),
+                ("unknown version", "unknown version", vec![3]),
+                ("version alone", "cut short", vec![2]),
                 ("cut short by a byte", "cut short", cut[..cut.len() - 1].to_vec()),
                 ("bytes behind the end", "behind the end", [block(&[0x45, 0], NONE), vec![0]].concat()),
             ],
         ),
-        refused(&["R-TOK-2"], [("number of six bytes", "no number", vec![1, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF])]),
+        refused(&["R-TOK-2"], [("number of six bytes", "no number", vec![2, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF])]),
         refused(
             &["R-TOK-3", "R-LIM-41"],
             [
@@ -141,7 +142,7 @@ fn records() -> Vec<Vector> {
             &["R-TOK-7"],
             [
                 ("stored block that is cut", "unknown block", block(&[0x43, 0], NONE)),
-                ("foretold block that is cut", "unknown block", block(&[0x4F, 0], NONE)),
+                ("foretold block that is cut, whole by its method", "foretell", block(&[0x4F, 0, 1], NONE)),
             ],
         ),
         refused(
@@ -226,9 +227,22 @@ fn symbols() -> Vec<Vector> {
         ),
         refused(
             &["R-TOK-18"],
-            [("foretold block of 65,537 symbols", "foretell", block(&[0x4D, 0x81, 0x80, 4, 1], NONE))],
+            [
+                ("foretold block of 65,537 symbols", "foretell", block(&[0x4D, 0x81, 0x80, 4, 1], NONE)),
+                ("foretold block without its first symbols", "literals end early", block(&[0x4D, 1, 3], NONE)),
+                ("head foretold by no method", "foretell", block(&[0x4D, 0, 0], NONE)),
+                ("head foretold by another method", "foretell", block(&[0x4D, 0, 7], NONE)),
+            ],
         ),
-        refused(&["R-TOK-19"], [("head foretold by another method", "foretell", block(&[0x4D, 0, 2], NONE))]),
+        refused(
+            &["R-TOK-19"],
+            [("symbol that the foretold code lacks", "code lacks", {
+                // 65,536 symbols: the code is made from all but the last.
+                let control = [HEADER, &[0x4D, 0x80, 0x80, 4, 3], END].concat();
+                let sizes = [2, u8::try_from(control.len()).unwrap(), 0, 0, 0x80, 0x80, 4, 0, 0, 0];
+                [&sizes[..], &control, &[b'a'; 65_535], b"b"].concat()
+            })],
+        ),
     ]
     .into_iter()
     .flatten()
