@@ -41,7 +41,8 @@ fn main() {
             _ => files.push(argument),
         }
     }
-    let columns = |what: &str| options.levels.iter().map(|level| format!("{what} {level} | ")).collect::<String>();
+    let columns =
+        |what: &str| options.levels.iter().map(|level| format!("{what} {level} | ")).collect::<Vec<_>>().concat();
     println!(
         "| layer | gzip MB | tokens MB | {}encode MB/s | tokens to gzip MB/s | {}",
         columns("zstd"),
@@ -59,7 +60,7 @@ fn main() {
 /// Sizes of compressed tokens, and their share of the gzip bytes, which come first.
 fn shares(sizes: &[usize]) -> String {
     let share = |size: &usize| format!("{:.2} = {:.4} | ", *size as f64 / MB, *size as f64 / sizes[0] as f64);
-    sizes[1..].iter().map(share).collect()
+    sizes[1..].iter().map(share).collect::<Vec<_>>().concat()
 }
 
 fn measure(file: &str, options: &Options) -> Vec<usize> {
@@ -101,7 +102,7 @@ fn measure(file: &str, options: &Options) -> Vec<usize> {
         gzip.len() as f64 / MB,
         tokens.len() as f64 / MB,
         shares(&sizes),
-        best.iter().map(|best| format!("{best:.0} | ")).collect::<String>()
+        best.iter().map(|best| format!("{best:.0} | ")).collect::<Vec<_>>().concat()
     );
     sizes
 }

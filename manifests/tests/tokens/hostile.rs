@@ -101,9 +101,9 @@ fn every_refusal() {
         refused(&block(&[0x4D, 0x81, 0x80, 4, method], none), "literals end early");
         refused(&block(&[0x4F, 0, method], none), "out of place");
         // A code made from the first 65,535 literals has no word for another one behind them.
-        let literals = [&[b'a'; 65_535][..], b"b"].concat();
+        let literals = [&vec![b'a'; 65_535][..], b"b"].concat();
         refused(&long_block(&[0x4D, 0x80, 0x80, 4, method], &literals), "code lacks");
-        assert!(decode(&long_block(&[0x4D, 0x80, 0x80, 4, method], &[b'a'; 65_536]), 1, 1 << 20).is_ok());
+        assert!(decode(&long_block(&[0x4D, 0x80, 0x80, 4, method], &vec![b'a'; 65_536]), 1, 1 << 20).is_ok());
     }
     refused(&block(&[0x49, 0, 0, 0, 3], none), "head is none");
     refused(&block(&[0x49, 0, 0, 0, 4, 8, 0, 0, 0], none), "head is none");

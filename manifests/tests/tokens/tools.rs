@@ -42,7 +42,7 @@ fn methods(tokens: &[u8]) -> Vec<u8> {
     let number = |at: &mut usize| {
         let (mut value, mut place) = (0, 0);
         loop {
-            value |= usize::from(tokens[*at] & 127) << place;
+            value |= usize::from(tokens[*at] & 0x7F) << place;
             place += 7;
             *at += 1;
             if tokens[*at - 1] < 128 {
@@ -70,7 +70,7 @@ fn methods(tokens: &[u8]) -> Vec<u8> {
                 3 | 4 | 12 => drop(number(&mut at)),
                 _ => {
                     number(&mut at);
-                    match record & 12 {
+                    match record & 0x0C {
                         0 => at += 1,
                         4 => {}
                         12 => {
