@@ -133,8 +133,7 @@ impl Tagger {
 
     /// Header and tag of a datagram.
     fn head(&self, header: &Header, body: &[u8]) -> [u8; HEADER_BYTES] {
-        let mut head = [0; HEADER_BYTES];
-        let (fields, tag) = head.split_at_mut(TAGGED);
+        let mut fields = [0; TAGGED];
         fields[..3].copy_from_slice(&MAGIC);
         fields[3] = header.kind.code();
         fields[4..12].copy_from_slice(&header.session);
@@ -142,7 +141,10 @@ impl Tagger {
         fields[16..20].copy_from_slice(&header.block.to_be_bytes());
         fields[20..22].copy_from_slice(&header.shard.to_be_bytes());
         fields[22..].copy_from_slice(&header.run.to_be_bytes());
-        tag.copy_from_slice(&self.tag(fields, body));
+        let mut head = [0; HEADER_BYTES];
+        let (front, back) = head.split_at_mut(TAGGED);
+        front.copy_from_slice(&fields);
+        back.copy_from_slice(&self.tag(&fields, body));
         head
     }
 

@@ -103,7 +103,16 @@ pub fn send(bundle: &WholeBundle, options: &SendOptions, progress: &mut dyn FnMu
         let file = &bundle.file;
         let prologue = &bundle.prologue;
         scope.spawn(move || {
-            let mut press = Press { plan, file, prologue, stamp, announced: 0, encoder: None, interleave };
+            let mut press = Press {
+                plan,
+                file,
+                prologue,
+                stamp,
+                announced: 0,
+                encoder: None,
+                interleave,
+                memory: vec![0; RUN * BODY_BYTES],
+            };
             // The sender is gone if it met an error; it tells that itself.
             drop(press.run(options.passes, &full, &used));
         });
@@ -209,6 +218,9 @@ struct Group {
     last: bool,
 }
 
+/// Shards that are read, coded and sealed at once: 90 KB.
+const RUN: usize = 64;
+
 /// Makes groups.
 struct Press<'a> {
     plan: Plan,
@@ -219,6 +231,8 @@ struct Press<'a> {
     /// With its originals and recovery shards.
     encoder: Option<((usize, usize), Encoder)>,
     interleave: usize,
+    /// Of a run's shards.
+    memory: Vec<u8>,
 }
 
 type Stopped = std::sync::mpsc::SendError<Result<Group>>;
@@ -343,8 +357,6 @@ impl Press<'_> {
     /// Reads a block into its datagrams, makes its recovery shards and seals all. In runs: what was
     /// read is still in the core's own cache when the code and the tag want it.
     fn fill(&mut self, block: u64, count: usize, slots: &mut [Slot<'_>]) -> Result<()> {
-        /// Shards of a run: 90 KB.
-        const RUN: usize = 64;
         let (mut at, mut left) = self.plan.place(block);
         let number = u32::try_from(block).unwrap_or(u32::MAX);
         let (originals, recovery) = slots.split_at_mut(count.min(slots.len()));
@@ -356,14 +368,13 @@ impl Press<'_> {
                 Some(&mut other.insert((shape, Encoder::new(shape.0, shape.1, BODY_BYTES)?)).1)
             }
         };
-        let mut memory = [0; RUN * BODY_BYTES];
         for run in originals.chunks_mut(RUN) {
             let bytes = left.min(u64::try_from(run.len() * BODY_BYTES).unwrap_or(u64::MAX));
-            let (there, rest) = memory.split_at_mut(usize::try_from(bytes).unwrap_or(0).min(RUN * BODY_BYTES));
+            let (there, rest) = self.memory.split_at_mut(usize::try_from(bytes).unwrap_or(0).min(RUN * BODY_BYTES));
             rest.fill(0);
             self.file.read_exact_at(there, at).map_err(|e| Error::io(format!("bundle at byte {at}"), e))?;
             (at, left) = (at + bytes, left - bytes);
-            for (slot, shard) in run.iter_mut().zip(memory.as_chunks::<BODY_BYTES>().0) {
+            for (slot, shard) in run.iter_mut().zip(self.memory.as_chunks::<BODY_BYTES>().0) {
                 if let Some(encoder) = &mut encoder {
                     encoder.add(shard)?;
                 }

@@ -240,7 +240,7 @@ fn symbols() -> Vec<Vector> {
                 // 65,536 symbols: the code is made from all but the last.
                 let control = [HEADER, &[0x4D, 0x80, 0x80, 4, 3], END].concat();
                 let sizes = [2, u8::try_from(control.len()).unwrap(), 0, 0, 0x80, 0x80, 4, 0, 0, 0];
-                [&sizes[..], &control, &[b'a'; 65_535], b"b"].concat()
+                [&sizes[..], &control, &vec![b'a'; 65_535], b"b"].concat()
             })],
         ),
     ]
