@@ -3,7 +3,8 @@
 //! A bundle is written once and read much later. Through the page cache every page of it costs an
 //! allocation, pushes out what the running platform needs, and stalls the writer when the kernel
 //! decides to write back: on a link that does not wait, that is loss. Measured in
-//! `docs/adr/0010-one-way-link.md`. Where a file system has no direct access, the cache is used.
+//! `docs/adr/0010-one-way-link.md`. Where a file system has no direct access, the cache is used:
+//! writers then take turns, and what was just written is not read back out of memory to be proved.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};

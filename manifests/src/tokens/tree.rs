@@ -2,6 +2,8 @@
 //!
 //! Of optimal codes there are many; to meet zlib's to the bit, the heap must hold and exchange its
 //! nodes as zlib's does (`trees.c`: `build_tree`, `gen_bitlen`). Gzip's own and Java's are the same.
+//! One case is not met: where symbol 1 alone occurs zlib takes in symbol 2, this code (and R-TOK-23)
+//! symbol 0; such a head is written out.
 
 use super::huffman::LITLEN;
 
