@@ -94,7 +94,7 @@ uftp() {
     [ -n "$began" ]
 }
 declare -A rates=(
-    [ours]="300MB 400MB 500MB 600MB 700MB 800MB 900MB 1000MB"
+    [ours]="300MB 400MB 500MB 600MB 700MB 800MB 900MB 1000MB 1100MB 1200MB"
     [udpcast]="600m 800m 1000m 1200m 1400m 1700m 2000m 2300m"
     [uftp]="1200000 1600000 2000000 -1"
 )

@@ -98,26 +98,33 @@ impl DirectFile {
         self.cached.write_all_at(bytes, at)
     }
 
-    /// Hands the `len` bytes at `at` to `take`, in pieces that stay in a core's own cache; `buffer` is
-    /// memory for one of them. `fresh` are bytes that were just written, and their place: the disk is
-    /// asked for them all the same, but where only the cache would answer they are taken as they are.
+    /// Whether bytes are written and read past the cache.
+    pub const fn is_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    /// Hands the `len` bytes at `at` to `take`, in pieces. `fresh` are bytes that were written lately,
+    /// and their places, ascending: the disk is asked for them all the same, in pieces that stay in a
+    /// core's own cache, for which `buffer` is memory; where only the cache would answer they are taken
+    /// as they are.
     pub fn read(
         &self,
         buffer: &mut Aligned,
         (at, len): (u64, usize),
-        fresh: (u64, &[u8]),
+        fresh: &[(u64, &[u8])],
         mut take: impl FnMut(&[u8]),
     ) -> std::io::Result<()> {
-        let end = at + u64::try_from(len).unwrap_or(0);
-        let fresh_end = fresh.0 + u64::try_from(fresh.1.len()).unwrap_or(0);
-        let (from, to) = (at.max(fresh.0), end.min(fresh_end));
-        if self.direct.is_some() || from >= to {
-            return self.read_back(buffer, at, len, &mut take);
-        }
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(0);
-        self.read_back(buffer, at, size(from - at), &mut take)?;
-        take(fresh.1.get(size(from - fresh.0)..size(to - fresh.0)).unwrap_or(&[]));
-        self.read_back(buffer, to, size(end - to), &mut take)
+        let (mut place, end) = (at, at + u64::try_from(len).unwrap_or(0));
+        for (start, bytes) in fresh.iter().filter(|_| !self.is_direct()) {
+            let (from, to) = (place.max(*start), end.min(start + u64::try_from(bytes.len()).unwrap_or(0)));
+            if from < to {
+                self.read_back(buffer, place, size(from - place), &mut take)?;
+                take(bytes.get(size(from - start)..size(to - start)).unwrap_or(&[]));
+                place = to;
+            }
+        }
+        self.read_back(buffer, place, size(end - place), &mut take)
     }
 
     fn read_back(
@@ -183,12 +190,12 @@ mod tests {
         let mut memory = Aligned::default();
         for (at, len) in [(4096, 8192), (4999, 5), (0, 12_388), (12_287, 101), (4097, 600_000), (4096, 602_112)] {
             let mut direct = Vec::new();
-            file.read(&mut memory, (at, len), (0, &[]), |piece| direct.extend_from_slice(piece)).unwrap();
+            file.read(&mut memory, (at, len), &[], |piece| direct.extend_from_slice(piece)).unwrap();
             let mut cached = vec![0; len];
             file.cached().read_exact_at(&mut cached, at).unwrap();
             assert_eq!(direct, cached, "{len} bytes at {at}");
         }
-        assert!(file.read(&mut memory, (612_000, 1000), (0, &[]), |_| ()).is_err());
+        assert!(file.read(&mut memory, (612_000, 1000), &[], |_| ()).is_err());
     }
 
     /// What was written last is not asked of a memory file system again; a disk is asked.
@@ -200,20 +207,23 @@ mod tests {
         let mut file = DirectFile::new(cached, &path);
         assert!(file.direct.is_none(), "/dev/shm is memory");
         file.write(&Aligned::new(10_000), 10_000, 0).unwrap();
-        let read = |file: &DirectFile, at, len, fresh: (u64, &[u8])| {
+        let read = |file: &DirectFile, at, len, fresh: &[(u64, &[u8])]| {
             let mut got = Vec::new();
             file.read(&mut Aligned::default(), (at, len), fresh, |piece| got.extend_from_slice(piece)).unwrap();
             got
         };
         let zeros = |count| vec![0; count];
         // fresh in the middle, at the front, at the end, around, and beside
-        assert_eq!(read(&file, 100, 50, (110, &[7; 20])), [zeros(10), vec![7; 20], zeros(20)].concat());
-        assert_eq!(read(&file, 100, 50, (90, &[7; 20])), [vec![7; 10], zeros(40)].concat());
-        assert_eq!(read(&file, 100, 50, (140, &[7; 20])), [zeros(40), vec![7; 10]].concat());
-        assert_eq!(read(&file, 100, 50, (0, &[7; 1000])), vec![7; 50]);
-        assert_eq!(read(&file, 100, 50, (150, &[7; 20])), zeros(50));
-        assert_eq!(read(&file, 100, 50, (80, &[7; 20])), zeros(50));
+        assert_eq!(read(&file, 100, 50, &[(110, &[7; 20])]), [zeros(10), vec![7; 20], zeros(20)].concat());
+        assert_eq!(read(&file, 100, 50, &[(90, &[7; 20])]), [vec![7; 10], zeros(40)].concat());
+        assert_eq!(read(&file, 100, 50, &[(140, &[7; 20])]), [zeros(40), vec![7; 10]].concat());
+        assert_eq!(read(&file, 100, 50, &[(0, &[7; 1000])]), vec![7; 50]);
+        assert_eq!(read(&file, 100, 50, &[(150, &[7; 20])]), zeros(50));
+        assert_eq!(read(&file, 100, 50, &[(80, &[7; 20])]), zeros(50));
+        // several: touching, with a gap, and one that is not needed
+        let some: [(u64, &[u8]); 4] = [(0, &[9; 50]), (90, &[7; 20]), (110, &[8; 10]), (130, &[6; 40])];
+        assert_eq!(read(&file, 100, 50, &some), [vec![7; 10], vec![8; 10], zeros(10), vec![6; 20]].concat());
         file.direct = Some(File::open(&path).unwrap());
-        assert_eq!(read(&file, 100, 50, (0, &[7; 1000])), zeros(50));
+        assert_eq!(read(&file, 100, 50, &[(0, &[7; 1000])]), zeros(50));
     }
 }

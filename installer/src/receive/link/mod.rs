@@ -30,7 +30,7 @@ use crate::state::State;
 use announce::Announcements;
 use counts::{Counts, Tally};
 use socket::{BUFFER, Incoming};
-use transfer::{Job, Sorted, Target, Transfer, Workshop};
+use transfer::{Job, Recent, Sorted, Target, Transfer, Workshop};
 
 /// Memory for blocks, bytes.
 const BLOCKS_MEMORY: usize = 96 << 20;
@@ -119,7 +119,7 @@ pub fn receive(
             transfers: BTreeMap::new(),
             refused: BTreeMap::new(),
             tally: Tally::default(),
-            pool: Pool { jobs: Some(jobs), free, made: 0, bytes: 0 },
+            pool: Pool { jobs: Some(jobs), free, recent: Arc::default(), made: 0, bytes: 0 },
             journalled: &journalled,
             ended: None,
         };
@@ -138,13 +138,9 @@ fn work(queue: &Mutex<Receiver<Job>>, back: &SyncSender<Aligned>, failed: &Mutex
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        match job.run(&mut workshop) {
-            // Nobody needs it any more when the link is gone.
-            Ok(buffer) => drop(back.send(buffer)),
-            Err(error) => {
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                return;
-            }
+        if let Err(error) = job.run(&mut workshop, back) {
+            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            return;
         }
     }
 }
@@ -185,6 +181,7 @@ fn write_journals(targets: &Mutex<Vec<Arc<Target>>>, stop: &Stop, failed: &Mutex
 struct Pool {
     jobs: Option<SyncSender<Job>>,
     free: Receiver<Aligned>,
+    recent: Arc<Recent>,
     made: usize,
     bytes: usize,
 }
@@ -203,7 +200,13 @@ impl Pool {
             self.bytes += size;
             return Some(Aligned::new(size));
         }
-        if open < self.made { self.free.recv_timeout(Duration::from_secs(5)).ok() } else { None }
+        if open >= self.made {
+            return None;
+        }
+        self.free.recv_timeout(Duration::from_millis(50)).ok().or_else(|| {
+            self.recent.clear();
+            self.free.recv_timeout(Duration::from_secs(5)).ok()
+        })
     }
 }
 
@@ -267,6 +270,7 @@ impl Link<'_> {
     /// Whether no worker holds a block.
     fn is_idle(&mut self) -> bool {
         let open: usize = self.transfers.values().map(Transfer::open_blocks).sum();
+        self.pool.recent.clear();
         let mut waiting = Vec::new();
         while let Ok(buffer) = self.pool.free.try_recv() {
             waiting.push(buffer);
@@ -363,7 +367,7 @@ impl Link<'_> {
             return Err(ErrorKind::Usage { why }.into());
         }
         let session = Session::open(self.inbox, &format!("link-{name}"), plan.archive_size)?;
-        Transfer::open(arrival, plan, session)
+        Transfer::open(arrival, plan, session, Arc::clone(&self.pool.recent))
     }
 
     /// The sender is gone and nothing is whole: what there is goes to disk, the error names the rest.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bundle_format::datagram::{BODY_BYTES, Plan};
@@ -22,6 +23,9 @@ use crate::receive::{Arrival, Session, write_journal};
 
 /// Blocks that are open at once at most: what a sender interleaves, and some for what comes late.
 const OPEN: usize = 24;
+/// Bytes of written blocks that are kept for frames that end in a later block: a frame's, and those of
+/// blocks that are written beside it.
+const RECENT_BYTES: usize = 16 << 20;
 
 /// A block that is being put together, or is ready for a worker.
 pub struct Block {
@@ -43,12 +47,14 @@ pub struct Job {
 /// Where a transfer's bytes go; shared with the workers.
 pub struct Target {
     plan: Plan,
+    id: [u8; 8],
     part: DirectFile,
     part_path: PathBuf,
     folder: PathBuf,
     key: String,
     frames: Vec<(u64, Frame)>,
     maps: Mutex<Maps>,
+    recent: Arc<Recent>,
     /// Blocks that a worker threw away.
     again: Mutex<Vec<u32>>,
     has_again: AtomicBool,
@@ -59,6 +65,57 @@ pub struct Target {
     pub repaired: AtomicU64,
     /// Frames whose digest was wrong, over all passes.
     pub bad_frames: AtomicU64,
+}
+
+/// Blocks of all transfers that were written last, where no disk is asked for them; the newest last.
+#[derive(Default)]
+pub struct Recent(Mutex<Vec<Arc<Written>>>);
+
+impl Recent {
+    /// Keeps a block for the frames that it is a part of.
+    fn keep(&self, block: Written) {
+        let mut all = lock(&self.0);
+        // A block that had been thrown away is written a second time.
+        all.retain(|other| (other.session, other.at) != (block.session, block.at));
+        let most = RECENT_BYTES / block.buffer.len().max(1);
+        all.push(Arc::new(block));
+        let surplus = all.len().saturating_sub(most);
+        drop(all.drain(..surplus));
+    }
+
+    /// What is kept of a session, by place.
+    fn of(&self, session: [u8; 8]) -> Vec<Arc<Written>> {
+        let mut some: Vec<_> = lock(&self.0).iter().filter(|block| block.session == session).cloned().collect();
+        some.sort_unstable_by_key(|block| block.at);
+        some
+    }
+
+    /// Gives all memory back.
+    pub fn clear(&self) {
+        lock(&self.0).clear();
+    }
+}
+
+/// The bytes of a block that was written. Its memory goes back when nobody looks at it any more.
+struct Written {
+    session: [u8; 8],
+    at: u64,
+    len: usize,
+    buffer: Aligned,
+    home: SyncSender<Aligned>,
+}
+
+impl Written {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get().get(..self.len).unwrap_or(&[])
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // Nobody needs it any more when the link is gone.
+        drop(self.home.send(std::mem::take(&mut self.buffer)));
+    }
 }
 
 #[derive(Clone)]
@@ -95,7 +152,7 @@ pub enum Sorted {
 
 impl Transfer {
     /// Begins a proven transfer in the inbox, or goes on with it.
-    pub fn open(arrival: Arrival, plan: Plan, session: Session) -> Result<Self> {
+    pub fn open(arrival: Arrival, plan: Plan, session: Session, recent: Arc<Recent>) -> Result<Self> {
         let id: String = bundle_format::text::hex(&plan.session());
         let key = format!("lockgate-link-journal/1 {id}");
         let packs_at = u64::try_from(arrival.prologue().len()).unwrap_or(0);
@@ -116,6 +173,8 @@ impl Transfer {
             key,
             frames,
             maps: Mutex::new(maps),
+            id: plan.session(),
+            recent,
             again: Mutex::new(Vec::new()),
             has_again: AtomicBool::new(false),
             complete: AtomicBool::new(false),
@@ -124,7 +183,7 @@ impl Transfer {
             bad_frames: AtomicU64::new(0),
         };
         // Frames whose last block was written just before the journal, and not proved any more.
-        target.prove(0..target.frames.len(), (0, &[]), &mut Aligned::default())?;
+        target.prove(0..target.frames.len(), &mut Aligned::default())?;
         let closed = lock(&target.maps).blocks.clone();
         Ok(Self { arrival, session, target: Arc::new(target), open: BTreeMap::new(), order: Vec::new(), closed })
     }
@@ -312,9 +371,8 @@ impl Target {
         at / each..=(at + bytes.max(1) - 1) / each
     }
 
-    /// Proves those of `frames` that are not proved and whose blocks are all written; `fresh` is what
-    /// was written last, and its place.
-    fn prove(&self, frames: std::ops::Range<usize>, fresh: (u64, &[u8]), memory: &mut Aligned) -> Result<()> {
+    /// Proves those of `frames` that are not proved and whose blocks are all written.
+    fn prove(&self, frames: std::ops::Range<usize>, memory: &mut Aligned) -> Result<()> {
         let ready: Vec<usize> = {
             let maps = lock(&self.maps);
             let is_ready = |frame: &usize| {
@@ -329,7 +387,9 @@ impl Target {
             let Some((place, frame)) = self.frames.get(index) else { continue };
             let length = usize::try_from(frame.size).unwrap_or(0);
             let mut hasher = Sha256Hasher::default();
-            self.part.read(memory, (*place, length), fresh, |piece| hasher.update(piece)).map_err(|e| self.io(e))?;
+            let recent = self.recent.of(self.id);
+            let fresh: Vec<(u64, &[u8])> = recent.iter().map(|block| (block.at, block.bytes())).collect();
+            self.part.read(memory, (*place, length), &fresh, |piece| hasher.update(piece)).map_err(|e| self.io(e))?;
             if hasher.finish() == frame.sha256 {
                 lock(&self.maps).frames.set(u64::try_from(index).unwrap_or(u64::MAX));
             } else {
@@ -380,8 +440,8 @@ pub struct Workshop {
 }
 
 impl Job {
-    /// Restores, writes and proves; gives the block's memory back.
-    pub fn run(mut self, workshop: &mut Workshop) -> Result<Aligned> {
+    /// Restores, writes and proves; the block's memory goes `home`, now or soon.
+    pub fn run(mut self, workshop: &mut Workshop, home: &SyncSender<Aligned>) -> Result<()> {
         let target = &self.target;
         let number = u64::from(self.block.number);
         if self.block.there < self.block.originals {
@@ -389,8 +449,14 @@ impl Job {
             target.repaired.fetch_add(1, Ordering::Relaxed);
         }
         let (at, bytes) = target.plan.place(number);
-        let length = usize::try_from(bytes).unwrap_or(0);
-        target.part.write(&self.block.buffer, length, at).map_err(|e| target.io(e))?;
+        let len = usize::try_from(bytes).unwrap_or(0);
+        target.part.write(&self.block.buffer, len, at).map_err(|e| target.io(e))?;
+        let written = Written { session: target.id, at, len, buffer: self.block.buffer, home: home.clone() };
+        if target.part.is_direct() {
+            drop(written);
+        } else {
+            target.recent.keep(written);
+        }
         target.written.fetch_add(bytes, Ordering::Relaxed);
         let frames = target.frames_at(at, bytes);
         {
@@ -399,9 +465,7 @@ impl Job {
             // What was proved on bytes that were just written over is proved again.
             frames.clone().for_each(|frame| maps.frames.clear(u64::try_from(frame).unwrap_or(0)));
         }
-        let fresh = self.block.buffer.get().get(..length).unwrap_or(&[]);
-        target.prove(frames, (at, fresh), &mut workshop.frame)?;
-        Ok(self.block.buffer)
+        target.prove(frames, &mut workshop.frame)
     }
 }
 
