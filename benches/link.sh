@@ -110,15 +110,15 @@ size=$(stat -c %s "$work/b.tar")
 machine "$rounds"
 echo "one-way link, $size bytes, veth, MTU 1500, files in ${work%/*}"
 
-# The highest rate at which everything came; the search ends at the first that fails.
+# The highest rate at which everything came; the search goes down and ends at the first that is clean.
 declare -A rate
 for tool in "${tools[@]}"; do
-    for candidate in ${rates[$tool]}; do
-        if ! $tool "$candidate" >"$work/t" 2>/dev/null || { [ "$tool" = ours ] && ! ours_clean; }; then
-            echo "  $tool is not clean at $candidate"
+    for candidate in $(tac -s ' ' <<<"${rates[$tool]} "); do
+        if $tool "$candidate" >"$work/t" 2>/dev/null && { [ "$tool" != ours ] || ours_clean; }; then
+            rate[$tool]=$candidate
             break
         fi
-        rate[$tool]=$candidate
+        echo "  $tool is not clean at $candidate"
     done
     [ -n "${rate[$tool]:-}" ] || { echo "  $tool: no clean rate" >&2; exit 1; }
     echo "  $tool: highest clean rate ${rate[$tool]}; ${flags[$tool]}"

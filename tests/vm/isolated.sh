@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 . "$here/lib.sh"
 cache=${LOCKGATE_CACHE:-$HOME/.cache/lockgate}
-bin=${CARGO_TARGET_DIR:-$root/target}/release
+bin=${CARGO_TARGET_DIR:-$root/target}/${LOCKGATE_PROFILE:-release}
 work=$(mktemp -d -p /var/tmp lockgate-isolated.XXXXXX)
 trap 'rm -rf --one-file-system "$work"' EXIT
 passed=0

@@ -9,7 +9,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-bin=${CARGO_TARGET_DIR:-$root/target}/release
+bin=${CARGO_TARGET_DIR:-$root/target}/${LOCKGATE_PROFILE:-release}
 passed=0
 pass() { passed=$((passed + 1)); echo "media: ok $passed - $*"; }
 fail() { echo "media: FAILED - $*" >&2; grep -E '^BENCH\| (MEDIA|[^A-Z])' "$log" | tail -n 60 >&2 || true; echo "media: $passed passed, 1 failed"; exit 1; }

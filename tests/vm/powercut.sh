@@ -22,7 +22,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-bin=${CARGO_TARGET_DIR:-$root/target}/release
+bin=${CARGO_TARGET_DIR:-$root/target}/${LOCKGATE_PROFILE:-release}
 from=${1:?usage: powercut.sh DIR (isolated.sh --then-cut calls it)}
 cuts=${LOCKGATE_CUTS:-30}
 machines=${LOCKGATE_CUT_MACHINES:-2}
