@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help build demo demo-down test test-unit test-vm test-delta soak fuzz lint deny bench packages clean
+.PHONY: help build demo demo-down test test-unit test-vm test-debian-12 test-delta soak fuzz lint deny bench packages clean
 
 help:
 	@sed -n '1,5s/^# \?//p' Makefile
@@ -47,6 +47,10 @@ test-unit: packages
 # The isolated machine, discs with bad sectors, and 30 power cuts in the middle of updates.
 test-vm: build
 	tests/vm/isolated.sh --then-cut
+
+# The isolated machine as a Debian 12: an engine older than Quadlet, so plain units.
+test-debian-12: build
+	LOCKGATE_GUEST_SUITE=bookworm tests/vm/isolated.sh
 
 # Version 1 to version 2 of the reference platform by a delta bundle, on this machine's engine.
 test-delta: build

@@ -509,3 +509,44 @@ fn parse_journal(like: &Maps, body: &[u8]) -> Option<Maps> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_blocks_are_kept_and_all_memory_comes_back() {
+        const EACH: usize = 1 << 20;
+        let (home, back) = sync_channel(100);
+        let block = |session: u8, at: u64, byte: u8, size: usize| {
+            let mut buffer = Aligned::new(size);
+            buffer.get_mut().fill(byte);
+            Written { session: [session; 8], at, len: 3, buffer, home: home.clone() }
+        };
+        let returned = || back.try_iter().map(|buffer| buffer.len()).collect::<Vec<_>>();
+        let recent = Recent::default();
+        let places = |session: u8| recent.of([session; 8]).iter().map(|block| block.at).collect::<Vec<_>>();
+        // out of order, and more than the limit
+        (0..20).rev().for_each(|at| recent.keep(block(1, at, 1, EACH)));
+        assert_eq!(places(1), (0..16).collect::<Vec<_>>());
+        assert_eq!(returned(), [EACH; 4]);
+        assert!(places(2).is_empty(), "another session sees nothing of it");
+        // written a second time: the newer bytes alone
+        recent.keep(block(1, 5, 7, EACH));
+        assert_eq!(places(1), (0..16).collect::<Vec<_>>());
+        assert!(recent.of([1; 8]).iter().any(|block| block.at == 5 && block.bytes() == [7; 3]));
+        assert_eq!(returned(), [EACH]);
+        // memory that somebody looks at comes back when he is done
+        let held = recent.of([1; 8]);
+        recent.clear();
+        assert!(returned().is_empty());
+        drop(held);
+        assert_eq!(returned(), [EACH; 16]);
+        // one that is larger than the limit is never kept
+        recent.keep(block(1, 0, 1, RECENT_BYTES + 1));
+        assert!(places(1).is_empty());
+        assert_eq!(returned(), [RECENT_BYTES + 1]);
+    }
+}
