@@ -59,7 +59,7 @@ fn bundle(roots: Vec<RootEnvelope>, blobs: u32) -> Vec<u8> {
         "marking": "UNCLASSIFIED", "platform": "linux/amd64", "title": "TEST", "created": "2026-01-01T00:00:00Z",
         "expires": null, "requires": {"memory_mib": 1, "disk_mib": 1}, "lifecycle": {},
         "network": {"name": "test", "internal": true}, "images": [], "secrets": [], "workloads": [],
-        "files": files, "runtime": [], "packs": [pack],
+        "files": files, "runtime": [], "attachments": [], "bases": [], "packs": [pack],
     });
     let manifest: Manifest = serde_json::from_value(text).unwrap();
     let mut envelope = UnverifiedEnvelope::new(manifest.to_bytes().unwrap(), Vec::new(), roots);
