@@ -17,7 +17,7 @@ use system_tests::engine::Knobs;
 /// Cuts that a run must at least have made.
 const FLOOR: usize = 1000;
 /// Without a word, each so many-th cut is made: a run takes a few minutes.
-const EVERY: usize = 20;
+const EVERY: usize = 15;
 
 const NOTHING: End = End { sequence: 0, has: &[], hasnt: &[] };
 const FIRST: End = End { sequence: 1, has: &[OLD, ACKNOWLEDGED], hasnt: &[NEW, MIGRATED, UNDER_NEW, LATER] };

@@ -2,7 +2,7 @@
 # The isolated machine, whole: a plain Debian 13 without a container engine and without a network
 # card gets the installer and a signed bundle on a read-only medium, installs the engine from the
 # bundle, brings the platform up, reboots, and has it up again by itself. Serial log and exit codes
-# are asserted. LOCKGATE_GUEST_SUITE=bookworm takes a Debian 12 instead. With --then-cut the same machine goes on into powercut.sh.
+# are asserted. LOCKGATE_GUEST_SUITE=bookworm takes a Debian 12 instead, LOCKGATE_PROFILE=debug the development build. With --then-cut the same machine goes on into powercut.sh.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
