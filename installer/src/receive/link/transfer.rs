@@ -2,7 +2,8 @@
 //!
 //! The socket's thread sorts shards into open blocks ([`Transfer`]); workers restore, write and
 //! prove ([`Target`]). A frame is proved by its signed SHA-256 as soon as all its blocks are
-//! written; one that fails throws its blocks away, so that a later pass can bring them again.
+//! written; one that fails throws its blocks away, so that a later pass can bring them again. Where
+//! only memory would be read back, the blocks written last are kept for it ([`Recent`]).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
