@@ -56,8 +56,11 @@ test-debian-12: build
 test-delta: build
 	tests/demo/delta.sh
 
-# More of what chance finds: 200 power cuts.
+# More of what chance finds, a few hours: every cut point of the installer, and 200 power cuts.
 soak: build
+	$(CARGO) build --workspace --locked --bins
+	tests/setup/fixtures.sh
+	LOCKGATE_CUTS_EVERY=1 $(CARGO) test --workspace --locked --test cuts -- --nocapture
 	LOCKGATE_CUTS=200 tests/vm/isolated.sh --then-cut
 
 # Each fuzz target for 60 seconds (LOCKGATE_FUZZ_SECONDS); what was found before is replayed by test-unit.

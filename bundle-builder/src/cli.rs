@@ -406,7 +406,7 @@ impl Cli {
                 let envelope = roots::read(root)?;
                 if self.json {
                     let version = envelope.claimed().version();
-                    let sha384 = envelope.claimed().fingerprint()?.to_string();
+                    let sha384 = envelope.claimed().fingerprint().to_string();
                     return print_json(&serde_json::json!({"version": version, "sha384": sha384}));
                 }
                 print(&roots::describe(&envelope)?)

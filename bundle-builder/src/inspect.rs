@@ -137,7 +137,7 @@ fn signatures(claim: &Claim) -> Vec<String> {
         format!("claimed signature  {}  {:<10}  {name}", signature.key, signature.scheme())
     });
     let roots = claim.envelope.roots().iter().map(|root| {
-        let fingerprint = root.claimed().fingerprint().map_or_else(|e| e.to_string(), |f| f.to_string());
+        let fingerprint = root.claimed().fingerprint().to_string();
         format!("carried root       version {}  sha384 {fingerprint}", root.claimed().version())
     });
     signed.chain(roots).collect()

@@ -375,7 +375,7 @@ impl Cli {
         audit_dir: Option<&Path>,
     ) -> Result<()> {
         let envelope = trust::read_envelope(root)?;
-        let shown = envelope.claimed().fingerprint()?.to_string();
+        let shown = envelope.claimed().fingerprint().to_string();
         let given = match fingerprint {
             Some(text) => text.to_owned(),
             None => ask_fingerprint(&shown)?,
@@ -412,7 +412,7 @@ impl Cli {
     fn trust_show(&self) -> Result<()> {
         let state = State::open(&self.paths()?.database())?;
         let root = trust::required(&state)?;
-        let fingerprint = root.root().fingerprint()?.to_string();
+        let fingerprint = root.root().fingerprint().to_string();
         if self.json {
             return print_json(&serde_json::json!({"version": root.root().version(), "sha384": fingerprint}));
         }

@@ -47,9 +47,7 @@ struct Product {
 /// Reads the record and looks at every container.
 pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
     let root = crate::trust::current(state)?;
-    let root = root
-        .map(|root| Ok::<_, crate::Error>((root.root().version(), root.root().fingerprint()?.to_string())))
-        .transpose()?;
+    let root = root.map(|root| (root.root().version(), root.root().fingerprint().to_string()));
     let podman = Podman::detect(paths, host)?;
     let mut products = Vec::new();
     for generation in state.active_generations()? {

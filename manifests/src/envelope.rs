@@ -7,9 +7,12 @@ use crate::digest::Sha384;
 use crate::key::{KeyId, Scheme};
 use crate::manifest::Manifest;
 use crate::pack::PackReader;
-use crate::root::{RootEnvelope, TrustedRoot, apply_chain};
-use crate::signature::{AlgorithmPolicy, Signature, verify_threshold};
+use crate::root::{Chain, RootEnvelope, TrustedRoot};
+use crate::signature::{AlgorithmPolicy, Signature, Signed, verify_chain_and};
 use crate::{ErrorKind, Result, limits};
+
+/// Trust roots that are parsed together.
+const ROOTS_AT_ONCE: usize = 16;
 
 /// What the head of an archive claims. Nothing of it is proved.
 #[derive(Debug, Clone)]
@@ -45,12 +48,15 @@ impl UnverifiedEnvelope {
             return Err(unexpected(0, MANIFEST, &first.name).into());
         }
         head.manifest = archive.read_small(&first, limits::MANIFEST_BYTES)?;
-        let mut former = String::new();
+        let (mut former, mut roots) = (String::new(), Vec::new());
         loop {
             let at = archive.offset();
             let member = match archive.next_member()? {
                 Some(member) if !member.name.starts_with("packs/") => member,
-                pack_or_end => return Ok((head, PackReader::new(archive, at, pack_or_end))),
+                pack_or_end => {
+                    head.parse_roots(&mut roots)?;
+                    return Ok((head, PackReader::new(archive, at, pack_or_end)));
+                }
             };
             // Strictly rising names: signatures, then roots.
             let order = order_of(&member.name);
@@ -58,8 +64,21 @@ impl UnverifiedEnvelope {
                 return Err(unexpected(at, "members in their order", &member.name).into());
             }
             former = order;
-            head.take(&mut archive, at, &member)?;
+            head.take(&mut archive, at, &member, &mut roots)?;
+            if roots.len() == ROOTS_AT_ONCE {
+                head.parse_roots(&mut roots)?;
+            }
         }
+    }
+
+    /// Parses trust roots on all cores; the error is that of the first in order.
+    fn parse_roots(&mut self, members: &mut Vec<Vec<u8>>) -> Result<()> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(members.len());
+        let parsed =
+            crate::parallel::map(threads, members, |_, bytes| Ok::<_, crate::Error>(RootEnvelope::parse(bytes)))?;
+        self.roots.extend(parsed.into_iter().collect::<Result<Vec<_>>>()?);
+        members.clear();
+        Ok(())
     }
 
     /// Reads a prologue: the archive's bytes before its first pack, and nothing else.
@@ -73,7 +92,14 @@ impl UnverifiedEnvelope {
         Ok(head)
     }
 
-    fn take<R: Read>(&mut self, archive: &mut ArchiveReader<R>, at: u64, member: &Member) -> Result<()> {
+    /// Reads a member; a trust root is put to those that are parsed later.
+    fn take<R: Read>(
+        &mut self,
+        archive: &mut ArchiveReader<R>,
+        at: u64,
+        member: &Member,
+        roots: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
         if let Some(file) = member.name.strip_prefix("signatures/") {
             let named = file.split_once('.').and_then(|(id, extension)| {
                 let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.extension() == extension)?;
@@ -86,13 +112,13 @@ impl UnverifiedEnvelope {
             self.signatures.push(Signature::parse_file(&member.name, key, scheme, &bytes)?);
             return Ok(());
         }
-        let expected = root_member(self.roots.len() + 1);
+        let before = self.roots.len() + roots.len();
+        let expected = root_member(before + 1);
         if member.name != expected {
             return Err(unexpected(at, &format!("a signature, {expected} or a pack"), &member.name).into());
         }
-        check_count("trust roots", self.roots.len(), limits::ROOTS)?;
-        let bytes = archive.read_small(member, limits::ROOT_BYTES)?;
-        self.roots.push(RootEnvelope::parse(&bytes)?);
+        check_count("trust roots", before, limits::ROOTS)?;
+        roots.push(archive.read_small(member, limits::ROOT_BYTES)?);
         Ok(())
     }
 
@@ -133,9 +159,9 @@ impl UnverifiedEnvelope {
     /// The proof (spec 7): the root chain from `trusted`, then the release threshold (and the builder
     /// threshold, where the root names that role) over the exact manifest bytes, and only then the parse of those same bytes.
     pub fn verify(self, trusted: &TrustedRoot, policy: AlgorithmPolicy) -> Result<VerifiedManifest> {
-        let root = apply_chain(trusted, &self.roots)?;
-        let roles = root.root().manifest_roles();
-        let signers = verify_threshold("manifest", &self.manifest, &self.signatures, root.root(), roles, policy)?;
+        let chain = Chain::of(trusted, &self.roots)?;
+        let signed = Signed { what: "manifest", document: &self.manifest, signatures: &self.signatures };
+        let (root, signers) = verify_chain_and(&chain, &signed, policy)?;
         let manifest = crate::manifest::parse(&self.manifest)?;
         // A parser's leniency (serde takes a list for an object) would be a second reading of what
         // was signed (R-JSON-5).

@@ -121,6 +121,8 @@ pub struct Holder {
 pub struct TrustRoot {
     payload: Payload,
     keys: Vec<PublicKey>,
+    /// The payload's canonical form, which is signed.
+    bytes: Vec<u8>,
 }
 
 impl TrustRoot {
@@ -185,10 +187,16 @@ impl TrustRoot {
 
     /// Parses a payload in canonical form and checks it.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        Self::from_payload(crate::json::parse_canonical("trust root", bytes, limits::ROOT_BYTES)?)
+        Self::checked(crate::json::parse_canonical("trust root", bytes, limits::ROOT_BYTES)?, bytes.to_vec())
     }
 
     fn from_payload(payload: Payload) -> Result<Self> {
+        let bytes = crate::json::to_bytes("trust root", &payload)?;
+        Self::checked(payload, bytes)
+    }
+
+    /// A payload that is consistent, with its canonical form.
+    fn checked(payload: Payload, bytes: Vec<u8>) -> Result<Self> {
         let inconsistent = |why: String| ErrorKind::Inconsistent { what: "trust root".into(), why };
         if payload.format != FORMAT {
             return Err(ErrorKind::UnknownFormat {
@@ -249,12 +257,12 @@ impl TrustRoot {
         }
         Role::OPTIONAL.into_iter().try_for_each(|role| check_apart(&payload, role))?;
         check_resets(&payload)?;
-        Ok(Self { payload, keys })
+        Ok(Self { payload, keys, bytes })
     }
 
     /// The exact bytes to sign.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        crate::json::to_bytes("trust root", &self.payload)
+    pub fn to_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Version, from 1.
@@ -313,8 +321,8 @@ impl TrustRoot {
     }
 
     /// SHA-384 of the signed bytes: what a person compares.
-    pub fn fingerprint(&self) -> Result<Sha384> {
-        Ok(Sha384::of(&self.to_bytes()?))
+    pub fn fingerprint(&self) -> Sha384 {
+        Sha384::of(&self.bytes)
     }
 
     /// What a site that takes this root lowers its floors to.
@@ -448,7 +456,7 @@ impl RootEnvelope {
 
     /// The file form.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        signed::to_bytes(ENVELOPE_FORMAT, "trust root envelope", &self.root.to_bytes()?, &self.signatures)
+        signed::to_bytes(ENVELOPE_FORMAT, "trust root envelope", self.root.to_bytes(), &self.signatures)
     }
 
     /// Parses the file form; any other text for the same content is refused.
@@ -470,7 +478,7 @@ impl TrustedRoot {
     /// The first anchor: a person compared `fingerprint` on another channel, and the root carries
     /// its own threshold of signatures.
     pub fn anchor(envelope: &RootEnvelope, fingerprint: &Sha384) -> Result<Self> {
-        let found = envelope.root.fingerprint()?;
+        let found = envelope.root.fingerprint();
         if found != *fingerprint {
             let version = envelope.root.version();
             return Err(ErrorKind::UnknownRoot {
@@ -486,7 +494,7 @@ impl TrustedRoot {
 
     /// The next version: exactly one higher, signed by this root's and by its own threshold.
     pub fn advance(&self, next: &RootEnvelope) -> Result<Self> {
-        let link = Link::of(next)?;
+        let link = Link::of(next);
         verify_all(&link.checks(Some(&self.root))?)?;
         link.count(Some(&self.root))?;
         Ok(Self { root: next.root.clone() })
@@ -503,28 +511,27 @@ impl TrustedRoot {
 struct Link<'a> {
     envelope: &'a RootEnvelope,
     what: String,
-    document: Vec<u8>,
 }
 
 impl<'a> Link<'a> {
-    fn of(envelope: &'a RootEnvelope) -> Result<Self> {
-        let what = format!("trust root version {}", envelope.root.version());
-        Ok(Self { envelope, what, document: envelope.root.to_bytes()? })
+    fn of(envelope: &'a RootEnvelope) -> Self {
+        Self { envelope, what: format!("trust root version {}", envelope.root.version()) }
     }
 
     /// The signatures to verify: by keys of the version before and of this one. Without the version
     /// before, as an anchor, signatures by its keys are passed over; version 1 has none.
     fn checks<'b>(&'b self, former: Option<&'b TrustRoot>) -> Result<Vec<Check<'b>>> {
         let (root, signatures) = (&self.envelope.root, &self.envelope.signatures);
+        let document = root.to_bytes();
         let Some(former) = former else {
             let unknown = if root.version() == 1 { UnknownKeys::Refused } else { UnknownKeys::Former };
-            return checks(&self.what, &self.document, signatures, &[root], unknown);
+            return checks(&self.what, document, signatures, &[root], unknown);
         };
         let (expected, found) = (former.version() + 1, root.version());
         if found != expected {
             return Err(ErrorKind::RootVersion { expected, found }.into());
         }
-        checks(&self.what, &self.document, signatures, &[former, root], UnknownKeys::Refused)
+        checks(&self.what, document, signatures, &[former, root], UnknownKeys::Refused)
     }
 
     /// The thresholds of the version before and of this one, once the signatures are verified.
@@ -560,37 +567,68 @@ fn check_revocation(former: &TrustRoot, next: &TrustRoot) -> Result<()> {
 /// follows from the one before, the one of the trusted version is the trusted one to the byte. The
 /// result is the chain's last root, or `trusted` if the chain ends before it.
 pub fn apply_chain(trusted: &TrustedRoot, chain: &[RootEnvelope]) -> Result<TrustedRoot> {
-    let first = chain.first().map_or(0, |first| first.root.version());
-    if first != 1 {
-        return Err(ErrorKind::RootVersion { expected: 1, found: first }.into());
-    }
-    // Links below the trusted version give no trust; they are proved so that no byte of the
-    // archive is left unexplained.
-    let links = chain.iter().map(Link::of).collect::<Result<Vec<_>>>()?;
-    let formers = || std::iter::once(None).chain(chain.iter().map(|envelope| Some(&envelope.root)));
-    let (mut all, mut known) = (Vec::new(), false);
-    for (link, former) in links.iter().zip(formers()) {
-        // First, so that another office's chain costs no signature.
-        known |= check_same(trusted, &link.envelope.root)?;
-        all.extend(link.checks(former)?);
-    }
-    verify_all(&all)?;
-    for (link, former) in links.iter().zip(formers()) {
-        link.count(former)?;
-    }
-    // A chain that ends before the trusted version comes from an older bundle: it is judged by the
-    // trusted root, which may have revoked keys since.
-    let newest = chain.last().filter(|_| known);
-    Ok(newest.map_or_else(|| trusted.clone(), |newest| TrustedRoot { root: newest.root.clone() }))
+    let chain = Chain::of(trusted, chain)?;
+    verify_all(&chain.checks()?)?;
+    chain.proved()
 }
 
-/// Whether `link` is the trusted version; an error if it has that version and other bytes.
-fn check_same(trusted: &TrustedRoot, link: &TrustRoot) -> Result<bool> {
+/// A bundle's chain whose signatures are not verified yet. They are verified together with those of what
+/// the chain's end judges, so that no core waits for another in between.
+pub(crate) struct Chain<'a> {
+    trusted: &'a TrustedRoot,
+    links: Vec<Link<'a>>,
+    known: bool,
+}
+
+impl<'a> Chain<'a> {
+    /// Versions from 1 without gaps are [`Chain::checks`]'s to see.
+    pub(crate) fn of(trusted: &'a TrustedRoot, chain: &'a [RootEnvelope]) -> Result<Self> {
+        let first = chain.first().map_or(0, |first| first.root.version());
+        if first != 1 {
+            return Err(ErrorKind::RootVersion { expected: 1, found: first }.into());
+        }
+        let links: Vec<Link<'_>> = chain.iter().map(Link::of).collect();
+        let expected = trusted.root.fingerprint();
+        // First, so that another office's chain costs no signature.
+        let known =
+            links.iter().map(|link| check_same(trusted, &expected, &link.envelope.root)).collect::<Result<Vec<_>>>()?;
+        Ok(Self { trusted, known: known.contains(&true), links })
+    }
+
+    fn formers(&self) -> impl Iterator<Item = Option<&TrustRoot>> {
+        std::iter::once(None).chain(self.links.iter().map(|link| Some(&link.envelope.root)))
+    }
+
+    /// The signatures to verify. Links below the trusted version give no trust; they are proved so that no
+    /// byte of the archive is left unexplained.
+    pub(crate) fn checks(&self) -> Result<Vec<Check<'_>>> {
+        let of_links = self.links.iter().zip(self.formers()).map(|(link, former)| link.checks(former));
+        Ok(of_links.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// The root that it ends with, if its signatures verify. A chain that ends before the trusted version
+    /// comes from an older bundle: it is judged by the trusted root, which may have revoked keys since.
+    pub(crate) fn end(&self) -> &TrustRoot {
+        self.links.last().filter(|_| self.known).map_or(&self.trusted.root, |newest| &newest.envelope.root)
+    }
+
+    /// That root, once all [`Chain::checks`] have verified: the thresholds of each link are counted here.
+    pub(crate) fn proved(&self) -> Result<TrustedRoot> {
+        for (link, former) in self.links.iter().zip(self.formers()) {
+            link.count(former)?;
+        }
+        Ok(TrustedRoot { root: self.end().clone() })
+    }
+}
+
+/// Whether `link` is the trusted version, whose fingerprint is `expected`; an error if it has that version
+/// and other bytes.
+fn check_same(trusted: &TrustedRoot, expected: &Sha384, link: &TrustRoot) -> Result<bool> {
     if trusted.root.version() != link.version() {
         return Ok(false);
     }
-    let (expected, found) = (trusted.root.fingerprint()?, link.fingerprint()?);
-    if expected == found {
+    let found = link.fingerprint();
+    if *expected == found {
         return Ok(true);
     }
     let version = trusted.root.version();
@@ -598,7 +636,7 @@ fn check_same(trusted: &TrustedRoot, link: &TrustRoot) -> Result<bool> {
 }
 
 fn verify_self(envelope: &RootEnvelope) -> Result<()> {
-    let link = Link::of(envelope)?;
+    let link = Link::of(envelope);
     verify_all(&link.checks(None)?)?;
     link.count(None)
 }

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use blake2::Digest as _;
 
 use crate::key::{KeyId, ML_DSA_87_SIGNATURE, PublicKey, Scheme};
-use crate::root::{Role, TrustRoot};
+use crate::root::{Chain, Role, TrustRoot, TrustedRoot};
 use crate::text::{base64, unbase64};
 use crate::{ErrorKind, Result, limits};
 
@@ -286,6 +286,12 @@ pub fn verify_threshold_over(
     roles: &[Role],
     policy: AlgorithmPolicy,
 ) -> Result<Vec<KeyId>> {
+    verify_all(&checks_over(documents, root)?)?;
+    count_over(documents, root, roles, policy)
+}
+
+/// What there is to verify of them: the first half of [`verify_threshold_over`].
+fn checks_over<'a>(documents: &[Signed<'a>], root: &'a TrustRoot) -> Result<Vec<Check<'a>>> {
     let (mut signed, mut all) = (Vec::new(), Vec::new());
     for Signed { what, document, signatures } in documents {
         for signature in *signatures {
@@ -294,8 +300,18 @@ pub fn verify_threshold_over(
         }
         all.extend(checks(what, document, signatures, &[root], UnknownKeys::Refused)?);
     }
-    verify_all(&all)?;
+    Ok(all)
+}
+
+/// Whether they are enough, once verified: the second half.
+fn count_over(
+    documents: &[Signed<'_>],
+    root: &TrustRoot,
+    roles: &[Role],
+    policy: AlgorithmPolicy,
+) -> Result<Vec<KeyId>> {
     let what = documents.first().map_or("document", |first| first.what);
+    let signed: Vec<KeyId> = documents.iter().flat_map(|one| one.signatures).map(|signature| signature.key).collect();
     let mut counted = Vec::new();
     for role in roles {
         counted.extend(count(what, &signed, root, *role, policy)?);
@@ -303,6 +319,30 @@ pub fn verify_threshold_over(
     counted.sort();
     counted.dedup();
     Ok(counted)
+}
+
+/// The chain of roots and a document that its end judges, all signatures verified at once: the new root and
+/// what [`verify_threshold`] gives. Whatever is wrong with the chain is told before what is with the document.
+pub(crate) fn verify_chain_and(
+    chain: &Chain<'_>,
+    signed: &Signed<'_>,
+    policy: AlgorithmPolicy,
+) -> Result<(TrustedRoot, Vec<KeyId>)> {
+    let documents = std::slice::from_ref(signed);
+    let mut all = chain.checks()?;
+    let of_chain = all.len();
+    let own = checks_over(documents, chain.end()).map(|own| all.extend(own));
+    let mut failure = first_failure(&all)?;
+    if let Some((_, error)) = failure.take_if(|(index, _)| *index < of_chain) {
+        return Err(error);
+    }
+    let root = chain.proved()?;
+    own?;
+    if let Some((_, error)) = failure {
+        return Err(error);
+    }
+    let signers = count_over(documents, root.root(), root.root().manifest_roles(), policy)?;
+    Ok((root, signers))
 }
 
 fn refuse_doubled(what: &str, signature: &Signature, before: &[KeyId]) -> Result<()> {
@@ -357,9 +397,14 @@ pub(crate) fn checks<'a>(
     Ok(checks)
 }
 
-/// Verifies all of them, each by both implementations, on all cores, key by key. The error is that of
-/// the first in order that does not verify: a check is left out only where one before it failed already.
+/// Verifies all of them. The error is that of the first in order that does not verify.
 pub(crate) fn verify_all(checks: &[Check<'_>]) -> Result<()> {
+    first_failure(checks)?.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Verifies all of them, each by both implementations, on all cores, key by key. Gives the first in order
+/// that does not verify: a check is left out only where one before it failed already.
+pub(crate) fn first_failure(checks: &[Check<'_>]) -> Result<Option<(usize, crate::Error)>> {
     let mut of_key: Vec<(&PublicKey, Vec<usize>)> = Vec::new();
     for (index, check) in checks.iter().enumerate() {
         match of_key.iter_mut().find(|(key, _)| *key == check.key) {
@@ -390,10 +435,7 @@ pub(crate) fn verify_all(checks: &[Check<'_>]) -> Result<()> {
             }
         }
     })?;
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some((_, error)) => Err(error),
-        None => Ok(()),
-    }
+    Ok(failed.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Counts distinct public keys of `role` among the keys whose signatures were verified. Key ids are

@@ -103,7 +103,7 @@ fn measure(what: &str, archive: &[u8], trusted: &TrustedRoot, runs: usize) {
 fn main() {
     let runs = std::env::args().nth(1).map_or(200, |text| text.parse().unwrap());
     let roots = chain();
-    let first = TrustedRoot::anchor(&roots[0], &roots[0].claimed().fingerprint().unwrap()).unwrap();
+    let first = TrustedRoot::anchor(&roots[0], &roots[0].claimed().fingerprint()).unwrap();
     let last = roots[1..].iter().fold(first.clone(), |trusted, next| trusted.advance(next).unwrap());
     for blobs in BLOBS {
         let archive = bundle(roots.clone(), blobs);

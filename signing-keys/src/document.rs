@@ -84,7 +84,7 @@ impl Document {
         }));
         facts.extend(root.key_list().map(|(holder, scheme, id, _)| ("key", format!("{id}  {scheme:<9}  {holder}"))));
         let comment = format!("lockgate root version={}", root.version());
-        Ok(Self { bytes: root.to_bytes()?, comment, marking: None, facts })
+        Ok(Self { bytes: root.to_bytes().to_vec(), comment, marking: None, facts })
     }
 
     /// The exact bytes to sign.

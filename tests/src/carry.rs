@@ -51,7 +51,7 @@ impl Carry {
         std::fs::write(carry.path("b.tar"), &carry.archive).unwrap();
         let root = &draft.roots[0];
         std::fs::write(carry.path("root.json"), root.to_bytes().unwrap()).unwrap();
-        let fingerprint = root.claimed().fingerprint().unwrap().to_string();
+        let fingerprint = root.claimed().fingerprint().to_string();
         carry.installer(&["trust", "init", "root.json", "--fingerprint", &fingerprint]).expect(0);
         carry
     }

@@ -45,7 +45,7 @@ impl High {
     /// Takes the first anchor.
     pub fn trust(&self, root: &RootEnvelope, more: &[&str]) -> Said {
         std::fs::write(self.path("root.json"), root.to_bytes().unwrap()).unwrap();
-        let fingerprint = root.claimed().fingerprint().unwrap().to_string();
+        let fingerprint = root.claimed().fingerprint().to_string();
         self.installer(&[&["trust", "init", "root.json", "--fingerprint", &fingerprint], more].concat())
     }
 

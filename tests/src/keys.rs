@@ -130,12 +130,12 @@ pub fn two_of_three() -> RootEnvelope {
 
 /// Trusts a root as a person does who compared its fingerprint.
 pub fn anchor(envelope: &RootEnvelope) -> TrustedRoot {
-    TrustedRoot::anchor(envelope, &envelope.claimed().fingerprint().unwrap()).unwrap()
+    TrustedRoot::anchor(envelope, &envelope.claimed().fingerprint()).unwrap()
 }
 
 /// The payload text of a root, to be damaged.
 pub fn payload(root: &TrustRoot) -> String {
-    String::from_utf8(root.to_bytes().unwrap()).unwrap()
+    String::from_utf8(root.to_bytes().to_vec()).unwrap()
 }
 
 /// A root file around any payload text, signed by `signers`.

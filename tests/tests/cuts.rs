@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 
 use system_tests::cuts::ground::{ACKNOWLEDGED, LATER, MIGRATED, PRODUCT, UNDER_NEW};
 use system_tests::cuts::invariant::{End, NEW, OLD};
-use system_tests::cuts::{Choice, Flow, Recovery, run, signature};
+use system_tests::cuts::point::CLASSES;
+use system_tests::cuts::{Choice, Flow, Recovery, TURN, run, signature};
 use system_tests::engine::Knobs;
 
 /// Cuts that a run must at least have made.
 const FLOOR: usize = 1000;
 /// Without a word, each so many-th cut is made: a run takes a few minutes.
-const EVERY: usize = 15;
+const EVERY: usize = TURN;
 
 const NOTHING: End = End { sequence: 0, has: &[], hasnt: &[] };
 const FIRST: End = End { sequence: 1, has: &[OLD, ACKNOWLEDGED], hasnt: &[NEW, MIGRATED, UNDER_NEW, LATER] };
@@ -158,13 +159,22 @@ fn every_cut_is_recovered_from() {
     let choice = Choice::of_environment(EVERY);
     let tallies = run(FLOWS, &choice);
     let (mut made, mut failed) = (0, Vec::new());
+    let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
     for flow in FLOWS {
         let tally = &tallies[flow.name];
         let (kills, errors, unrecoverable) = (tally.kills, tally.errors, tally.unrecoverable.len());
+        let ways: Vec<String> = tally.ways.iter().map(|(way, count)| format!("{count} by {way:?}")).collect();
         eprintln!(
-            "cuts: {}: {kills} kills, {errors} errors, {unrecoverable} unrecoverable ({} elsewhere or not reached)",
-            flow.name, tally.missed
+            "cuts: {}: {kills} kills (recovered: {}), {errors} errors, {unrecoverable} unrecoverable ({} elsewhere or not reached)",
+            flow.name,
+            ways.join(", "),
+            tally.missed
         );
+        let all_ways = flow.recoveries.iter().all(|way| tally.ways.contains_key(way));
+        assert!(choice.only.is_some() || all_ways, "{}: not every way of recovery was taken", flow.name);
+        for (class, count) in &tally.classes {
+            *classes.entry(*class).or_default() += count;
+        }
         made += kills + errors;
         failed.extend(tally.unrecoverable.iter());
     }
@@ -175,7 +185,11 @@ fn every_cut_is_recovered_from() {
     for (kind, count) in &kinds {
         eprintln!("cuts: {count} times: {kind}");
     }
+    let counts: Vec<String> = classes.iter().map(|(class, count)| format!("{class} {count}")).collect();
+    eprintln!("cuts: {}", counts.join(", "));
     eprintln!("cuts: {made} cut points, {} unrecoverable", failed.len());
     assert!(failed.is_empty(), "{} unrecoverable; the first:\n{}", failed.len(), failed[0]);
     assert!(choice.only.is_some() || made >= FLOOR, "only {made} cuts were made");
+    let every_class = CLASSES.iter().all(|class| classes.contains_key(class));
+    assert!(choice.only.is_some() || every_class, "a kind of operation was never cut: {classes:?}");
 }

@@ -8,7 +8,7 @@ use super::encode::{
 use super::foretell::{Histogram, Method};
 use super::header::Header;
 use super::huffman::fixed;
-use super::segment::{Bytes, Command, PART, SegmentReader};
+use super::segment::{Bytes, Commands, PART, Segment, SegmentReader};
 use super::symbols::SymbolWriter;
 
 /// What may come next.
@@ -61,17 +61,22 @@ impl TokenDecoder {
                 self.begun = true;
                 at = 1;
             }
-            while let Some((segment, size)) = SegmentReader::open(input.get(at..).unwrap_or_default())? {
-                if self.place == Place::End {
-                    break;
+            let needs = loop {
+                match SegmentReader::open(input.get(at..).unwrap_or_default())? {
+                    Segment::Needs(needs) => break needs,
+                    Segment::Whole(..) if self.place == Place::End => break 0,
+                    Segment::Whole(segment, size) => {
+                        self.segment(segment, out)?;
+                        at += size;
+                    }
                 }
-                self.segment(segment, out)?;
-                at += size;
-            }
+            };
             if self.place == Place::End && input.len() > at {
                 return Err(BadTokens("bytes behind the end"));
             }
             input.drain(..at);
+            // Room at once, not by doubling. A segment's size is bounded.
+            input.reserve_exact(needs.saturating_sub(input.len()));
             self.input = input;
         }
         Ok(())
@@ -205,7 +210,7 @@ fn explicit(control: &mut Bytes<'_>) -> Option<Header> {
 struct Writer {
     bits: BitWriter,
     symbols: SymbolWriter,
-    commands: Vec<Command>,
+    commands: Commands,
 }
 
 /// Symbols taken at once where the head is known before them: few enough for the fastest memory.
@@ -213,7 +218,7 @@ const AT_ONCE: u64 = 2048;
 
 impl Writer {
     fn new() -> Self {
-        Self { bits: BitWriter::default(), symbols: SymbolWriter::new(), commands: Vec::new() }
+        Self { bits: BitWriter::default(), symbols: SymbolWriter::new(), commands: Commands::default() }
     }
 
     /// Writes a block's head and takes its codes.
@@ -233,13 +238,13 @@ impl Writer {
         let literals = segment.part(count, &mut self.commands)?;
         let mut histogram = Histogram::default();
         if method.looks_at_the_first_bytes() {
-            histogram.count_first(&self.commands, literals);
+            histogram.count_first(self.commands.all(), literals);
         } else {
-            histogram.count(&self.commands, literals);
+            histogram.count(self.commands.all(), literals);
         }
         let header = method.head(&histogram).ok_or(BadTokens("a block whose head cannot be foretold"))?;
         self.header(&header)?;
-        self.symbols.write(&self.commands, literals, &mut self.bits, out)?;
+        self.symbols.write(self.commands.all(), literals, &mut self.bits, out)?;
         self.some(count.saturating_sub(PART), segment, out)
     }
 
@@ -249,7 +254,7 @@ impl Writer {
         while left > 0 {
             let now = left.min(AT_ONCE);
             let literals = segment.part(now, &mut self.commands)?;
-            self.symbols.write(&self.commands, literals, &mut self.bits, out)?;
+            self.symbols.write(self.commands.all(), literals, &mut self.bits, out)?;
             left -= now;
         }
         Ok(())

@@ -160,15 +160,53 @@ pub(super) struct Command {
     pub(super) less: u16,
 }
 
+/// Commands, in room that is used again without being cleared.
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    room: Vec<Command>,
+    size: usize,
+}
+
+impl Commands {
+    pub(super) fn all(&self) -> &[Command] {
+        self.room.get(..self.size).unwrap_or_default()
+    }
+
+    fn push(&mut self, command: Command) {
+        if let Some(slot) = self.room(1).first_mut() {
+            *slot = command;
+        }
+        self.size += 1;
+    }
+
+    /// Places behind the last command, as many as that or more.
+    fn room(&mut self, many: usize) -> &mut [Command] {
+        if self.room.len() < self.size + many {
+            self.room.resize(self.size + many, Command::default());
+        }
+        self.room.get_mut(self.size..).unwrap_or_default()
+    }
+}
+
+/// What there is of a segment.
+#[derive(Debug)]
+pub(super) enum Segment<'a> {
+    /// All of it, and how many bytes it takes.
+    Whole(SegmentReader<'a>, usize),
+    /// So many bytes are needed, as far as is known.
+    Needs(usize),
+}
+
 impl<'a> SegmentReader<'a> {
-    /// The segment at the start of `bytes` and its size; `None` if more bytes are needed.
-    pub(super) fn open(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, BadTokens> {
+    /// The segment at the start of `bytes`.
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Segment<'a>, BadTokens> {
         let mut head = Bytes(bytes);
         let mut sizes = [0; STREAMS];
         for size in &mut sizes {
             let whole = head.0.len() >= NUMBER;
             let Some(number) = head.number() else {
-                return if whole { Err(BadTokens("a stream's size is no number")) } else { Ok(None) };
+                let more = Segment::Needs(bytes.len() + 1);
+                return if whole { Err(BadTokens("a stream's size is no number")) } else { Ok(more) };
             };
             *size = usize::try_from(number).unwrap_or(usize::MAX);
         }
@@ -177,7 +215,7 @@ impl<'a> SegmentReader<'a> {
             return Err(BadTokens("a segment is longer than it may be"));
         }
         if head.0.len() < total {
-            return Ok(None);
+            return Ok(Segment::Needs(bytes.len() - head.0.len() + total));
         }
         let mut next = sizes.iter().map(|size| Bytes(head.take(*size).unwrap_or_default()));
         let mut stream = || next.next().unwrap_or(Bytes(&[]));
@@ -186,12 +224,13 @@ impl<'a> SegmentReader<'a> {
         let size = bytes.len() - head.0.len();
         let recent = FIRST.iter().rev().fold(0, |word, less| word << LANE | u64::from(*less));
         let (run, length) = (0, 0);
-        Ok(Some((Self { control, commands, longer, literals, high, near, far, run, length, recent }, size)))
+        let reader = Self { control, commands, longer, literals, high, near, far, run, length, recent };
+        Ok(Segment::Whole(reader, size))
     }
 
     /// The commands of the next `symbols` symbols, at most [`PART`], and their literals.
-    pub(super) fn part(&mut self, symbols: u64, commands: &mut Vec<Command>) -> Result<&'a [u8], BadTokens> {
-        commands.clear();
+    pub(super) fn part(&mut self, symbols: u64, commands: &mut Commands) -> Result<&'a [u8], BadTokens> {
+        commands.size = 0;
         let mut left = symbols.min(PART) as u32;
         let mut literals = 0;
         while left > 0 {
@@ -230,12 +269,10 @@ impl<'a> SegmentReader<'a> {
     }
 
     /// The next commands that are no more than the `left` symbols with their literals; counts these.
-    fn whole(&mut self, left: &mut u32, commands: &mut Vec<Command>) -> Result<u32, BadTokens> {
+    fn whole(&mut self, left: &mut u32, commands: &mut Commands) -> Result<u32, BadTokens> {
         let (mut longer, mut distances) = (self.longer, self.distances());
         let (mut room, mut literals, mut greatest, mut taken) = (*left, 0, 0, 0);
-        let before = commands.len();
-        commands.resize(before + self.commands.0.len().min(room as usize), Command::default());
-        let slots = commands.get_mut(before..).unwrap_or_default();
+        let slots = commands.room(self.commands.0.len().min(room as usize));
         for (slot, (byte, high)) in slots.iter_mut().zip(self.commands.0.iter().zip(self.high.0)) {
             let (mut run, mut length) = (u32::from(byte >> 5), u16::from(byte & 31) + 3);
             let mut behind = longer;
@@ -253,7 +290,7 @@ impl<'a> SegmentReader<'a> {
             *slot = Command { run, length, less: distances.next(*high) };
         }
         let state = distances.state();
-        commands.truncate(before + taken);
+        commands.size += taken;
         self.commands.take(taken);
         self.high.take(taken);
         self.longer = longer;

@@ -14,11 +14,16 @@ const KEY: u32 = 16;
 /// Where the count begins in a key; below is the height of the tree under the node.
 const COUNT: u32 = 8;
 
+/// Greater than every entry of a heap.
+const NOTHING: u64 = u64::MAX;
+/// Entries from place 1 on, and [`NOTHING`] behind them.
+type Heap = [u64; LITLEN + 2];
+
 /// Code lengths of at most `most` bits for the symbols that occur. Where fewer than two do, the first
 /// ones that do not get a count of one. Gives the number of the last symbol with a length, plus one;
 /// `None` for more than [`LITLEN`] symbols.
 pub(super) fn tree_code(counts: &mut [u32], most: usize, lengths: &mut [u8]) -> Option<usize> {
-    let mut heap = [0_u64; LITLEN + 1];
+    let mut heap: Heap = [NOTHING; LITLEN + 2];
     let mut size = 0;
     let mut used = 0;
     for (symbol, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -44,6 +49,7 @@ pub(super) fn tree_code(counts: &mut [u32], most: usize, lengths: &mut [u8]) -> 
     while size > 1 {
         let least = *heap.get(1)?;
         *heap.get_mut(1)? = *heap.get(size)?;
+        *heap.get_mut(size)? = NOTHING;
         size -= 1;
         sink(&mut heap, 1, size)?;
         let next = *heap.get(1)?;
@@ -103,25 +109,22 @@ const fn entry(count: u64, height: u64, node: usize) -> u64 {
     (count << COUNT | height) << KEY | node as u64
 }
 
-/// Moves the entry at `from` down until none below it is smaller: of `size` entries from place 1 on.
-fn sink(heap: &mut [u64; LITLEN + 1], mut from: usize, size: usize) -> Option<()> {
+/// Moves the entry at `from` down until none below it is smaller: of `size` entries from place 1 on. What
+/// lies behind them is [`NOTHING`].
+fn sink(heap: &mut Heap, mut from: usize, size: usize) -> Option<()> {
     let moved = *heap.get(from)?;
     let mut below = 2 * from;
     while below <= size {
-        let mut least = *heap.get(below)?;
-        if below < size {
-            let right = *heap.get(below + 1)?;
-            if right >> KEY <= least >> KEY {
-                least = right;
-                below += 1;
-            }
-        }
+        // Which of the two cannot be guessed: no branch.
+        let [left, right] = *heap.get(below..)?.first_chunk::<2>()?;
+        let goes_right = right >> KEY <= left >> KEY;
+        let least = if goes_right { right } else { left };
         if moved >> KEY <= least >> KEY {
             break;
         }
         *heap.get_mut(from)? = least;
-        from = below;
-        below *= 2;
+        from = below + usize::from(goes_right);
+        below = 2 * from;
     }
     *heap.get_mut(from)? = moved;
     Some(())

@@ -1,6 +1,8 @@
 //! One folder with an installer's state and a simulated engine, and the programs run on it.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -113,8 +115,12 @@ impl Case {
     }
 }
 
+/// Port of the web page that a release's check asks for ([`seclude`]).
+pub const PAGE: u16 = 18081;
+
 /// Gives the calling thread, and what it starts, a network of its own with nothing but loopback, and
-/// hides systemd: the installer under test must neither reach out nor place units on this machine.
+/// hides systemd: the installer under test must neither reach out nor place units on this machine. The
+/// one thing there is a page on [`PAGE`], as a workload would have it, for as long as the test runs.
 pub fn seclude() {
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
@@ -126,4 +132,12 @@ pub fn seclude() {
     }
     let status = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
     assert!(status.success(), "ip link set lo up");
+    let page = TcpListener::bind(("127.0.0.1", PAGE)).unwrap();
+    std::thread::spawn(move || {
+        for mut asked in page.incoming().flatten() {
+            // Who asked may have been killed meanwhile.
+            let (mut head, answer) = ([0; 1024], b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = asked.read(&mut head).and_then(|_| asked.write_all(answer));
+        }
+    });
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bundle_format::digest::Sha256;
 
-use super::case::Case;
+use super::case::{Case, PAGE};
 use crate::engine::{Held, Knobs};
 use crate::site::{Said, Site, program};
 
@@ -122,7 +122,8 @@ impl Ground {
             let db = CONTAINERS[0];
             format!(
                 "  migrations:\n    - {{name: form, since: 2, container: {db}, up: [lockgate-test-write, {MIGRATED}]}}\n  \
-                 checks:\n    - {{name: form, kind: exec, container: {db}, command: [lockgate-test-journal], expect: sha256}}\n"
+                 checks:\n    - {{name: form, kind: exec, container: {db}, command: [lockgate-test-journal], expect: sha256}}\n    \
+                 - {{name: page, kind: http, port: {PAGE}, path: /, status: 200}}\n"
             )
         };
         let text = format!(

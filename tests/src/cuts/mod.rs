@@ -43,7 +43,7 @@ pub struct Flow {
 }
 
 /// What is done after a kill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Recovery {
     /// A person runs `resume`.
     Resume,
@@ -67,6 +67,10 @@ struct Cut<'a> {
 pub struct Tally {
     /// Kills that were reached.
     pub kills: usize,
+    /// Of them, by the way in which they were recovered from.
+    pub ways: BTreeMap<Recovery, usize>,
+    /// Cuts that were reached, by what was cut.
+    pub classes: BTreeMap<&'static str, usize>,
     /// Failed calls that were reached.
     pub errors: usize,
     /// Cuts that came about elsewhere, or not at all: checked, not counted.
@@ -74,6 +78,9 @@ pub struct Tally {
     /// Violated invariants.
     pub unrecoverable: Vec<String>,
 }
+
+/// Cuts from one of a sample of the usual size to the next.
+pub const TURN: usize = 15;
 
 /// Which cuts are made.
 #[derive(Debug, Clone)]
@@ -108,6 +115,13 @@ impl Choice {
 impl Cut<'_> {
     fn name(&self) -> String {
         format!("{}/{}/{}", self.flow.name, self.fault.word(), self.index)
+    }
+
+    /// The way in which a kill here is recovered from: always the same for this cut, all ways by turns for
+    /// neighbours and for each [`TURN`]-th cut.
+    fn way(&self) -> Recovery {
+        let ways = self.flow.recoveries;
+        ways[(self.index / TURN + self.index % TURN) % ways.len()]
     }
 }
 
@@ -165,9 +179,15 @@ fn make(ground: &Ground, flows: &[Flow], cuts: &[Cut<'_>]) -> BTreeMap<&'static 
                     let mut tallies = tallies.lock().unwrap();
                     let tally = tallies.get_mut(cut.flow.name).unwrap();
                     match (reached, cut.fault) {
-                        (Reached::Yes, Fault::Kill) => tally.kills += 1,
+                        (Reached::Yes, Fault::Kill) => {
+                            tally.kills += 1;
+                            *tally.ways.entry(cut.way()).or_default() += 1;
+                        }
                         (Reached::Yes, _) => tally.errors += 1,
                         _ => tally.missed += 1,
+                    }
+                    if reached == Reached::Yes {
+                        *tally.classes.entry(cut.point.class()).or_default() += 1;
                     }
                     if let Err(why) = checked {
                         let new = tally.unrecoverable.iter().all(|other| signature(other) != signature(&why));
@@ -219,7 +239,7 @@ fn recover(case: &Case, cut: &Cut<'_>, said: &Said, args: &[&str], story: &mut V
             let well = cut.flow.codes.contains(&said.code);
             return if well { Ok(()) } else { Err(format!("not killed: exit code {}", said.code)) };
         }
-        return match cut.flow.recoveries[cut.index % cut.flow.recoveries.len()] {
+        return match cut.way() {
             Recovery::Resume => run(&resume, cut.flow.codes),
             Recovery::Again => run(args, cut.flow.codes),
             Recovery::Boot => run(&["--yes", "resume", "--guard"], &[0])

@@ -166,7 +166,23 @@ pub fn count(case: &Case, args: &[&str]) -> (crate::site::Said, Vec<Point>) {
     (said, points(&std::fs::read_to_string(&log).unwrap(), &case.folder.display().to_string()))
 }
 
+/// What a point can be, by what it does to what outlives the process.
+pub const CLASSES: [&str; 7] = ["fsync", "rename", "write", "unlink", "connect", "process start", "other"];
+
 impl Point {
+    /// Which of [`CLASSES`] it is.
+    pub fn class(&self) -> &'static str {
+        match self.call.as_str() {
+            "fsync" | "fdatasync" | "syncfs" | "sync_file_range" => "fsync",
+            "rename" | "renameat" | "renameat2" => "rename",
+            "write" | "writev" | "pwrite64" | "pwritev" | "copy_file_range" => "write",
+            "unlink" | "unlinkat" | "rmdir" => "unlink",
+            "connect" => "connect",
+            "clone" | "clone3" | "vfork" => "process start",
+            _ => "other",
+        }
+    }
+
     /// What goes before the installer to have `fault` happen here.
     pub fn cut(&self, case: &Case, fault: Fault) -> Vec<String> {
         let mut faults: Vec<String> = Vec::new();
