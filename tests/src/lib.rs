@@ -21,6 +21,7 @@ pub mod engine;
 pub mod high;
 pub mod keys;
 pub mod law;
+pub mod layout;
 pub mod netns;
 pub mod relay;
 pub mod seeds;
