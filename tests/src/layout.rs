@@ -1,14 +1,13 @@
 //! OCI layouts of images whose layers a test makes: any compression, any content.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use bundle_format::digest::Sha256;
 use bundle_format::oci;
 
 use crate::site::Site;
+use crate::stock::through;
 
 /// A layer: its stored bytes, what they are called, and the digest of the tar within.
 #[derive(Debug, Clone)]
@@ -77,23 +76,6 @@ pub fn quick_gzip(bytes: &[u8]) -> Vec<u8> {
     out.extend(crc32fast::hash(bytes).to_le_bytes());
     out.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
     out
-}
-
-/// What the stock program makes of bytes, such as `gzip -n6`.
-pub fn through(program: &[&str], bytes: &[u8]) -> Vec<u8> {
-    let mut child = Command::new(program[0])
-        .args(&program[1..])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|e| panic!("{}: {e}", program[0]));
-    let mut input = child.stdin.take().unwrap();
-    let output = std::thread::scope(|scope| {
-        scope.spawn(move || input.write_all(bytes).unwrap());
-        child.wait_with_output().unwrap()
-    });
-    assert!(output.status.success(), "{program:?}");
-    output.stdout
 }
 
 impl Layer {

@@ -26,6 +26,7 @@ pub mod netns;
 pub mod relay;
 pub mod seeds;
 pub mod site;
+pub mod stock;
 pub mod ustar;
 
 pub use bundle::{Draft, Sealed, prove, prove_with};

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use bundle_format::digest::Sha256;
 use serde_json::Value;
-use system_tests::layout::{self, Layer, lines, noise, skippable, tar, through};
+use system_tests::layout::{self, Layer, lines, noise, skippable, tar};
 use system_tests::site::Site;
+use system_tests::stock::through;
 
 /// A site without an engine.
 fn site() -> Site {

@@ -9,8 +9,9 @@ use std::process::Command;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::limits::{PREFIX_BYTES, SEGMENT_BYTES};
-use system_tests::layout::{self, Layer, lines, noise, quick_gzip, tar, through};
+use system_tests::layout::{self, Layer, lines, noise, quick_gzip, tar};
 use system_tests::site::{Site, program};
+use system_tests::stock::through;
 
 const MIB: u64 = 1 << 20;
 

@@ -12,7 +12,7 @@ use bundle_format::signature::AlgorithmPolicy;
 use bundle_format::tokens::TokenEncoder;
 use proptest::prelude::*;
 use system_tests::Draft;
-use system_tests::layout::through;
+use system_tests::stock::through;
 
 /// Keeps every blob.
 #[derive(Default)]
