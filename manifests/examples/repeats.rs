@@ -42,7 +42,7 @@ fn main() {
                 for (effort, (_, window, _)) in EFFORTS.iter().enumerate() {
                     let near = at + bytes - place.0 <= 1 << window;
                     let same = place.1[effort] == packs[effort];
-                    repeats[effort][if !same { 2 } else { usize::from(!near) }] += bytes;
+                    repeats[effort][if same { usize::from(!near) } else { 2 }] += bytes;
                 }
                 // The nearest copy is what a window reaches.
                 *place = (at, packs);

@@ -2,6 +2,7 @@
 //! compression, what tokens cannot give back, content that two layers share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use bundle_format::digest::Sha256;
@@ -115,7 +116,7 @@ fn the_build_and_its_report_name_what_is_carried_raw_and_why() {
     let mut files = String::from("files:\n");
     for (name, bytes) in odd {
         std::fs::write(site.path(&format!("release/{name}")), bytes).unwrap();
-        files += &format!("  - {{path: data/{name}, source: \"file:{name}\"}}\n");
+        writeln!(files, "  - {{path: data/{name}, source: \"file:{name}\"}}").unwrap();
     }
     let layers = [incompressible.clone(), zstd.clone()];
     let release = layout::release(&site, 1, &[("app", &layers)], &files);
@@ -181,13 +182,13 @@ fn a_report_shows_an_update_beside_whole_layers_and_a_peers_archive() {
         assert!(line.ends_with(&words), "{line}, not {words}");
     }
     let number = |value: &Value| value.as_u64().unwrap();
-    let size = |digest: &Value| {
+    let stored = |digest: &Value| {
         std::fs::metadata(site.path("release/images-2/blobs/sha256").join(&digest.as_str().unwrap()[7..]))
             .unwrap()
             .len()
     };
     let blobs = json["images"][0]["blobs"].as_array().unwrap();
-    let lacked: u64 = blobs.iter().filter(|blob| blob["codec"] != "base").map(|blob| size(&blob["digest"])).sum();
+    let lacked: u64 = blobs.iter().filter(|blob| blob["codec"] != "base").map(|blob| stored(&blob["digest"])).sum();
     let update = &json["updates"][0];
     assert_eq!((&update["release"], &update["sequence"]), (&"1.0".into(), &1.into()));
     assert_eq!(number(&update["layer_delta"]), lacked);

@@ -23,7 +23,9 @@ fn peak(file: &Path) -> u64 {
 /// Bytes below 128 that hardly shrink.
 fn text(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = noise(seed, len);
-    bytes.iter_mut().for_each(|byte| *byte &= 0x7f);
+    for byte in &mut bytes {
+        *byte &= 0x7f;
+    }
     bytes
 }
 
@@ -74,11 +76,11 @@ fn a_delta_of_a_large_layer_takes_512_mib() {
             later[middle] ^= 1;
         }
     }
-    let layer = |content: &[u8]| {
+    let packed = |content: &[u8]| {
         let tar = tar(&[("data", content)]);
         Layer::of("application/vnd.oci.image.layer.v1.tar+gzip", quick_gzip(&tar), &tar)
     };
-    let (former, later) = (layer(&former), layer(&later));
+    let (former, later) = (packed(&former), packed(&later));
     for (sequence, name, layer, base) in
         [(1, "one.tar", &former, &[][..]), (2, "two.tar", &later, &["--base", "one.tar"])]
     {

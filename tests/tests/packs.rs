@@ -109,7 +109,7 @@ fn edits() -> impl Strategy<Value = Vec<(u16, usize, u64, usize)>> {
 
 fn edited(mut content: Vec<u8>, edits: &[(u16, usize, u64, usize)]) -> Vec<u8> {
     for (at, gone, seed, come) in edits {
-        let at = content.len() * usize::from(*at) >> 16;
+        let at = (content.len() * usize::from(*at)) >> 16;
         let end = (at + gone).min(content.len());
         content.splice(at..end, self::content(*seed, *come));
     }
@@ -177,8 +177,8 @@ fn update(new: (&str, &[u8]), base: (&str, &[u8]), drawn: &[Drawn], level: i32) 
 
 fn unpacked(draft: &Draft, held: Held<'_>, threads: usize) -> Result<Vec<Vec<u8>>> {
     let archive = draft.archive();
-    let (head, mut packs) = UnverifiedEnvelope::read(&archive[..])?;
-    let manifest = head.verify(&draft.trusted(), AlgorithmPolicy::Hybrid)?;
+    let (envelope, mut packs) = UnverifiedEnvelope::read(&archive[..])?;
+    let manifest = envelope.verify(&draft.trusted(), AlgorithmPolicy::Hybrid)?;
     let mut sink = Keep::default();
     unpack(&mut packs, &manifest, held, &mut sink, threads, &mut |_| ())?;
     assert_eq!(sink.ended, sink.blobs.len());

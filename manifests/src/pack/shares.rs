@@ -27,7 +27,9 @@ pub fn dangerous_stored_shares<R: Read>(
             if cutter.as_ref().is_none_or(|(of, _)| *of != number) {
                 cutter = Some((number, RawCutter::new(pack)));
             }
-            cutter.iter_mut().for_each(|(_, cutter)| cutter.feed(&frame.bytes, raw));
+            if let Some((_, cutter)) = &mut cutter {
+                cutter.feed(&frame.bytes, raw);
+            }
         }
         if pack.codec != ZSTD {
             return Ok(());

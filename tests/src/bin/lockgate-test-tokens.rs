@@ -11,7 +11,7 @@ fn main() {
     let side = std::env::args().nth(1);
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
     let (mut encoder, mut decoder) = (TokenEncoder::new(), TokenDecoder::new(u64::MAX));
-    let encodes = match side.as_deref() {
+    let to_tokens = match side.as_deref() {
         Some("encode") => true,
         Some("decode") => false,
         other => panic!("{other:?} is no side"),
@@ -23,7 +23,7 @@ fn main() {
         if count == 0 {
             break;
         }
-        if encodes {
+        if to_tokens {
             encoder.push(&part[..count], &mut out).unwrap();
         } else {
             decoder.push(&part[..count], &mut out).unwrap();
@@ -31,7 +31,7 @@ fn main() {
         output.write_all(&out).unwrap();
         out.clear();
     }
-    if encodes {
+    if to_tokens {
         encoder.finish(&mut out).unwrap();
     } else {
         decoder.finish(&mut out).unwrap();
