@@ -25,8 +25,7 @@ files=("$@")
 mkdir -p "$work"
 rm -rf "$work/tree"
 mkdir -p "$work/tree/tests/src" "$work/tree/tests/tests"
-cp -r "$root"/{manifests,signing-keys,docs,Cargo.toml,Cargo.lock,clippy.toml} "$work/tree"
-cp "$root"/tests/src/{bundle,custody,keys,ustar}.rs "$work/tree/tests/src"
+cp "$root"/tests/src/{bundle,custody,keys,stock,ustar}.rs "$work/tree/tests/src"
 cp -r "$root"/tests/tests/{vectors,roots.rs,packs.rs} "$work/tree/tests/tests"
 sed -i -e 's/^members = .*/members = ["manifests", "signing-keys", "tests"]/' -e '/^exclude = /d' "$work/tree/Cargo.toml"
 sed -i -e '/^\(bundle-builder\|installer\|confinement\|fuzz-targets\) = /d' "$work/tree/Cargo.toml"
@@ -37,6 +36,7 @@ cat >"$work/tree/tests/src/lib.rs" <<'RS'
 pub mod bundle;
 pub mod custody;
 pub mod keys;
+pub mod stock;
 pub mod ustar;
 pub use bundle::{Draft, Sealed, prove, prove_with};
 RS

@@ -163,3 +163,91 @@ impl Plan<'_> {
         Ok((pack, spool))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bundle_format::manifest::{Blob, Delta};
+
+    use super::*;
+    use crate::base::sketch::Sketch;
+    use crate::collect::Place;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A blob of so many MiB that nobody reads.
+    fn blob(name: &str, mib: u64, kind: BlobKind, layer: usize) -> CollectedBlob {
+        let place = (kind == BlobKind::Layer).then(|| Place { layer, image: "registry.example/test".into() });
+        CollectedBlob::made_up(name, mib * MIB, kind, place)
+    }
+
+    fn coded(blob: &CollectedBlob, shrinks: Shrinks) -> Coded {
+        let entry = PackedBlob::plain(Blob { digest: blob.digest, size: blob.size });
+        Coded { entry, spool: None, shrinks, why: String::new(), estimate: blob.size, sketch: Sketch::default() }
+    }
+
+    /// The packs of a plan: encoding, sets, MiB of each blob.
+    fn planned(carried: &[Carried<'_>], effort: Effort) -> Vec<(Encoding, Vec<u32>, Vec<u64>)> {
+        let sizes = |plan: &Plan<'_>| plan.items.iter().map(|item| item.size() / MIB).collect();
+        let plans = plan(carried, effort);
+        assert!(plans.iter().all(|plan| plan.coded == plan.items.iter().map(|item| item.size()).sum::<u64>()));
+        plans.iter().map(|plan| (plan.encoding, plan.sets.clone(), sizes(plan))).collect()
+    }
+
+    #[test]
+    fn packs_are_closed_by_what_they_hold() {
+        let blobs = [
+            blob("top of a", 60, BlobKind::Layer, 2),
+            blob("base of a", 100, BlobKind::Layer, 0),
+            blob("document", 1, BlobKind::Document, 0),
+            blob("base of b", 28, BlobKind::Layer, 0),
+            blob("middle of b", 300, BlobKind::Layer, 1),
+            blob("file", 5, BlobKind::File, 0),
+            blob("workload", 2, BlobKind::Workload, 0),
+            blob("raw layer", 200, BlobKind::Layer, 0),
+            blob("raw package", 56, BlobKind::Package, 0),
+            blob("another", 1, BlobKind::Package, 0),
+            blob("for some", 7, BlobKind::Layer, 0),
+        ];
+        let raw = |index: usize| matches!(index, 7..=9);
+        let all: Vec<Coded> = blobs
+            .iter()
+            .enumerate()
+            .map(|(index, blob)| coded(blob, if raw(index) { Shrinks::No } else { Shrinks::Yes }))
+            .collect();
+        let delta = Delta { base: blobs[0].digest, coding: "plain".into(), coded: MIB, segments: Vec::new() };
+        let difference = Difference { delta, stored: Spool::new(&std::env::temp_dir()).unwrap() };
+        let mut carried: Vec<Carried<'_>> = blobs
+            .iter()
+            .zip(&all)
+            .enumerate()
+            .map(|(index, (blob, coded))| {
+                let sets = if index == 10 { vec![1] } else { Vec::new() };
+                Carried { blob, coded, sets, form: Form::Whole }
+            })
+            .collect();
+        carried.push(Carried { blob: &blobs[0], coded: &all[0], sets: vec![0], form: Form::Delta(&difference) });
+        let zstd = |effort: Effort| Encoding::Zstd { level: effort.level() };
+        // By rank, sets, kind and place: 100 and 28 MiB are just a pack's 128; what is larger is alone.
+        let of = |effort: Effort, content: &[&[u64]]| {
+            let mut packs = vec![(zstd(effort), vec![], vec![1, 2])];
+            packs.extend(content.iter().map(|sizes| (zstd(effort), vec![], sizes.to_vec())));
+            packs.push((zstd(effort), vec![1], vec![7]));
+            packs.push((Encoding::Raw, vec![], vec![200, 56]));
+            packs.push((Encoding::Raw, vec![], vec![1]));
+            packs.push((Encoding::Delta, vec![0], vec![0]));
+            packs
+        };
+        let smaller: &[&[u64]] = &[&[100, 28], &[300], &[60, 5]];
+        for effort in [Effort::Fast, Effort::Default] {
+            assert_eq!(planned(&carried, effort), of(effort, smaller));
+        }
+        assert_eq!(planned(&carried, Effort::Max), of(Effort::Max, &[&[100, 28, 300, 60, 5]]));
+        // Nothing but the blobs and the effort is asked: where they came from in the release counts only
+        // between those that are alike.
+        carried.reverse();
+        assert_eq!(
+            planned(&carried, Effort::Default)[1..4],
+            of(Effort::Default, &[&[28, 100], &[300], &[60, 5]])[1..4]
+        );
+    }
+}

@@ -6,31 +6,34 @@
 //! blob's digest is checked whenever its bytes are read), a disk that fills (the archive takes its name
 //! only when it is whole).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bundle_format::archive::ArchiveWriter;
+use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::{Manifest, Pack};
 use bundle_format::parallel;
 use bundle_format::root::RootEnvelope;
+use bundle_format::text::escaped;
 
 use crate::arrange::{self, Carried};
 use crate::base::Bases;
 use crate::base::choose::{self, Difference, Lot};
 use crate::coding::{self, Coded, Sketches};
-use crate::collect::Collected;
+use crate::collect::{BlobKind, Collected};
 use crate::error::{Error, Result};
 use crate::spool::Spool;
 
-/// How much time a build may take to be small (measured in `docs/adr/0015-packs-and-deltas.md`).
+/// How much time a build may take to be small (what each takes: `benches/size.sh`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Effort {
     /// Quick, and larger.
     Fast,
-    /// About as long as `tar | zstd -9` takes for the same images.
+    /// For every day.
     #[default]
     Default,
     /// As small as it gets.
@@ -82,7 +85,7 @@ pub struct Built {
 impl Built {
     /// For a person: how much goes how, and each blob of which more was hoped for.
     pub fn lines(&self) -> Vec<String> {
-        let mut sums = std::collections::BTreeMap::<(&str, &str), (usize, u64)>::new();
+        let mut sums = BTreeMap::<(&str, &str), (usize, u64)>::new();
         for note in &self.notes {
             let sum = sums.entry((&note.codec, &note.coding)).or_default();
             *sum = (sum.0 + 1, sum.1.saturating_add(note.size));
@@ -91,10 +94,19 @@ impl Built {
             format!("  {count} blobs of {bytes} bytes: codec {codec}, coding {coding}")
         };
         let raw = self.notes.iter().filter(|note| note.codec == bundle_format::pack::RAW);
-        let raw = raw.filter_map(|note| {
-            Some(format!("  {} ({} bytes) is carried raw: {}", note.layer.as_ref()?, note.size, note.why))
-        });
-        sums.into_iter().map(sum).chain(raw).collect()
+        // Packages are compressed by whoever publishes them, and there are many.
+        let of_packages = |note: &&Note| note.kind == BlobKind::Package;
+        let mut packages = BTreeMap::<&str, (usize, u64)>::new();
+        for note in raw.clone().filter(of_packages) {
+            let sum = packages.entry(&note.why).or_default();
+            *sum = (sum.0 + 1, sum.1.saturating_add(note.size));
+        }
+        let one = |note: &Note| format!("  {} ({} bytes) is carried raw: {}", note.what, note.size, note.why);
+        let many = |(why, (count, bytes)): (&str, (usize, u64))| {
+            format!("  {count} package files ({bytes} bytes) are carried raw: {why}")
+        };
+        let lines = sums.into_iter().map(sum).chain(raw.filter(|note| !of_packages(note)).map(one));
+        lines.chain(packages.into_iter().map(many)).map(|line| escaped(&line)).collect()
     }
 }
 
@@ -102,11 +114,14 @@ impl Built {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Note {
     /// The blob.
-    pub digest: bundle_format::digest::Sha256,
+    pub digest: Sha256,
     /// Its bytes.
     pub size: u64,
-    /// Of a layer: its image and number.
-    pub layer: Option<String>,
+    /// What it is: a layer's image and number, a file's path.
+    pub what: String,
+    /// The same in one word, not for machines.
+    #[serde(skip)]
+    pub kind: BlobKind,
     /// Codec of its pack, or `base` for one that every site holds.
     pub codec: String,
     /// Its coding.
@@ -173,12 +188,13 @@ pub fn build(
 
 /// How each blob goes, in the order of the blobs.
 fn notes(collected: &Collected, coded: &[Option<Coded>], lots: &[(usize, Lot)]) -> Vec<Note> {
-    let mut notes = Vec::new();
+    let (names, mut notes) = (names(collected), Vec::new());
     for (index, (blob, coded)) in collected.blobs.iter().zip(coded).enumerate() {
         let note = |codec: &str, coding: &str, why: String| Note {
             digest: blob.digest,
             size: blob.size,
-            layer: blob.place.as_ref().map(|place| format!("{} layer {}", place.image, place.layer)),
+            what: names.get(&blob.digest).cloned().unwrap_or_else(|| blob.digest.to_string()),
+            kind: blob.kind,
             codec: codec.into(),
             coding: coding.into(),
             why,
@@ -199,6 +215,21 @@ fn notes(collected: &Collected, coded: &[Option<Coded>], lots: &[(usize, Lot)]) 
         }
     }
     notes
+}
+
+/// What people call each blob.
+fn names(collected: &Collected) -> BTreeMap<Sha256, String> {
+    let manifest = &collected.manifest_without_packs;
+    let files = manifest.files.iter().map(|file| (file.digest, format!("file {}", file.path)));
+    let workloads = manifest.workloads.iter().map(|workload| (workload.digest, format!("workload {}", workload.name)));
+    let packages = manifest.runtime.iter().flat_map(|runtime| {
+        runtime.packages.iter().map(|package| (package.digest, format!("package {} of {}", package.name, runtime.os)))
+    });
+    let layers = collected.blobs.iter().filter_map(|blob| {
+        let place = blob.place.as_ref()?;
+        Some((blob.digest, format!("{} layer {}", place.image, place.layer)))
+    });
+    files.chain(workloads).chain(packages).chain(layers).collect()
 }
 
 /// Gives a finished temporary file its name: readable by all, synced, and the folder synced too.

@@ -81,6 +81,10 @@ enum Command {
     SizeReport {
         /// The bundle.
         bundle: PathBuf,
+        /// An OCI layout of the same images: an archive of it is made as other tools make one (tar, and zstd
+        /// at its highest level), to compare with; takes long, needs both programs and no disk.
+        #[arg(long, value_name = "LAYOUT")]
+        peer: Option<PathBuf>,
     },
     /// Adds one signer's signatures to a bundle, or prepares and takes in those of another machine.
     Sign {
@@ -333,7 +337,7 @@ impl Cli {
                 let key = provenance_key.as_deref().map(|key| open_key(key, secrets)).transpose()?;
                 self.build(release, out, roots, &Builder { id: builder_id, key: key.as_ref() }, size, source)
             }
-            Command::SizeReport { bundle } => self.size_report(bundle),
+            Command::SizeReport { bundle, peer } => self.size_report(bundle, peer.as_deref()),
             Command::Sign { bundle, how } => sign(bundle, how),
             Command::SignBytes { bytes, sha384, out, key } => sign_bytes(bytes, sha384, out.as_deref(), key),
             Command::Inspect { bundle, view } => self.inspect(bundle, *view),
@@ -468,11 +472,13 @@ impl Cli {
         print(&lines)
     }
 
-    fn size_report(&self, bundle: &Path) -> Result<()> {
+    fn size_report(&self, bundle: &Path, peer: Option<&Path>) -> Result<()> {
+        // Before the first byte of the bundle: afterwards no program can be started.
+        let peer = peer.map(crate::size_report::Peer::make).transpose()?;
         let confined = confinement::confine(&[bundle]);
         let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
         open_banner(&inspect::read(BufReader::new(file))?.manifest.marking);
-        let report = crate::size_report::read(bundle)?;
+        let report = crate::size_report::read(bundle, peer)?;
         warn_unconfined(&confined);
         if self.json { print_json(&report.to_json()) } else { print(&report.lines()) }
     }

@@ -15,6 +15,7 @@ use bundle_format::tokens::{TokenDecoder, TokenEncoder};
 use crate::base::sketch::{Sketch, Sketcher};
 use crate::collect::{BlobKind, CollectedBlob};
 use crate::error::{Error, Result};
+use crate::recognise::{Kind, Recogniser};
 use crate::spool::Spool;
 
 /// How a blob goes into a pack.
@@ -52,10 +53,15 @@ pub enum Sketches {
     NotWanted,
 }
 
-const GZIP: &[u8] = &[0x1f, 0x8b];
-/// zstd (RFC 8878), `ar` (which holds Debian packages), xz.
-const COMPRESSED: [(&[u8], &str); 3] =
-    [(&[0x28, 0xb5, 0x2f, 0xfd], "zstd"), (b"!<arch>\n", "a package of compressed members"), (b"\xfd7zXZ\0", "xz")];
+/// What is said of a blob that no compressor had yet.
+pub(crate) const NOT_YET: &str = "not compressed yet";
+/// What is said of gzip that is carried as tokens.
+pub(crate) const EXACT: &str = "gzip, given back exactly from its tokens";
+/// Smaller gzip lies among others in one stream, where no sample of it alone can tell its size; and as
+/// tokens it can be the difference to a former one.
+const ALONE: u64 = 4 << 10;
+/// Bytes that go through the coder at once.
+const PART: usize = 256 << 10;
 /// Every fourth mebibyte of a coded stream is tried.
 const SAMPLE: usize = 1 << 20;
 const SAMPLE_EVERY: u64 = 4;
@@ -72,23 +78,19 @@ pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches) -> Result<C
         estimate: blob.size,
         sketch: Sketch::default(),
     };
-    let mut content = blob.open()?;
-    let mut head = [0; 8];
-    let filled = read_up_to(&mut content, &mut head).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
-    let head = head.get(..filled).unwrap_or(&[]);
-    if let Some((_, name)) = COMPRESSED.iter().find(|(magic, _)| head.starts_with(magic)) {
-        return Ok(raw(format!("it is {name} already")));
+    let io = |e| Error::io(format!("blob {}", blob.digest), e);
+    let (kind, whole) = recognised(blob)?;
+    match kind {
+        Kind::Compressed(name) => return Ok(raw(already(name))),
+        Kind::Gzip => return tokens(blob, whole, spools, sketches).map(|coded| coded.unwrap_or_else(raw)),
+        Kind::Other => {}
     }
-    let whole = head.chain(content);
-    if head.starts_with(GZIP) {
-        return tokens(blob, whole, spools, sketches).map(|coded| coded.unwrap_or_else(raw));
-    }
-    let mut coded = Coded { shrinks: Shrinks::Yes, ..raw("not compressed yet".into()) };
+    let mut coded = Coded { shrinks: Shrinks::Yes, ..raw(NOT_YET.into()) };
     // What is small lies among others in one stream, where no sample can tell its size.
     if sketches == Sketches::Wanted && matches!(blob.kind, BlobKind::Layer | BlobKind::File) {
-        let (mut look, mut input, mut part) = (Look::new(sketches), whole, vec![0; 256 << 10]);
+        let (mut look, mut input, mut part) = (Look::new(sketches), whole, vec![0; PART]);
         loop {
-            let count = read_up_to(&mut input, &mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
+            let count = read_up_to(&mut input, &mut part).map_err(io)?;
             if count == 0 {
                 break;
             }
@@ -99,6 +101,31 @@ pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches) -> Result<C
     Ok(coded)
 }
 
+/// What a blob is, and its bytes.
+fn recognised(blob: &CollectedBlob) -> Result<(Kind, Box<dyn Read + Send + '_>)> {
+    let mut recogniser = Recogniser::default();
+    let (mut content, mut buffer, mut parts) = (blob.open()?, vec![0; PART], 0);
+    loop {
+        let filled =
+            read_up_to(&mut content, &mut buffer).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
+        let part = buffer.get(..filled).unwrap_or(&[]);
+        let found = recogniser.take(part).map(|(kind, _)| kind);
+        if let Some(kind) = found.or_else(|| (filled < buffer.len()).then(|| recogniser.judge())) {
+            if parts > 0 {
+                // The bytes are needed from their beginning.
+                return Ok((kind, blob.open()?));
+            }
+            buffer.truncate(filled);
+            return Ok((kind, Box::new(std::io::Cursor::new(buffer).chain(content))));
+        }
+        parts += 1;
+    }
+}
+
+fn already(name: &str) -> String {
+    format!("it is {name} already")
+}
+
 /// gzip to tokens and back again; why not, where it does not work or does not pay.
 fn tokens(
     blob: &CollectedBlob,
@@ -106,46 +133,148 @@ fn tokens(
     spools: &Path,
     sketches: Sketches,
 ) -> Result<std::result::Result<Coded, String>> {
-    let what = || format!("blob {}", blob.digest);
     let mut spool = Spool::new(spools)?;
-    let mut encoder = TokenEncoder::new();
-    let mut again = Again { decoder: TokenDecoder::new(blob.size), hasher: Sha256Hasher::default(), out: Vec::new() };
-    let mut look = Look::new(sketches);
-    let (mut part, mut out) = (vec![0; 256 << 10], Vec::new());
+    let mut keep = |tokens: &[u8]| spool.write_all(tokens).map_err(|e| Error::io("spool", e));
+    let (mut trial, mut part) = (Trial::new(blob.size, sketches), vec![0; PART]);
     loop {
-        let count = read_up_to(&mut content, &mut part).map_err(|e| Error::io(what(), e))?;
+        let count = read_up_to(&mut content, &mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
         if count == 0 {
             break;
         }
-        if let Err(error) = encoder.push(part.get(..count).unwrap_or(&[]), &mut out) {
-            return Ok(Err(error.to_string()));
-        }
-        if let Err(why) = again.take(&out) {
+        if let Err(why) = trial.take(part.get(..count).unwrap_or(&[]), &mut keep)? {
             return Ok(Err(why));
         }
-        look.take(&out)?;
-        spool.write_all(&out).map_err(|e| Error::io("spool", e))?;
-        out.clear();
     }
-    if let Err(error) = encoder.finish(&mut out) {
-        return Ok(Err(error.to_string()));
-    }
-    if let Err(why) = again.take(&out) {
-        return Ok(Err(why));
-    }
-    look.take(&out)?;
-    spool.write_all(&out).map_err(|e| Error::io("spool", e))?;
-    if again.finish() != Some(blob.digest) {
-        return Ok(Err("its tokens do not give the same bytes again".into()));
-    }
-    let (estimate, sketch) = look.finish()?;
-    if estimate >= blob.size {
-        return Ok(Err(format!("its tokens would be about {estimate} bytes, it is {}", blob.size)));
-    }
+    let (estimate, sketch) = match trial.finish(&blob.digest, &mut keep)? {
+        Ok(found) => found,
+        Err(why) => return Ok(Err(why)),
+    };
     let coded = spool.len();
     let entry = PackedBlob { digest: blob.digest, size: blob.size, coding: TOKENS.into(), coded, delta: None };
-    let why = "gzip, given back exactly from its tokens".into();
-    Ok(Ok(Coded { entry, spool: Some(spool), shrinks: Shrinks::Yes, why, estimate, sketch }))
+    Ok(Ok(Coded { entry, spool: Some(spool), shrinks: Shrinks::Yes, why: EXACT.into(), estimate, sketch }))
+}
+
+/// Whether gzip comes back exactly from its tokens, and smaller, tried out as its bytes go by.
+struct Trial {
+    encoder: TokenEncoder,
+    again: Again,
+    look: Look,
+    size: u64,
+    out: Vec<u8>,
+}
+
+/// Takes token bytes.
+type Keep<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+
+impl Trial {
+    /// Of a blob of so many bytes.
+    fn new(size: u64, sketches: Sketches) -> Self {
+        let again = Again { decoder: TokenDecoder::new(size), hasher: Sha256Hasher::default(), out: Vec::new() };
+        Self { encoder: TokenEncoder::new(), again, look: Look::new(sketches), size, out: Vec::new() }
+    }
+
+    /// Takes the next gzip bytes and gives their tokens to `keep`; or says why not.
+    fn take(&mut self, gzip: &[u8], keep: &mut Keep<'_>) -> Result<std::result::Result<(), String>> {
+        match self.encoder.push(gzip, &mut self.out) {
+            Ok(()) => self.pass(keep),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    fn pass(&mut self, keep: &mut Keep<'_>) -> Result<std::result::Result<(), String>> {
+        if let Err(why) = self.again.take(&self.out) {
+            return Ok(Err(why));
+        }
+        self.look.take(&self.out)?;
+        keep(&self.out)?;
+        self.out.clear();
+        Ok(Ok(()))
+    }
+
+    /// About what the tokens will be, and what they are made of; or why not.
+    fn finish(mut self, digest: &Sha256, keep: &mut Keep<'_>) -> Result<std::result::Result<(u64, Sketch), String>> {
+        let encoder = std::mem::take(&mut self.encoder);
+        if let Err(error) = encoder.finish(&mut self.out) {
+            return Ok(Err(error.to_string()));
+        }
+        if let Err(why) = self.pass(keep)? {
+            return Ok(Err(why));
+        }
+        if self.again.finish() != Some(*digest) {
+            return Ok(Err("its tokens do not give the same bytes again".into()));
+        }
+        let (estimate, sketch) = self.look.finish()?;
+        if estimate >= self.size && self.size >= ALONE {
+            return Ok(Err(format!("its tokens would be about {estimate} bytes, it is {}", self.size)));
+        }
+        Ok(Ok((estimate, sketch)))
+    }
+}
+
+/// Why a blob is carried as its own bytes, found out from these as a build finds it out.
+pub(crate) struct WhyRaw {
+    digest: Sha256,
+    size: u64,
+    recogniser: Recogniser,
+    found: Found,
+}
+
+enum Found {
+    Nothing,
+    Trial(Box<Trial>),
+    Why(String),
+}
+
+impl WhyRaw {
+    pub(crate) fn new(blob: Blob) -> Self {
+        let Blob { digest, size } = blob;
+        Self { digest, size, recogniser: Recogniser::default(), found: Found::Nothing }
+    }
+
+    /// Takes the blob's next bytes.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.found {
+            Found::Why(_) => Ok(()),
+            Found::Trial(trial) => {
+                if let Err(why) = trial.take(bytes, &mut |_| Ok(()))? {
+                    self.found = Found::Why(why);
+                }
+                Ok(())
+            }
+            Found::Nothing => {
+                let Some((kind, rest)) = self.recogniser.take(bytes) else { return Ok(()) };
+                self.begin(kind)?;
+                self.take(rest)
+            }
+        }
+    }
+
+    fn begin(&mut self, kind: Kind) -> Result<()> {
+        self.found = match kind {
+            Kind::Compressed(name) => Found::Why(already(name)),
+            Kind::Other => Found::Why("it is carried as it is, though nothing had compressed it".into()),
+            Kind::Gzip => Found::Trial(Box::new(Trial::new(self.size, Sketches::NotWanted))),
+        };
+        let head = self.recogniser.head().to_vec();
+        if kind == Kind::Gzip { self.take(&head) } else { Ok(()) }
+    }
+
+    /// Says it.
+    pub(crate) fn finish(mut self) -> Result<String> {
+        if matches!(self.found, Found::Nothing) {
+            self.begin(self.recogniser.judge())?;
+        }
+        Ok(match self.found {
+            Found::Why(why) => why,
+            Found::Trial(trial) => match trial.finish(&self.digest, &mut |_| Ok(()))? {
+                Err(why) => why,
+                Ok((estimate, _)) => {
+                    format!("it is carried as it is, though its tokens would be about {estimate} bytes")
+                }
+            },
+            Found::Nothing => String::new(),
+        })
+    }
 }
 
 /// Decodes tokens as a site will, and hashes what comes out.
@@ -157,7 +286,7 @@ struct Again {
 
 impl Again {
     fn take(&mut self, tokens: &[u8]) -> std::result::Result<(), String> {
-        for part in tokens.chunks(256 << 10) {
+        for part in tokens.chunks(PART) {
             self.decoder.push(part, &mut self.out).map_err(|error| error.to_string())?;
             self.hasher.update(&self.out);
             self.out.clear();

@@ -89,6 +89,14 @@ impl CollectedBlob {
     }
 }
 
+#[cfg(test)]
+impl CollectedBlob {
+    /// One of a made-up size, whose bytes nobody reads.
+    pub(crate) fn made_up(name: &str, size: u64, kind: BlobKind, place: Option<Place>) -> Self {
+        Self { digest: Sha256::of(name.as_bytes()), size, kind, place, origin: Origin::Bytes(Vec::new()) }
+    }
+}
+
 impl fmt::Debug for CollectedBlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CollectedBlob({:?}, {}, {} bytes)", self.kind, self.digest, self.size)

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -56,13 +56,26 @@ impl Command {
     /// Runs to the end; any exit code but 0 is an error with the end of what the program said.
     pub fn run(&self) -> Result<Output> {
         let output = self.output()?;
-        if output.code == 0 {
-            return Ok(output);
+        self.check(output.code, &output.stderr)?;
+        Ok(output)
+    }
+
+    /// Runs to the end and counts what comes out, whatever it is; exit codes as in [`Command::run`].
+    pub fn count(&self) -> Result<u64> {
+        let (code, bytes, stderr) =
+            self.read_with(|pipe| pipe.map_or(Ok(0), |mut pipe| std::io::copy(&mut pipe, &mut std::io::sink())))?;
+        self.check(code, &stderr)?;
+        bytes.unwrap_or(Ok(0)).map_err(|e| Error::io(self.shown(), e))
+    }
+
+    fn check(&self, code: i32, stderr: &[u8]) -> Result<()> {
+        if code == 0 {
+            return Ok(());
         }
-        let text = String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8_lossy(stderr);
         let mut tail: Vec<&str> = text.lines().rev().take(3).collect();
         tail.reverse();
-        let (program, code) = (self.shown(), format!("exit code {}", output.code));
+        let (program, code) = (self.shown(), format!("exit code {code}"));
         Err(ErrorKind::Child { program, code, stderr: bundle_format::text::escaped(&tail.join("; ")) }.into())
     }
 
@@ -75,6 +88,16 @@ impl Command {
 
     /// Runs to the end and gives whatever exit code came.
     pub fn output(&self) -> Result<Output> {
+        let (code, stdout, stderr) = self.read_with(read_all)?;
+        Ok(Output { code, stdout: stdout.unwrap_or_default(), stderr })
+    }
+
+    /// Runs to the end with `read` at its standard output: exit code, what `read` made of it (nothing
+    /// where it panicked), standard error.
+    fn read_with<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(Option<ChildStdout>) -> T + Send + 'static,
+    ) -> Result<(i32, Option<T>, Vec<u8>)> {
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env_clear().env("LC_ALL", "C.UTF-8").env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -84,11 +107,11 @@ impl Command {
             _ => Error::io(self.shown(), e),
         })?;
         let pipes = (child.stdout.take(), child.stderr.take());
-        let stdout = std::thread::spawn(move || read_all(pipes.0));
+        let stdout = std::thread::spawn(move || read(pipes.0));
         let stderr = std::thread::spawn(move || read_all(pipes.1));
         // On a timeout the readers are not waited for: a grandchild may hold the pipes open.
         let code = self.wait(&mut child)?;
-        Ok(Output { code, stdout: stdout.join().unwrap_or_default(), stderr: stderr.join().unwrap_or_default() })
+        Ok((code, stdout.join().ok(), stderr.join().unwrap_or_default()))
     }
 
     fn wait(&self, child: &mut Child) -> Result<i32> {
@@ -137,6 +160,10 @@ mod tests {
         let failed =
             Command::new("sh").args(["-c", "echo one two >&2; exit $CODE"]).env("CODE", "5").run().unwrap_err();
         assert!(matches!(failed.kind(), ErrorKind::Child { stderr, .. } if stderr == "one two"), "{failed}");
+        let counted = Command::new("sh").args(["-c", "head -c 100000 /dev/zero"]).count().unwrap();
+        assert_eq!(counted, 100_000);
+        let failed = Command::new("sh").args(["-c", "echo some; exit 4"]).count().unwrap_err();
+        assert!(matches!(failed.kind(), ErrorKind::Child { code, .. } if code == "exit code 4"), "{failed}");
         let output = Command::new("sh").args(["-c", "kill -9 $$"]).output().unwrap();
         assert_eq!(output.code, 137);
         let error = Command::new("/no/such/program").output().unwrap_err();

@@ -29,6 +29,7 @@ pub mod output;
 pub mod papers;
 pub mod pin;
 pub mod provenance;
+pub mod recognise;
 pub mod roots;
 pub mod sbom;
 pub mod sign;

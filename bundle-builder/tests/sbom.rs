@@ -71,10 +71,11 @@ fn later_layers_replace_and_white_out() {
     link.set_size(0);
     tar.append_link(&mut link, "var/lib/dpkg/status", "/etc/passwd").unwrap();
     assert_eq!(names(&scan(&[base.clone(), tar.into_inner().unwrap()])), Vec::<String>::new());
-    // gzip and zstd, two gzip members too.
+    // gzip and zstd, two gzip members too, and a skippable frame before.
     let zstd = zstd::encode_all(&base[..], 3).unwrap();
     let (head, tail) = base.split_at(700);
-    for stored in [gzip(&base), zstd, [gzip(head), gzip(tail)].concat()] {
+    let pzstd = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4][..], &zstd].concat();
+    for stored in [gzip(&base), zstd, pzstd, [gzip(head), gzip(tail)].concat()] {
         assert_eq!(names(&scan(&[stored])), ["bash 5.2-1"]);
     }
 }

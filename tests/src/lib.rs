@@ -21,10 +21,12 @@ pub mod engine;
 pub mod high;
 pub mod keys;
 pub mod law;
+pub mod layout;
 pub mod netns;
 pub mod relay;
 pub mod seeds;
 pub mod site;
+pub mod stock;
 pub mod ustar;
 
 pub use bundle::{Draft, Sealed, prove, prove_with};

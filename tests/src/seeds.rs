@@ -13,6 +13,7 @@ use bundle_format::key::{KeyId, PublicKey, Scheme};
 use bundle_format::manifest::Blob;
 use bundle_format::marking::Marking;
 use bundle_format::pack::Encoding;
+use bundle_format::provenance::{self, Resource, Statement};
 use bundle_format::receipt::{Health, Installed, Prefix, Receipt};
 use bundle_format::root::{RootEnvelope, TrustedRoot, apply_chain};
 use bundle_format::set::SetList;
@@ -20,7 +21,7 @@ use bundle_format::signature::Signature;
 use bundle_format::timestamp::Timestamp;
 use bundle_format::tokens::{TokenDecoder, TokenEncoder};
 use bundle_format::volume::{Head, Shape};
-use bundle_format::{oci, signed};
+use bundle_format::{ErrorKind, oci, signed};
 use signing_keys::Signer;
 
 use crate::keys::{self, alice, bob};
@@ -89,6 +90,9 @@ pub fn all() -> Seeds {
         let mut draft = Draft::empty();
         draft.add_pack(encoding, &[content]);
         add("pack", name, pack(kind, content.len(), 0, &draft.packs[0]));
+    }
+    for (name, bytes) in deltas() {
+        add("delta", name, bytes);
     }
     for (name, gzip) in gzips() {
         let tokens = encode(&gzip);
@@ -174,6 +178,14 @@ pub fn is_taken(target: &str, name: &str, bytes: &[u8]) -> bool {
         "tokens_round" => decodes(&encode(bytes)),
         // What comes out is under the digest of something else: only that it is read so far counts.
         "pack" => bytes.len() > 9,
+        // Decoded to its end, where the digest is that of something else; or refused for its range.
+        "delta" => fuzz_targets::unpack_delta(bytes).is_some_and(|said| {
+            said.is_err_and(|error| match error.kind() {
+                ErrorKind::BlobDigest { .. } => name != "beyond-its-base",
+                ErrorKind::Delta { .. } => name == "beyond-its-base",
+                _ => false,
+            })
+        }),
         "minisig" if name.starts_with("public") => {
             let scheme = Scheme::ALL[usize::from(bytes[8])];
             std::str::from_utf8(&bytes[9..]).is_ok_and(|text| PublicKey::parse(scheme, text).is_ok())
@@ -210,6 +222,9 @@ pub fn is_taken(target: &str, name: &str, bytes: &[u8]) -> bool {
             "approval" => UnverifiedApproval::parse(bytes).is_ok(),
             "plan" => PlanDocument::parse(bytes).is_ok(),
             "set" => SetList::parse(bytes).is_ok(),
+            "provenance" | "provenance-unsigned" => {
+                provenance::check(bytes, fuzz_targets::plain_manifest(), anchor().root()).is_ok()
+            }
             "inventory" => Inventory::claimed(bytes).is_ok(),
             "public" => AppliancePublic::parse(bytes).is_ok(),
             "time" => Timestamp::parse(text()).is_ok(),
@@ -235,6 +250,35 @@ pub fn is_current(anchor: &[u8], signed: &str) -> bool {
 fn pack(kind: u8, size: usize, coded: usize, stored: &[u8]) -> Vec<u8> {
     let number = |number: usize| u32::try_from(number).unwrap().to_be_bytes();
     [&[kind][..], &number(size), &number(coded), stored].concat()
+}
+
+/// Differences of both codings, of one segment and of two, to bases of both.
+fn deltas() -> Vec<(&'static str, Vec<u8>)> {
+    let big = |number: usize, bytes: usize| u64::try_from(number).unwrap().to_be_bytes()[8 - bytes..].to_vec();
+    let [gzip, former] = [&gzips()[0].1, &gzips()[5].1].map(Clone::clone);
+    let (tokens, former_tokens) = (encode(&gzip), encode(&former));
+    let (text, former_text) =
+        (b"TEST former line, later word\n".repeat(9), b"TEST former line, former word\n".repeat(9));
+    let delta = |kind: u8, base: &[u8], size: usize, pieces: &[(&[u8], &[u8], usize)]| {
+        let (mut heads, mut stored) = (Vec::new(), Vec::new());
+        for (piece, prefix, from) in pieces {
+            let frame = bundle_format::pack::encode_segment(prefix, piece, 3).unwrap();
+            for (number, bytes) in [(frame.len(), 2), (piece.len(), 3), (*from, 3), (prefix.len(), 3)] {
+                heads.extend(big(number, bytes));
+            }
+            stored.extend(frame);
+        }
+        let segments = u8::try_from(pieces.len() - 1).unwrap() << 2;
+        [&[kind | segments][..], &big(base.len(), 2), base, &big(size, 3), &heads, &stored].concat()
+    };
+    let (one, two) = text.split_at(100);
+    let pieces: [(&[u8], &[u8], usize); 2] = [(one, &former_text[..150], 0), (two, &former_text[50..], 50)];
+    vec![
+        ("plain", delta(0, &former_text, text.len(), &pieces)),
+        ("tokens", delta(3, &former, gzip.len(), &[(&tokens, &former_tokens, 0)])),
+        ("tokens-on-plain", delta(1, &former_text, gzip.len(), &[(&tokens, &former_text, 0)])),
+        ("beyond-its-base", delta(0, &former_text, text.len(), &[(&text, &b"TEST ".repeat(99), 0)])),
+    ]
 }
 
 fn encode(gzip: &[u8]) -> Vec<u8> {
@@ -328,6 +372,39 @@ fn plan() -> Plan {
     }
 }
 
+/// A statement about the manifest without a blob, in its envelope.
+fn statement(signers: &[Signer]) -> Vec<u8> {
+    let manifest = fuzz_targets::plain_manifest();
+    let statement = Statement {
+        kind: provenance::STATEMENT.into(),
+        subject: provenance::subjects(manifest),
+        predicate_type: provenance::PREDICATE.into(),
+        predicate: provenance::Predicate {
+            build_definition: provenance::BuildDefinition {
+                build_type: provenance::BUILD_TYPE.into(),
+                external_parameters: provenance::Parameters {
+                    product: manifest.product.clone(),
+                    release: manifest.release.clone(),
+                    sequence: manifest.sequence,
+                    release_manifest_sha384: Sha384::of(b"release"),
+                    lock_sha384: Sha384::of(b"lock"),
+                },
+                resolved_dependencies: vec![Resource::sha256("TEST", &Sha256::of(b"dependency"))],
+            },
+            run_details: provenance::RunDetails {
+                builder: provenance::Builder {
+                    id: "urn:test:builder".into(),
+                    version: std::collections::BTreeMap::from([("TEST".into(), "1".into())]),
+                },
+            },
+        },
+    };
+    let payload = provenance::to_payload(&statement).unwrap();
+    let signatures: Vec<_> =
+        signers.iter().flat_map(|signer| signer.sign_raw(&provenance::pae(&payload)).unwrap()).collect();
+    provenance::seal(&payload, &signatures).unwrap()
+}
+
 fn documents(list: &SetList) -> Vec<(&'static str, Vec<u8>)> {
     let at = Timestamp::parse("2026-11-01T10:00:00Z").unwrap();
     let plan = PlanDocument {
@@ -365,7 +442,10 @@ fn documents(list: &SetList) -> Vec<(&'static str, Vec<u8>)> {
     for signature in alice().sign(&payload, &Inventory::comment(&payload)).unwrap() {
         signed::add(&mut signatures, signature);
     }
+    let [signed_by, unsigned] = [vec![alice()], Vec::new()].map(|signers| statement(&signers));
     vec![
+        ("provenance", signed_by),
+        ("provenance-unsigned", unsigned),
         ("approval", approval.to_bytes().unwrap()),
         ("plan", plan.to_bytes().unwrap()),
         ("set", list.to_bytes().unwrap()),

@@ -1,8 +1,10 @@
 //! For each blob and each base: carried whole, not at all, or as the difference to which former blob.
 //!
-//! A base is found by similarity (shared fingerprints of the coded streams), or, where a stream is too
-//! small to have any, by name: the layer at the same place of the image of the same name. A difference
-//! is kept only where it is smaller than about what the whole would take.
+//! A base is found by similarity (shared fingerprints of the coded streams), or, where a small stream
+//! resembles none, by name: the layer at the same place of the image of the same name. First it is looked
+//! for among the former blobs that are gone; for what finds none there, also among those that stay in the
+//! new release, which their sites hold just as well. A difference is kept only where it is smaller than
+//! about what the whole would take.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -61,8 +63,6 @@ struct Candidate {
 
 /// One in so many fingerprints must be shared.
 const LEAST_SHARED: usize = 10;
-/// Streams with fewer fingerprints are judged by name.
-const FEW: usize = 32;
 /// Smaller former blobs save nothing.
 const LEAST_BYTES: u64 = 512;
 /// Left around the part of a base that a segment resembles.
@@ -75,16 +75,43 @@ pub fn lots(
     bases: &Bases,
     options: &Options<'_>,
 ) -> Result<Vec<(usize, Lot)>> {
-    let candidates = if bases.is_empty() { Vec::new() } else { candidates(collected, bases, options)? };
+    let mut candidates = code_all(&gone(collected, bases), options, |digest| bases.pool.open(digest))?;
+    let mut wanted = choices(collected, coded, bases, &candidates);
+    let stay = stay(collected, bases);
+    if !stay.is_empty()
+        && wanted.iter().any(|(index, _, base)| base.is_none() && takes_a_base(collected, coded, *index))
+    {
+        let of = &collected.blobs;
+        let open = |digest: &Sha256| of.iter().find(|blob| blob.digest == *digest).map(CollectedBlob::open).transpose();
+        candidates.extend(code_all(&stay, options, open)?);
+        wanted = choices(collected, coded, bases, &candidates);
+    }
+    let differences = parallel::map(options.jobs, &wanted, |_, (index, _, base)| {
+        let pair = base.and_then(|base| candidates.get(base)).zip(coded.get(*index).and_then(Option::as_ref));
+        let Some(((candidate, coded), blob)) = pair.zip(collected.blobs.get(*index)) else { return Ok(None) };
+        let difference = differ(coded, blob, candidate, options)?;
+        Ok::<_, Error>(Some(difference).filter(|difference| difference.stored.len() < worth(coded)))
+    })?;
+    Ok(merge(wanted, differences, bases.sets.len()))
+}
+
+/// For each blob that is not everywhere: who gets it, and the best candidate for them. Every blob is
+/// listed for each of its bases, with the sets that take this one.
+fn choices(
+    collected: &Collected,
+    coded: &[Option<Coded>],
+    bases: &Bases,
+    candidates: &[Candidate],
+) -> Vec<(usize, Vec<u32>, Option<usize>)> {
     let mut wanted: Vec<(usize, Vec<u32>, Option<usize>)> = Vec::new();
     for (index, (blob, coded)) in collected.blobs.iter().zip(coded).enumerate() {
         let Some(coded) = coded else { continue };
         let lacking: Vec<usize> = lacking(bases, &blob.digest);
         let mut by_base: BTreeMap<Option<usize>, Vec<u32>> = BTreeMap::new();
-        let common = best(blob, coded, &lacking, bases, &candidates);
+        let common = best(blob, coded, &lacking, bases, candidates);
         for set in &lacking {
             // One difference for all of them, unless one of them has a base that is clearly better.
-            let own = best(blob, coded, &[*set], bases, &candidates);
+            let own = best(blob, coded, &[*set], bases, candidates);
             let chosen = match (common, own) {
                 (Some(common), Some(own)) if common.1 * 10 >= own.1 * 9 => Some(common),
                 (_, own) => own,
@@ -96,13 +123,18 @@ pub fn lots(
         }
         wanted.extend(by_base.into_iter().map(|(base, sets)| (index, sets, base)));
     }
-    let differences = parallel::map(options.jobs, &wanted, |_, (index, _, base)| {
-        let pair = base.and_then(|base| candidates.get(base)).zip(coded.get(*index).and_then(Option::as_ref));
-        let Some(((candidate, coded), blob)) = pair.zip(collected.blobs.get(*index)) else { return Ok(None) };
-        let difference = differ(coded, blob, candidate, options)?;
-        Ok::<_, Error>(Some(difference).filter(|difference| difference.stored.len() < worth(coded)))
-    })?;
-    Ok(merge(wanted, differences, bases.sets.len()))
+    wanted
+}
+
+/// Whether a blob is one that may be a difference.
+fn takes_a_base(collected: &Collected, coded: &[Option<Coded>], index: usize) -> bool {
+    let pair = collected.blobs.get(index).zip(coded.get(index).and_then(Option::as_ref));
+    pair.is_some_and(|(blob, coded)| may_differ(blob, coded))
+}
+
+const fn may_differ(blob: &CollectedBlob, coded: &Coded) -> bool {
+    matches!(coded.shrinks, Shrinks::Yes)
+        && !matches!(blob.kind, BlobKind::Document | BlobKind::Workload | BlobKind::Attachment)
 }
 
 /// A difference must be smaller than this.
@@ -139,24 +171,46 @@ fn lacking(bases: &Bases, digest: &Sha256) -> Vec<usize> {
     bases.sets.iter().enumerate().filter(lacks).map(|(index, _)| index).collect()
 }
 
-/// The former blobs that can serve: at hand, not part of the new release, not compressed by something
-/// that has no tokens.
-fn candidates(collected: &Collected, bases: &Bases, options: &Options<'_>) -> Result<Vec<Candidate>> {
+/// The former blobs that are at hand and not part of the new release.
+fn gone(collected: &Collected, bases: &Bases) -> Vec<(Sha256, u64)> {
     let carried: BTreeSet<&Sha256> = collected.blobs.iter().map(|blob| &blob.digest).collect();
     let former: BTreeMap<&Sha256, u64> = bases.sets.iter().flat_map(|set| &set.blobs).map(|(d, s)| (d, *s)).collect();
-    let mut former: Vec<(&Sha256, u64)> = former
-        .into_iter()
-        .filter(|(digest, size)| *size >= LEAST_BYTES && !carried.contains(digest) && bases.pool.has(digest))
-        .collect();
-    former.sort_by_key(|(digest, size)| (std::cmp::Reverse(*size), **digest));
-    let made = parallel::map(options.jobs, &former, |_, (digest, _)| candidate(digest, bases, options))?;
+    let serves = |(digest, _): &(&Sha256, u64)| !carried.contains(digest) && bases.pool.has(digest);
+    former.into_iter().filter(serves).map(|(digest, size)| (*digest, size)).collect()
+}
+
+/// The blobs of the new release that some sites hold already. A difference builds on one only for sets
+/// that have it ([`best`]), to whose sites it is then not carried, so that R-MAN-7 holds and no
+/// difference builds on another.
+fn stay(collected: &Collected, bases: &Bases) -> Vec<(Sha256, u64)> {
+    let large = |blob: &&CollectedBlob| matches!(blob.kind, BlobKind::Layer | BlobKind::File | BlobKind::Package);
+    let held = |blob: &&CollectedBlob| bases.sets.iter().any(|set| set.blobs.contains_key(&blob.digest));
+    collected.blobs.iter().filter(large).filter(held).map(|blob| (blob.digest, blob.size)).collect()
+}
+
+/// Codes blobs that may serve; those do not that are tiny, or compressed by something without tokens.
+fn code_all<'a>(
+    blobs: &[(Sha256, u64)],
+    options: &Options<'_>,
+    open: impl Fn(&Sha256) -> Result<Option<Box<dyn std::io::Read + Send + 'a>>> + Sync,
+) -> Result<Vec<Candidate>> {
+    let mut blobs: Vec<&(Sha256, u64)> = blobs.iter().filter(|(_, size)| *size >= LEAST_BYTES).collect();
+    // The largest first, so that no core waits long at the end.
+    blobs.sort_by_key(|(digest, size)| (std::cmp::Reverse(*size), *digest));
+    let made = parallel::map(options.jobs, &blobs, |_, (digest, _)| match open(digest)? {
+        Some(content) => candidate(digest, content, options),
+        None => Ok(None),
+    })?;
     let mut made: Vec<Candidate> = made.into_iter().flatten().collect();
     made.sort_by_key(|candidate| candidate.digest);
     Ok(made)
 }
 
-fn candidate(digest: &Sha256, bases: &Bases, options: &Options<'_>) -> Result<Option<Candidate>> {
-    let Some(mut input) = bases.pool.open(digest)? else { return Ok(None) };
+fn candidate(
+    digest: &Sha256,
+    mut input: Box<dyn std::io::Read + Send + '_>,
+    options: &Options<'_>,
+) -> Result<Option<Candidate>> {
     let mut head = [0; 2];
     let filled =
         crate::coding::read_up_to(&mut input, &mut head).map_err(|e| Error::io(format!("blob {digest}"), e))?;
@@ -188,9 +242,7 @@ fn best(
     bases: &Bases,
     candidates: &[Candidate],
 ) -> Option<(usize, usize)> {
-    if coded.shrinks == Shrinks::No
-        || matches!(blob.kind, BlobKind::Document | BlobKind::Workload | BlobKind::Attachment)
-    {
+    if !may_differ(blob, coded) {
         return None;
     }
     let sets: Vec<&super::Base> = sets.iter().filter_map(|set| bases.sets.get(*set)).collect();
@@ -202,7 +254,7 @@ fn best(
             found = Some((index, shared));
         }
     }
-    if found.is_some() || coded.sketch.len() >= FEW {
+    if found.is_some() || !coded.sketch.is_small() {
         return found;
     }
     let place = blob.place.as_ref()?;

@@ -166,11 +166,17 @@ impl Bases {
         Ok(base)
     }
 
-    /// Which layer lies where in a former bundle's images: their manifests say it.
+    /// Which layer lies where in a base's images: their manifests say it. An inventory has no names; the
+    /// images of former bundles in the pool whose manifests the site holds give it theirs.
     fn name_layers(&mut self, index: usize) -> Result<()> {
         let Some(set) = self.sets.get_mut(index) else { return Ok(()) };
-        let Kind::Bundle(manifest) = &set.kind else { return Ok(()) };
-        for image in &manifest.images {
+        let images = match &set.kind {
+            Kind::Bundle(manifest) => &manifest.images,
+            Kind::Inventory => self.pool.images(),
+            // Its places are known from its sources.
+            Kind::Release => return Ok(()),
+        };
+        for image in images.iter().filter(|image| set.blobs.contains_key(&image.manifest)) {
             let Some(bytes) = self.pool.read_small(&image.manifest)? else { continue };
             let types =
                 [image.media_type.as_str(), bundle_format::oci::OCI_MANIFEST, bundle_format::oci::DOCKER_MANIFEST];

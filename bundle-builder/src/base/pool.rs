@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::limits;
-use bundle_format::manifest::{Blob, Manifest};
+use bundle_format::manifest::{Blob, Image, Manifest};
 use bundle_format::pack::{BaseBlobs, BlobSink, Held, Want, dangerous_unpack_claim};
 
 use super::{Base, Kind};
@@ -25,6 +25,8 @@ const THREADS: usize = 2;
 pub(super) struct Pool {
     places: BTreeMap<Sha256, Origin>,
     releases: Vec<Collected>,
+    /// Images of bundles that were given as places alone.
+    images: Vec<Image>,
     folder: Option<tempfile::TempDir>,
 }
 
@@ -73,7 +75,9 @@ impl Pool {
             Kind::Release | Kind::Inventory => None,
         };
         let mut all: Vec<(PathBuf, Manifest)> = bases.iter().filter_map(of_base).collect();
-        all.extend(bundles.iter().filter_map(|(_, base)| of_base(base)));
+        let given: Vec<(PathBuf, Manifest)> = bundles.iter().filter_map(|(_, base)| of_base(base)).collect();
+        self.images.extend(given.iter().flat_map(|(_, manifest)| manifest.images.iter().cloned()));
+        all.extend(given);
         // Updates in the order of their releases: each may build on the one before.
         all.sort_by_key(|(_, manifest)| (!manifest.bases.is_empty(), manifest.sequence));
         all.iter().try_for_each(|(file, manifest)| self.take_out(file, manifest, wanted))
@@ -100,6 +104,11 @@ impl Pool {
             self.places.insert(blob.digest, Origin::File { path, size: blob.size });
         }
         Ok(())
+    }
+
+    /// Images of the bundles that were given as places.
+    pub(super) fn images(&self) -> &[Image] {
+        &self.images
     }
 
     pub(super) fn has(&self, digest: &Sha256) -> bool {

@@ -3,12 +3,17 @@
 //!
 //! A rolling hash over the last 64 bytes (gear hashing, after W. Xia and others, `FastCDC`, USENIX ATC
 //! 2016) names a place by its content alone: the same bytes give the same fingerprint wherever they
-//! lie. One place in 2048 is kept.
+//! lie. One place in 2048 is kept; of a small stream one in 32, so that a layer of a few kilobytes is
+//! found as well, under whatever name and in whatever place.
 
 use std::collections::BTreeMap;
 
 /// A fingerprint is kept when this many leading bits of the hash are zero.
 const SAMPLE_BITS: u32 = 11;
+/// Of a stream that is not larger than [`SMALL`], this many.
+const FINE_BITS: u32 = 5;
+/// Bytes of a small stream at most.
+const SMALL: u64 = 128 << 10;
 /// Fingerprints that are kept of one stream at most: 2 GiB of content without repetition.
 const MOST: usize = 1 << 20;
 /// From so many fingerprints on a part of them tells enough.
@@ -18,6 +23,8 @@ const MANY: usize = 1 << 14;
 #[derive(Debug, Clone, Default)]
 pub struct Sketch {
     places: BTreeMap<u64, u64>,
+    /// Bytes of the stream.
+    size: u64,
 }
 
 /// Makes a [`Sketch`] of bytes that come in parts.
@@ -50,7 +57,11 @@ impl Sketcher {
             let value = self.gear.get(usize::from(*byte)).copied().unwrap_or(0);
             self.hash = (self.hash << 1).wrapping_add(value);
             self.at += 1;
-            if self.hash.leading_zeros() >= SAMPLE_BITS && self.sketch.places.len() < MOST {
+            if self.at == SMALL + 1 {
+                self.sketch.places.retain(|print, _| is_coarse(*print));
+            }
+            let bits = if self.at <= SMALL { FINE_BITS } else { SAMPLE_BITS };
+            if self.hash.leading_zeros() >= bits && self.sketch.places.len() < MOST {
                 self.sketch.places.entry(self.hash).or_insert(self.at);
             }
         }
@@ -58,8 +69,13 @@ impl Sketcher {
 
     /// The sketch of all that was taken in.
     pub fn finish(self) -> Sketch {
-        self.sketch
+        Sketch { size: self.at, ..self.sketch }
     }
+}
+
+/// Whether a large stream keeps it too.
+const fn is_coarse(print: u64) -> bool {
+    print.leading_zeros() >= SAMPLE_BITS
 }
 
 impl std::fmt::Debug for Sketcher {
@@ -79,12 +95,23 @@ impl Sketch {
         self.places.is_empty()
     }
 
-    /// How many of this one's fingerprints `other` has; of many, one in sixteen is looked up.
+    /// Whether it is of a small stream, with one fingerprint for about 32 bytes.
+    pub const fn is_small(&self) -> bool {
+        self.size <= SMALL
+    }
+
+    /// How many of this one's fingerprints `other` has. Where only some are looked up (one in sixteen of
+    /// many; of a small stream those that a large one would keep), about how many it would be of all.
     pub fn shared(&self, other: &Self) -> usize {
-        let one_in = if self.places.len() > MANY { 16 } else { 1 };
-        let asked = self.places.keys().filter(|print| (*print).is_multiple_of(one_in));
-        let found = asked.filter(|print| other.places.contains_key(print)).count();
-        found * usize::try_from(one_in).unwrap_or(1)
+        let found = |prints: &mut dyn Iterator<Item = &u64>| prints.filter(|p| other.places.contains_key(p)).count();
+        let mut all = self.places.keys();
+        if self.is_small() && !other.is_small() {
+            return found(&mut all.filter(|print| is_coarse(**print))) << (SAMPLE_BITS - FINE_BITS);
+        }
+        if self.places.len() > MANY {
+            return found(&mut all.filter(|print| print.is_multiple_of(16))) * 16;
+        }
+        found(&mut all)
     }
 
     /// Where in `other` lies what this one has between `from` and `to`; sorted.
@@ -128,7 +155,27 @@ mod tests {
         assert!(found.first().unwrap() < &20_000 && found.last().unwrap() > &380_000);
         assert!(a.found_in(&b, 0, 200_000).is_empty());
         assert_eq!(sketch(&own).shared(&sketch(&other)), 0);
-        assert!(sketch(b"short").is_empty());
+        assert!(sketch(b"").is_empty());
         assert!(sketch(&vec![0; 1 << 20]).len() <= 1, "a run is one thing");
+    }
+    #[test]
+    fn small_streams_are_found_too() {
+        let (one, two) = (noise(1, 3000), noise(2, 3000));
+        let changed = [&one[..1500], b"TEST", &one[1500..]].concat();
+        let (a, b) = (sketch(&one), sketch(&changed));
+        assert!(a.is_small() && a.len() > 60, "{}", a.len());
+        assert!(a.shared(&b) * 10 > a.len() * 9, "{} of {}", a.shared(&b), a.len());
+        assert_eq!(a.shared(&sketch(&two)), 0);
+        // Within a large one, and a large one within a small one.
+        let small = noise(4, 100_000);
+        let large = sketch(&[&noise(5, 400_000)[..], &small, &noise(6, 300_000)].concat());
+        let small = sketch(&small);
+        assert!(!large.is_small() && small.is_small());
+        assert!((small.len() / 2..small.len() * 2).contains(&small.shared(&large)), "{}", small.shared(&large));
+        assert!(large.shared(&small) * 10 < large.len() * 3 && large.shared(&small) > 10, "{}", large.shared(&small));
+        // The border: what is kept of the first bytes does not depend on how they came.
+        let border = noise(7, usize::try_from(SMALL).unwrap());
+        assert!(sketch(&border).len() > 3000);
+        assert!(sketch(&[&border[..], b"x"].concat()).len() < 150);
     }
 }

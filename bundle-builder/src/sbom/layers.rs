@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 use bundle_format::limits;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::recognise::begins_as_zstd;
 use crate::sbom::golang;
 
 /// A layer's bytes as stored, and what names it in errors.
@@ -158,13 +159,14 @@ impl Tree {
     }
 }
 
-/// The file's decoder by its first bytes: gzip (RFC 1952), zstd (RFC 8878), else plain.
+/// The file's decoder by its first bytes: gzip (RFC 1952), zstd (RFC 8878; perhaps behind a skippable
+/// frame, as pzstd writes it), else plain.
 fn decoder<'a>(stored: &'a mut (impl io::BufRead + Send)) -> io::Result<Box<dyn Read + 'a>> {
     let head = stored.fill_buf()?;
     if head.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(stored)));
     }
-    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+    if begins_as_zstd(head) {
         let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
         // A layer's window is its publisher's choice; 128 MiB is zstd's own most without --long.
         decoder.window_log_max(27)?;

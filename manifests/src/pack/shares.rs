@@ -4,19 +4,36 @@ use std::io::Read;
 
 use zstd::stream::raw::{DParameter, Decoder, Operation as _};
 
-use super::{DELTA, PackReader, ZSTD, prove};
-use crate::manifest::{Manifest, Pack};
+use super::{DELTA, PackReader, RAW, ZSTD, prove};
+use crate::manifest::{Manifest, Pack, PackedBlob};
 use crate::{ErrorKind, Result, limits};
 
 /// For each pack, for each of its blobs, the stored bytes that fall to it. In a stream of many blobs a
 /// block of the decoder (at most 128 KiB decoded, RFC 8878, 3.1.1.2) is counted for the blob that it
-/// begins in. Frames are checked against the manifest, which nobody proved here.
-pub fn dangerous_stored_shares<R: Read>(packs: &mut PackReader<R>, manifest: &Manifest) -> Result<Vec<Vec<u64>>> {
+/// begins in. `raw` is given the bytes of blobs that are carried as they are, in order. Frames are
+/// checked against the manifest, which nobody proved here.
+pub fn dangerous_stored_shares<R: Read>(
+    packs: &mut PackReader<R>,
+    manifest: &Manifest,
+    raw: &mut dyn FnMut(&PackedBlob, &[u8]),
+) -> Result<Vec<Vec<u64>>> {
     let mut all: Vec<Vec<u64>> = manifest.packs.iter().map(plain_shares).collect();
     let mut open: Option<(usize, Shares<'_>)> = None;
+    let mut cutter: Option<(usize, RawCutter<'_>)> = None;
     packs.walk(manifest, |number, index, bytes| {
         let frame = prove(manifest, number, index, bytes)?;
-        let Some(pack) = manifest.packs.get(number).filter(|pack| pack.codec == ZSTD) else { return Ok(()) };
+        let Some(pack) = manifest.packs.get(number) else { return Ok(()) };
+        if pack.codec == RAW {
+            if cutter.as_ref().is_none_or(|(of, _)| *of != number) {
+                cutter = Some((number, RawCutter::new(pack)));
+            }
+            if let Some((_, cutter)) = &mut cutter {
+                cutter.feed(&frame.bytes, raw);
+            }
+        }
+        if pack.codec != ZSTD {
+            return Ok(());
+        }
         if open.as_ref().is_none_or(|(of, _)| *of != number) {
             open = Some((number, Shares::new(pack)?));
         }
@@ -26,9 +43,37 @@ pub fn dangerous_stored_shares<R: Read>(packs: &mut PackReader<R>, manifest: &Ma
     Ok(all)
 }
 
+/// Cuts a raw pack's bytes into its blobs.
+struct RawCutter<'a> {
+    pack: &'a Pack,
+    /// The blob that it is in, and its bytes still to come.
+    at: usize,
+    left: u64,
+}
+
+impl<'a> RawCutter<'a> {
+    fn new(pack: &'a Pack) -> Self {
+        Self { pack, at: 0, left: pack.blobs.first().map_or(0, |blob| blob.coded) }
+    }
+
+    fn feed(&mut self, mut bytes: &[u8], raw: &mut dyn FnMut(&PackedBlob, &[u8])) {
+        while let Some(blob) = self.pack.blobs.get(self.at).filter(|_| !bytes.is_empty()) {
+            let take = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+            let (part, rest) = bytes.split_at_checked(take).unwrap_or((bytes, &[]));
+            raw(blob, part);
+            self.left -= u64::try_from(take).unwrap_or(0);
+            bytes = rest;
+            if self.left == 0 {
+                self.at += 1;
+                self.left = self.pack.blobs.get(self.at).map_or(0, |blob| blob.coded);
+            }
+        }
+    }
+}
+
 /// What the manifest alone says.
 fn plain_shares(pack: &Pack) -> Vec<u64> {
-    let stored = |blob: &crate::manifest::PackedBlob| match (&blob.delta, pack.codec.as_str()) {
+    let stored = |blob: &PackedBlob| match (&blob.delta, pack.codec.as_str()) {
         (Some(delta), DELTA) => delta.segments.iter().map(|segment| segment.stored).sum(),
         (_, ZSTD) => 0,
         _ => blob.coded,

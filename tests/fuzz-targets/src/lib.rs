@@ -25,10 +25,13 @@ use bundle_format::digest::{Sha256, Sha384};
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::inventory::Inventory;
 use bundle_format::key::{KeyId, PublicKey, Scheme};
-use bundle_format::manifest::{Blob, Frame, Manifest, Pack, PackedBlob};
+use bundle_format::manifest::{BaseSet, Blob, Delta, Frame, Manifest, Pack, PackedBlob, PlainFile, Segment};
 use bundle_format::marking::Marking;
 use bundle_format::oci;
-use bundle_format::pack::{BlobSink, Held, NoSink, RAW, TOKENS, Want, ZSTD, dangerous_unpack_claim, unpack};
+use bundle_format::pack::{
+    BaseBlobs, BlobSink, DELTA, Held, NoSink, PLAIN, RAW, TOKENS, Want, ZSTD, dangerous_unpack_claim, unpack,
+};
+use bundle_format::provenance;
 use bundle_format::receipt::Receipt;
 use bundle_format::root::{RootEnvelope, TrustedRoot, apply_chain};
 use bundle_format::set::SetList;
@@ -41,13 +44,14 @@ use bundle_format::volume::{self, Head};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("header", header),
     ("tar_walk", tar_walk),
     ("bundle", bundle),
     ("manifest", manifest),
     ("root_chain", root_chain),
     ("pack", pack),
+    ("delta", delta),
     ("tokens_decode", tokens_decode),
     ("tokens_round", tokens_round),
     ("minisig", minisig),
@@ -221,7 +225,94 @@ pub fn pack(data: &[u8]) {
     drop(dangerous_unpack_claim(&mut packs, &claim, Held::Nothing, &mut sink, 1, &mut |_| ()));
 }
 
-fn plain_manifest() -> &'static Manifest {
+/// The one blob that a site holds.
+struct One<'a>(&'a [u8]);
+
+impl BaseBlobs for One<'_> {
+    fn open(&self, _: &Sha256) -> bundle_format::Result<Box<dyn std::io::Read + '_>> {
+        Ok(Box::new(self.0))
+    }
+}
+
+/// Takes big-endian numbers from the front of `data`.
+fn number<const N: usize>(data: &mut &[u8]) -> Option<u64> {
+    let (bytes, rest) = data.split_first_chunk::<N>()?;
+    *data = rest;
+    Some(bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+}
+
+/// Stored bytes of a difference as a signer with evil in mind would sign them, for a site that holds the
+/// base. By the first byte: whether blob and base are tokens, and one to four segments. Then the base
+/// (two bytes of size), the blob's size (three), of each segment its stored (two) and coded bytes
+/// (three), its range's first byte and length (three each); the rest are the stored bytes. No blob gets
+/// more bytes than were signed, whether the manifest is one that is read or not.
+pub fn delta(data: &[u8]) {
+    drop(unpack_delta(data));
+}
+
+/// The same, with what the decoder said; `None` for an input that is too short.
+pub fn unpack_delta(data: &[u8]) -> Option<bundle_format::Result<()>> {
+    let parts = Evil::read(data)?;
+    let Evil { coding, of_base, base, size, segments, stored } = parts;
+    let coded = segments.iter().map(|segment| segment.coded).sum();
+    // The base's coded stream as long as the ranges make it: what they ask for is not there.
+    let end = segments.iter().map(|segment| segment.from + segment.len).max().unwrap_or(0);
+    let delta = Delta { base: Sha256::of(base), coding: of_base.into(), coded: end, segments };
+    let digest = Sha256::of(stored);
+    let blobs = vec![PackedBlob { digest, size, coding: coding.into(), coded, delta: Some(delta) }];
+    let name = bundle_format::manifest::pack_name(0);
+    let pack =
+        Pack { name: name.clone(), codec: DELTA.into(), bases: Vec::new(), frames: vec![Frame::of(stored)], blobs };
+    let held = Blob { digest: Sha256::of(base), size: u64::try_from(base.len()).unwrap() };
+    let set = BaseSet { release: "0".into(), sequence: 0, manifest_sha384: None, blobs: vec![held] };
+    let file = PlainFile { path: "blob".into(), digest };
+    let claim = Manifest { packs: vec![pack], bases: vec![set], files: vec![file], ..plain_manifest().clone() };
+    // What is no manifest is refused there; the decoder stands all the same.
+    drop(claim.to_bytes().and_then(|bytes| bundle_format::manifest::parse(&bytes)));
+    let mut writer = ArchiveWriter::new(Vec::new());
+    writer.member("manifest.json", 2, &mut &b"{}"[..]).unwrap();
+    writer.member(&name, u64::try_from(stored.len()).unwrap(), &mut &stored[..]).unwrap();
+    let archive = writer.finish().unwrap();
+    let (_, mut packs) = UnverifiedEnvelope::read(&archive[..]).unwrap();
+    let (mut sink, site) = (Counting { left: 0 }, One(base));
+    Some(dangerous_unpack_claim(&mut packs, &claim, Held::Set { set: 0, blobs: &site }, &mut sink, 1, &mut |_| ()))
+}
+
+/// The parts of an input of [`delta`].
+struct Evil<'a> {
+    coding: &'static str,
+    of_base: &'static str,
+    base: &'a [u8],
+    size: u64,
+    segments: Vec<Segment>,
+    stored: &'a [u8],
+}
+
+impl<'a> Evil<'a> {
+    /// Cuts an input up; `None` for one that is too short.
+    fn read(mut data: &'a [u8]) -> Option<Self> {
+        const MOST: u64 = 1 << 22;
+        let kind = number::<1>(&mut data)?;
+        let of = |bit: u64| if kind & bit == 0 { PLAIN } else { TOKENS };
+        let len = usize::try_from(number::<2>(&mut data)?).unwrap();
+        let (base, rest) = data.split_at_checked(len)?;
+        data = rest;
+        let size = number::<3>(&mut data)? % MOST;
+        let mut segments = Vec::new();
+        for _ in 0..=(kind >> 2 & 3) {
+            let (stored, coded) = (number::<2>(&mut data)?, number::<3>(&mut data)? % MOST);
+            let (from, len) = (number::<3>(&mut data)?, number::<3>(&mut data)?);
+            segments.push(Segment { stored, coded, from, len });
+        }
+        if data.is_empty() {
+            return None;
+        }
+        Some(Self { coding: of(1), of_base: of(2), base, size, segments, stored: data })
+    }
+}
+
+/// A manifest without a blob.
+pub fn plain_manifest() -> &'static Manifest {
     static PLAIN: OnceLock<Manifest> = OnceLock::new();
     PLAIN.get_or_init(|| {
         let text = format!(
@@ -310,10 +401,11 @@ pub fn oci_index(data: &[u8]) {
     drop(oci::check_config(data, "linux/amd64", 1));
 }
 
-/// YAML that people write: release manifest and lock.
+/// YAML that people write: release manifest, lock and the policy of a site.
 pub fn yaml(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     drop(bundle_format::release::parse("fuzz", text));
+    drop(installer::policy::Policy::parse("fuzz", text));
     if let Ok(lock) = bundle_format::lock::parse("fuzz", text) {
         let written = lock.to_yaml().unwrap();
         let again = bundle_format::lock::parse("fuzz", &written).unwrap();
@@ -379,8 +471,8 @@ pub fn custody(data: &[u8]) {
     }
 }
 
-/// The other documents that cross: approvals, plans, set lists, inventories, a machine's public key,
-/// markings, times, names.
+/// The other documents that cross: approvals, plans, set lists, inventories, provenance, a machine's
+/// public key, markings, times, names.
 pub fn documents(data: &[u8]) {
     if let Ok(approval) = UnverifiedApproval::parse(data) {
         assert_same("approval", &approval.to_bytes().unwrap(), data);
@@ -392,6 +484,11 @@ pub fn documents(data: &[u8]) {
         assert_same("set list", &list.to_bytes().unwrap(), data);
     }
     drop(Inventory::claimed(data));
+    if let Ok(read) = provenance::check(data, plain_manifest(), anchor().root()) {
+        let sealed = provenance::seal(&provenance::to_payload(read.statement()).unwrap(), &[]).unwrap();
+        let again = provenance::check(&sealed, plain_manifest(), anchor().root()).unwrap();
+        assert!(again.statement() == read.statement(), "reads as another statement");
+    }
     if let Ok(public) = AppliancePublic::parse(data) {
         assert_same("public key", &public.to_bytes().unwrap(), data);
     }
