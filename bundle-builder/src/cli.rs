@@ -1,12 +1,12 @@
 //! The command line of `bundle-builder`: arguments in, calls into the library, text out.
 
-use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::root::SequenceReset;
 use bundle_format::timestamp::Timestamp;
 use clap::{Args, Parser, Subcommand};
+use confinement::open_regular;
 use signing_keys::{Document, PublicSigner};
 
 use crate::base::{BaseOptions, Bases};
@@ -470,7 +470,7 @@ impl Cli {
 
     fn size_report(&self, bundle: &Path) -> Result<()> {
         let confined = confinement::confine(&[bundle]);
-        let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
+        let file = open_regular(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
         open_banner(&inspect::read(BufReader::new(file))?.manifest.marking);
         let report = crate::size_report::read(bundle)?;
         warn_unconfined(&confined);
@@ -480,7 +480,7 @@ impl Cli {
     fn inspect(&self, bundle: &Path, view: View) -> Result<()> {
         // An unsigned bundle is anybody's: from here on this process can read it and print, no more.
         let confined = confinement::confine(&[bundle]);
-        let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
+        let file = open_regular(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
         let claim = inspect::read(BufReader::new(file))?;
         open_banner(&claim.manifest.marking);
         if self.json {

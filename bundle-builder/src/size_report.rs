@@ -4,7 +4,6 @@
 //! what is shown is what lies there.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -79,7 +78,7 @@ const METHOD: &str = "stored bytes of a shared stream fall to the blob in which 
 /// Reads a bundle.
 pub fn read(bundle: &Path) -> Result<Report> {
     let io = |e| Error::io(bundle.display().to_string(), e);
-    let file = File::open(bundle).map_err(io)?;
+    let file = confinement::open_regular(bundle).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
     let (envelope, mut packs) = UnverifiedEnvelope::read(BufReader::with_capacity(1 << 20, file))?;
     let manifest = bundle_format::manifest::parse(envelope.manifest_bytes())?;

@@ -159,12 +159,7 @@ impl Policy {
 
 /// Reads a policy file of bounded size.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let io = |e| Error::io(path.display().to_string(), e);
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(io)?;
-    file.take(limits::YAML_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-    Ok(bytes)
+    confinement::read_regular(path, limits::YAML_BYTES).map_err(|e| Error::io(path.display().to_string(), e))
 }
 
 fn is_missing(error: &Error) -> bool {

@@ -25,6 +25,7 @@ pub(crate) const SHOWN: &[(&str, &str, &str)] = &[
     ("R-PACK-12", "tests/tests/delta.rs", "updates_apply_in_their_order_and_say_what_they_lack"),
     ("R-POL-3", "installer/src/policy.rs", "only_what_was_taken_over_counts"),
     ("R-PRF-5", "tests/tests/install.rs", "policy_refuses_marking_platform_and_age"),
+    ("R-PRF-8", "tests/tests/inputs.rs", "the_kind_is_its_own"),
     ("R-REC-3", "tests/tests/custody_programs.rs", "a_receipt_is_confirmed_on_the_low_side"),
     ("R-REL-3", "bundle-builder/tests/upstream.rs", "refusals"),
     ("R-VOL-5", "tests/tests/volumes.rs", "what_is_wrong_with_a_volume_is_said"),
