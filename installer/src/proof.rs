@@ -75,6 +75,11 @@ impl Site {
         Ok(Self { trusted, policy, accreditation, floors: state.floors()?, moment: Moment::read(state)? })
     }
 
+    /// The site's policy.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The newest trusted root.
     pub const fn trusted(&self) -> &TrustedRoot {
         &self.trusted
@@ -163,6 +168,7 @@ fn carries(manifest: &Manifest, required: Requirement) -> bundle_format::Result<
     match required {
         Requirement::Sbom => bundle_format::attachment::require_sboms(manifest),
         Requirement::Provenance => bundle_format::attachment::require_provenance(manifest),
+        Requirement::SignedProvenance => bundle_format::attachment::require_signed_provenance(manifest),
     }
 }
 

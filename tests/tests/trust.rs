@@ -442,7 +442,7 @@ fn policy_files() {
     high.installer(&["verify", "b"]).expect(0);
     high.installer(&["policy", "set", "p.yaml"]).expect(2);
     assert!(high.records().iter().all(|(act, ..)| act != "policy"), "a file that does not parse is no change");
-    for what in ["sbom", "provenance"] {
+    for what in ["sbom", "provenance", "signed-provenance"] {
         high.write("p.yaml", format!("format: lockgate-policy/1\nrequire: [{what}]\n").as_bytes());
         high.installer(&["policy", "set", "p.yaml"]).expect(0);
         let said = high.installer(&["verify", "b"]).expect(5);
@@ -454,8 +454,9 @@ fn policy_files() {
         .filter(|(act, ..)| act == "policy")
         .map(|(_, result, detail)| (result.as_str(), detail.as_str()))
         .collect();
-    let (sbom, provenance) = ("algorithms hybrid; require sbom", "algorithms hybrid; require provenance");
-    assert_eq!(policy, [("begun", sbom), ("ok", sbom), ("begun", provenance), ("ok", provenance)]);
+    let taken = ["sbom", "provenance", "signed-provenance"].map(|word| format!("algorithms hybrid; require {word}"));
+    let expected: Vec<_> = taken.iter().flat_map(|line| [("begun", line.as_str()), ("ok", line)]).collect();
+    assert_eq!(policy, expected);
 
     high.write("state/policy.yaml", b"format: lockgate-policy/1\n");
     let said = high.installer(&["verify", "b"]).expect(5);
