@@ -22,6 +22,7 @@ pub(crate) const SHOWN: &[(&str, &str, &str)] = &[
     ("R-LIM-75", "bundle-builder/tests/sbom.rs", "hostile_layers"),
     ("R-LIM-76", "bundle-builder/tests/sbom.rs", "hostile_layers"),
     ("R-LNK-9", "tests/tests/link.rs", "late_receiver_and_restarts_of_either_end"),
+    ("R-OCI-6", "bundle-builder/tests/sources.rs", "a_layer_of_another_diff_id_is_refused"),
     ("R-PACK-12", "tests/tests/delta.rs", "updates_apply_in_their_order_and_say_what_they_lack"),
     ("R-POL-3", "installer/src/policy.rs", "only_what_was_taken_over_counts"),
     ("R-PRF-5", "tests/tests/install.rs", "policy_refuses_marking_platform_and_age"),
