@@ -7,20 +7,24 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// What is reported: the package that names it as a dependency, and its own name.
-const CRYPTO: [(&str, &str); 14] = [
+const CRYPTO: [(&str, &str); 18] = [
     ("bundle-format", "ed25519-dalek"),
     ("ed25519-dalek", "curve25519-dalek"),
     ("bundle-format", "minisign-verify"),
     ("bundle-format", "ml-dsa"),
+    ("ml-dsa", "module-lattice"),
     ("ml-dsa", "shake"),
+    ("shake", "keccak"),
     ("bundle-format", "fips204"),
     ("fips204", "sha3"),
+    ("sha3", "keccak"),
     ("bundle-format", "sha2"),
     ("bundle-format", "blake2"),
     ("bundle-format", "hmac"),
     ("installer", "getrandom"),
     ("installer", "rcgen"),
     ("rcgen", "ring"),
+    ("ring", "getrandom"),
     ("installer", "zeroize"),
 ];
 
@@ -45,12 +49,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let text = std::fs::read_to_string(lock)?;
     let packages: Vec<Package<'_>> = text.split("[[package]]").skip(1).map(package).collect();
-    facts.push_str("/// Name, version and checksum of what digests and signatures are computed with.\n");
-    facts.push_str("pub(crate) const CRYPTO: &[(&str, &str, &str)] = &[\n");
+    facts.push_str("/// Who names it, name, version and checksum of what digests and signatures are computed with.\n");
+    facts.push_str("pub(crate) const CRYPTO: &[(&str, &str, &str, &str)] = &[\n");
     for (owner, name) in CRYPTO {
         let found =
             linked(&packages, owner, name).ok_or_else(|| format!("Cargo.lock: {owner} does not name {name}"))?;
-        writeln!(facts, "    (\"{name}\", \"{}\", \"{}\"),", found.version, found.checksum)?;
+        writeln!(facts, "    (\"{owner}\", \"{name}\", \"{}\", \"{}\"),", found.version, found.checksum)?;
     }
     facts.push_str("];\n");
     let out = std::env::var("OUT_DIR")?;

@@ -25,11 +25,8 @@ pub struct ReadPlan {
 impl ReadPlan {
     /// Reads the file that `installer plan --out` wrote.
     pub fn read(path: &Path) -> Result<Self> {
-        use std::io::Read as _;
         let io = |e| Error::io(path.display().to_string(), e);
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(io)?;
-        file.take(limits::APPROVAL_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+        let bytes = confinement::read_regular(path, limits::APPROVAL_BYTES).map_err(io)?;
         let plan = PlanDocument::parse(&bytes)?;
         if plan.dangerous.is_empty() {
             let why = format!("{} goes past no refusal; nobody needs to approve it", path.display());

@@ -274,7 +274,8 @@ fn cut(bundle: &WholeBundle, volume_size: u64, parity: u16, style: NameStyle, ou
 /// Reads the list of the set in `folder`.
 pub fn read_list(folder: &Path) -> Result<SetList> {
     let path = folder.join(FILE_NAME);
-    let bytes = std::fs::read(&path).map_err(|e| Error::io(path.display().to_string(), e))?;
+    let io = |e| Error::io(path.display().to_string(), e);
+    let bytes = confinement::read_regular(&path, bundle_format::limits::SET_LIST_BYTES).map_err(io)?;
     Ok(SetList::parse(&bytes)?)
 }
 

@@ -170,11 +170,7 @@ fn read_signature(path: &Path) -> Result<Signature> {
 }
 
 fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let io = |e| Error::io(path.display().to_string(), e);
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
-    Ok(bytes)
+    confinement::read_regular(path, limit).map_err(|e| Error::io(path.display().to_string(), e))
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {

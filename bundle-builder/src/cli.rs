@@ -1,12 +1,12 @@
 //! The command line of `bundle-builder`: arguments in, calls into the library, text out.
 
-use std::fs::File;
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::root::SequenceReset;
 use bundle_format::timestamp::Timestamp;
 use clap::{Args, Parser, Subcommand};
+use confinement::open_regular;
 use signing_keys::{Document, PublicSigner};
 
 use crate::base::{BaseOptions, Bases};
@@ -476,7 +476,7 @@ impl Cli {
         // Before the first byte of the bundle: afterwards no program can be started.
         let peer = peer.map(crate::size_report::Peer::make).transpose()?;
         let confined = confinement::confine(&[bundle]);
-        let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
+        let file = open_regular(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
         open_banner(&inspect::read(BufReader::new(file))?.manifest.marking);
         let report = crate::size_report::read(bundle, peer)?;
         warn_unconfined(&confined);
@@ -486,7 +486,7 @@ impl Cli {
     fn inspect(&self, bundle: &Path, view: View) -> Result<()> {
         // An unsigned bundle is anybody's: from here on this process can read it and print, no more.
         let confined = confinement::confine(&[bundle]);
-        let file = File::open(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
+        let file = open_regular(bundle).map_err(|e| Error::io(bundle.display().to_string(), e))?;
         let claim = inspect::read(BufReader::new(file))?;
         open_banner(&claim.manifest.marking);
         if self.json {

@@ -3,7 +3,6 @@
 //! The code is compared with the bundles at hand; nothing is believed beyond "these are the digests
 //! that the code names". It is not signed.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 
@@ -39,7 +38,7 @@ pub fn confirm(code: &str, bundles: &[PathBuf]) -> Result<Confirmed> {
     let receipt = Receipt::parse(code)?;
     let (mut known, mut highest) = (Vec::new(), None);
     for path in bundles {
-        let file = File::open(path).map_err(|e| Error::io(path.display().to_string(), e))?;
+        let file = confinement::open_regular(path).map_err(|e| Error::io(path.display().to_string(), e))?;
         let claim = inspect::read(BufReader::new(file))?;
         let (manifest, sha384) = (claim.manifest, Sha384::of(claim.envelope.manifest_bytes()));
         if highest

@@ -120,7 +120,7 @@ fn created(folder: &Path, list: &SetList) -> Result<Timestamp> {
     let name = list.files.first().map_or("", |file| file.name.as_str());
     let path = folder.join(name);
     let io = |e| Error::io(path.display().to_string(), e);
-    let file = std::fs::File::open(&path).map_err(io)?;
+    let file = confinement::open_regular(&path).map_err(io)?;
     let mut block = vec![0; HEAD_BYTES];
     file.read_exact_at(&mut block, 0).map_err(io)?;
     let shape = Head::parse(&block)?.shape;

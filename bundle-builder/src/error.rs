@@ -34,6 +34,14 @@ pub enum ErrorKind {
     /// The call is wrong.
     #[error("{0}")]
     Usage(String),
+    /// A FIFO, device or folder where a file is read.
+    #[error("{what}: expected a regular file, found {found}")]
+    NotRegular {
+        /// The path.
+        what: String,
+        /// What lies there.
+        found: &'static str,
+    },
     /// The release manifest was edited after it was pinned, or the lock by hand.
     #[error("{lock}: does not belong to the release manifest: {why}")]
     LockStale {
@@ -345,6 +353,7 @@ impl ErrorKind {
             | Self::ChildTimeout { .. }
             | Self::ScanFailed { .. } => Class::Unfit,
             Self::Usage(_)
+            | Self::NotRegular { .. }
             | Self::LockStale { .. }
             | Self::LockMissing { .. }
             | Self::TagMissing { .. }
@@ -382,6 +391,7 @@ impl ErrorKind {
             Self::Signing(error) => error.advice(),
             Self::Io { .. } => "check the path, the disk and the permissions, then run the command again",
             Self::Usage(_) => "see --help",
+            Self::NotRegular { .. } => "copy it into a file first; pipes, devices and folders are not read",
             Self::LockStale { .. } | Self::LockMissing { .. } => "run `bundle-builder pin` and review the new lock",
             Self::TagMoved { .. } => {
                 "find out who moved the tag; to take the new image, run `bundle-builder pin` again"
@@ -448,7 +458,8 @@ impl Error {
         self.0.advice()
     }
 
-    /// Wraps an I/O error with what was being read or written. An [`Error`] that a checked reader
+    /// Wraps an I/O error with what was being read or written; what is no regular file
+    /// ([`confinement::open_regular`]) is told apart. An [`Error`] that a checked reader
     /// sent through `std::io` comes out as it went in.
     pub fn io(what: impl Into<String>, source: io::Error) -> Self {
         if matches!(source.get_ref(), Some(inner) if inner.is::<Self>()) {
@@ -457,6 +468,9 @@ impl Error {
                 Some(Ok(error)) => *error,
                 _ => ErrorKind::Io { what: what.into(), source: io::ErrorKind::Other.into() }.into(),
             };
+        }
+        if let Some(not) = confinement::NotRegular::of(&source) {
+            return ErrorKind::NotRegular { what: what.into(), found: not.found() }.into();
         }
         ErrorKind::Io { what: what.into(), source }.into()
     }

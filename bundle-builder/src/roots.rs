@@ -246,10 +246,6 @@ const fn persons(role: Role) -> &'static str {
 }
 
 fn read_limited(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read as _;
     let io = |e| Error::io(path.display().to_string(), e);
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(io)?;
-    file.take(bundle_format::limits::ROOT_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-    Ok(bytes)
+    confinement::read_regular(path, bundle_format::limits::ROOT_BYTES).map_err(io)
 }

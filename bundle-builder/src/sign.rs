@@ -24,7 +24,7 @@ pub struct OpenBundle {
 impl OpenBundle {
     /// Reads the head of the bundle at `path`.
     pub fn open(path: &Path) -> Result<Self> {
-        let input = File::open(path).map_err(|e| Error::io(path.display().to_string(), e))?;
+        let input = confinement::open_regular(path).map_err(|e| Error::io(path.display().to_string(), e))?;
         let (envelope, packs) = UnverifiedEnvelope::read(std::io::BufReader::new(&input))?;
         let rest_at = packs.offset();
         drop(packs);

@@ -6,7 +6,6 @@
 //! since afterwards this process can start no program.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -162,7 +161,7 @@ fn blobs_of(folder: &Path) -> Result<BTreeMap<Sha256, u64>> {
 /// Reads a bundle, to be shown beside a peer's archive if there is one.
 pub fn read(bundle: &Path, peer: Option<Peer>) -> Result<Report> {
     let io = |e| Error::io(bundle.display().to_string(), e);
-    let file = File::open(bundle).map_err(io)?;
+    let file = confinement::open_regular(bundle).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
     let (envelope, mut packs) = UnverifiedEnvelope::read(BufReader::with_capacity(1 << 20, file))?;
     let manifest = bundle_format::manifest::parse(envelope.manifest_bytes())?;

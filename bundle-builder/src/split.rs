@@ -45,7 +45,7 @@ impl WholeBundle {
     /// Opens a bundle and checks its length.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| Error::io(path.display().to_string(), e);
-        let file = File::open(path).map_err(io)?;
+        let file = confinement::open_regular(path).map_err(io)?;
         let (envelope, packs) = bundle_format::envelope::UnverifiedEnvelope::read(std::io::BufReader::new(&file))?;
         let packs_at = packs.offset();
         drop(packs);

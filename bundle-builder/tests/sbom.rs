@@ -5,7 +5,7 @@
 mod fixture;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -36,8 +36,24 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// What a layer decodes to; nothing where it is broken.
+fn decoded(stored: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match stored {
+        [0x1f, 0x8b, ..] => drop(flate2::read::MultiGzDecoder::new(stored).read_to_end(&mut plain)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => plain = zstd::decode_all(stored).unwrap_or_default(),
+        _ => plain = stored.to_vec(),
+    }
+    plain
+}
+
 fn scan_with(limits: Limits, layers: &[Vec<u8>]) -> Result<Inventory> {
-    inventory(limits, layers.iter().map(|bytes| Ok(Layer { what: "TEST layer".into(), content: Box::new(&bytes[..]) })))
+    let layer = |bytes: &'_ Vec<u8>| (Sha256::of(&decoded(bytes)), bytes.clone());
+    let layers: Vec<(Sha256, Vec<u8>)> = layers.iter().map(layer).collect();
+    let layers = layers.iter().map(|(diff_id, bytes)| {
+        Ok(Layer { what: "TEST layer".into(), diff_id: *diff_id, content: Box::new(&bytes[..]) })
+    });
+    inventory(limits, layers)
 }
 
 fn scan(layers: &[Vec<u8>]) -> Inventory {

@@ -8,6 +8,7 @@ use std::fs;
 use bundle_builder::ErrorKind;
 use bundle_builder::collect::BlobKind::{self, Document, File, Layer, Package, Workload};
 use bundle_builder::source::RegistryOptions;
+use bundle_format::digest::Sha256;
 use fixture::{collect_release, layout, pin_release, read_all, release, run};
 
 fn options() -> RegistryOptions {
@@ -145,7 +146,7 @@ fn an_index_travels_with_the_manifest_of_the_platform() {
     // The layout's index becomes a blob itself; its entry gets a platform.
     let inner = fs::read_to_string(images.join("index.json")).unwrap();
     let inner = inner.replace("\"annotations\"", r#""platform":{"os":"linux","architecture":"amd64"},"annotations""#);
-    let digest = bundle_format::digest::Sha256::of(inner.as_bytes());
+    let digest = Sha256::of(inner.as_bytes());
     fs::write(images.join("blobs/sha256").join(digest.hex()), &inner).unwrap();
     let entry = format!(
         r#"{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{digest}","size":{}}}"#,
@@ -164,4 +165,150 @@ fn an_index_travels_with_the_manifest_of_the_platform() {
     let error = pin_release(&path, &options()).unwrap_err();
     let ErrorKind::Format(inner) = error.kind() else { panic!("{error}") };
     assert!(matches!(inner.kind(), bundle_format::ErrorKind::Platform { .. }), "{error}");
+}
+
+/// The layout's documents: index, manifest, config.
+struct Documents {
+    images: std::path::PathBuf,
+    index: serde_json::Value,
+    manifest: serde_json::Value,
+    config: serde_json::Value,
+}
+
+impl Documents {
+    fn read(images: &std::path::Path) -> Self {
+        let json = |path: std::path::PathBuf| -> serde_json::Value {
+            serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+        };
+        let blob = |digest: &serde_json::Value| images.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
+        let index = json(images.join("index.json"));
+        let manifest = json(blob(&index["manifests"][0]["digest"]));
+        let config = json(blob(&manifest["config"]["digest"]));
+        Self { images: images.to_owned(), index, manifest, config }
+    }
+
+    fn blob(&self, value: &serde_json::Value) -> (Sha256, usize) {
+        let bytes = serde_json::to_vec(value).unwrap();
+        let digest = Sha256::of(&bytes);
+        fs::write(self.images.join("blobs/sha256").join(digest.hex()), &bytes).unwrap();
+        (digest, bytes.len())
+    }
+
+    /// Writes the config, then the manifest that names it, then the index that names that: sums made anew.
+    fn seal(&mut self) {
+        let (digest, size) = self.blob(&self.config);
+        self.manifest["config"]["digest"] = digest.to_string().into();
+        self.manifest["config"]["size"] = size.into();
+        self.seal_manifest();
+    }
+
+    fn seal_manifest(&mut self) {
+        let (digest, size) = self.blob(&self.manifest);
+        self.index["manifests"][0]["digest"] = digest.to_string().into();
+        self.index["manifests"][0]["size"] = size.into();
+        self.write_index();
+    }
+
+    fn write_index(&self) {
+        fs::write(self.images.join("index.json"), serde_json::to_vec(&self.index).unwrap()).unwrap();
+    }
+}
+
+/// A layout, its release manifest, its documents.
+fn documents(dir: &std::path::Path) -> (std::path::PathBuf, Documents) {
+    let images = dir.join("images");
+    layout(&images, "app", "one");
+    (release(dir, "oci:images:app"), Documents::read(&images))
+}
+
+/// A damage to an image's documents; what it leaves is sound but for that.
+type Lie = fn(&mut Documents);
+
+#[test]
+fn documents_that_lie_about_each_other_are_refused() {
+    let kind = |lie: Lie| {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut documents) = documents(dir.path());
+        lie(&mut documents);
+        let read = || {
+            pin_release(&path, &options())?;
+            read_all(&collect_release(&path, &options())?)
+        };
+        read().unwrap_err()
+    };
+    let error = kind(|d| {
+        d.manifest["layers"][0]["size"] = 1.into();
+        d.seal();
+    });
+    assert!(matches!(error.kind(), ErrorKind::SourceSize { expected: 1, .. }), "layer's size: {error}");
+    let error = kind(|d| {
+        d.seal();
+        d.manifest["config"]["size"] = 1.into();
+        d.seal_manifest();
+    });
+    assert!(matches!(error.kind(), ErrorKind::SourceSize { expected: 1, .. }), "config's size: {error}");
+    let error = kind(|d| {
+        d.index["manifests"][0]["size"] = 1.into();
+        d.write_index();
+    });
+    assert!(matches!(error.kind(), ErrorKind::SourceSize { expected: 1, .. }), "manifest's size: {error}");
+    let error = kind(|d| {
+        // The config is another one, of the same size, under its former digest.
+        let path = d.images.join("blobs").join(d.manifest["config"]["digest"].as_str().unwrap().replace(':', "/"));
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"config\":{}", "\"Config\":{}")).unwrap();
+    });
+    assert!(matches!(error.kind(), ErrorKind::SourceDigest { .. }), "config's digest: {error}");
+    let format = |error: &bundle_builder::Error| match error.kind() {
+        ErrorKind::Format(inner) => format!("{:?}", inner.kind()),
+        other => format!("{other:?}"),
+    };
+    let error = kind(|d| {
+        // The layout names an index, whose entry for the platform is an index again. (An index that holds
+        // itself cannot be made: it would have to hold its own digest.)
+        d.index["manifests"][0]["platform"] = serde_json::json!({"os": "linux", "architecture": "amd64"});
+        for _ in 0..2 {
+            let (digest, size) = d.blob(&d.index);
+            d.index = serde_json::json!({"schemaVersion": 2, "manifests": [{
+                "mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest.to_string(), "size": size,
+                "platform": {"os": "linux", "architecture": "amd64"},
+                "annotations": {"org.opencontainers.image.ref.name": "app"},
+            }]});
+        }
+        d.write_index();
+    });
+    assert!(format(&error).starts_with("BadValue"), "index in an index: {error}");
+    let error = kind(|d| {
+        let mut other = d.index["manifests"][0].clone();
+        other["digest"] = Sha256::of(b"other").to_string().into();
+        d.index["manifests"].as_array_mut().unwrap().push(other);
+        d.write_index();
+    });
+    assert!(matches!(error.kind(), ErrorKind::SourceMalformed { .. }), "one tag twice: {error}");
+}
+
+#[test]
+fn a_layer_of_another_diff_id_is_refused() {
+    let scan = |lie: Lie| {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut documents) = documents(dir.path());
+        lie(&mut documents);
+        documents.seal();
+        pin_release(&path, &options()).unwrap();
+        let mut collected = collect_release(&path, &options()).unwrap();
+        collected.add_sboms(&mut |_| ())
+    };
+    scan(|_| ()).unwrap();
+    let inconsistent = |error: bundle_builder::Error| {
+        let ErrorKind::Format(inner) = error.kind() else { panic!("{error}") };
+        assert!(matches!(inner.kind(), bundle_format::ErrorKind::Inconsistent { .. }), "{error}");
+        assert_eq!(error.class().exit_code(), 3);
+        error.to_string()
+    };
+    let said = inconsistent(scan(|d| d.config["rootfs"]["diff_ids"].as_array_mut().unwrap().reverse()).unwrap_err());
+    assert!(said.contains("expected DiffID") && said.contains(": layer sha256:"), "{said}");
+    inconsistent(scan(|d| d.config["rootfs"]["diff_ids"][1] = Sha256::of(b"x").to_string().into()).unwrap_err());
+    // One layer twice, said to be two.
+    let said = scan(|d| d.manifest["layers"][1] = d.manifest["layers"][0].clone());
+    assert!(inconsistent(said.unwrap_err()).contains("has two DiffIDs"));
 }

@@ -19,6 +19,7 @@ use bundle_format::text::{escaped, escaped_json};
 use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::{Policy, Requirement};
 use crate::proof::{Base, KeepSink, ProvedBundle};
 
 /// Keeps what [`kept_provenance`] reads while a bundle is proved.
@@ -43,9 +44,22 @@ pub fn provenance(proved: &ProvedBundle, base: &Base) -> Result<Provenance> {
 }
 
 /// A statement that a bundle carries must be right wherever the bundle is used, required or not: what
-/// lies about how a release was built is refused before anything is planned by it.
-pub fn check(proved: &ProvedBundle, base: &Base) -> Result<()> {
-    provenance_of(proved.manifest()).map_or(Ok(()), |_| provenance(proved, base).map(drop))
+/// lies about how a release was built is refused before anything is planned by it. And it must be signed
+/// where the site asks for that.
+pub fn check(proved: &ProvedBundle, base: &Base, policy: &Policy) -> Result<()> {
+    let statement = provenance_of(proved.manifest()).map(|_| provenance(proved, base)).transpose()?;
+    check_signed(statement.as_ref(), proved.verified(), policy)
+}
+
+/// What the site's policy asks of a statement that was read. That there is one is asked of the manifest.
+pub fn check_signed(statement: Option<&Provenance>, verified: &VerifiedManifest, policy: &Policy) -> Result<()> {
+    if !policy.requires(Requirement::SignedProvenance) {
+        return Ok(());
+    }
+    let Some(statement) = statement else {
+        return Ok(bundle_format::attachment::require_signed_provenance(verified.manifest())?);
+    };
+    Ok(provenance::require_signed(statement, verified.root().root(), policy.algorithms())?)
 }
 
 /// The SBOM of the image that the operator named by name and tag, digest, or reference.

@@ -528,6 +528,7 @@ impl Cli {
         progress.finish();
         let manifest = verified.manifest();
         let provenance = attachments::kept_provenance(&verified, &sink)?;
+        attachments::check_signed(provenance.as_ref(), &verified, site.policy())?;
         if self.json {
             return print_json(&serde_json::json!({
                 "verified": true,
@@ -593,7 +594,7 @@ impl Cli {
         let state = State::open(&paths.database())?;
         let proved = self.open(bundle, &state)?;
         let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
-        attachments::check(&proved, &base)?;
+        attachments::check(&proved, &base, &Policy::of(&state)?)?;
         let mut findings = findings(&proved, &base, &state, &paths)?;
         let applied = options.apply(&mut findings);
         if self.json {
@@ -612,7 +613,7 @@ impl Cli {
         let state = State::open(&paths.database())?;
         let proved = self.open_but(bundle, &state, dangerous)?;
         let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
-        attachments::check(&proved, &base)?;
+        attachments::check(&proved, &base, &Policy::of(&state)?)?;
         let plan = Plan::make(&proved, &base, &state, &paths, &HostFacts::read(Path::new("/"))?, dangerous)?;
         if let Some(out) = out {
             crate::atomic::write_new(out, &plan.document().to_bytes()?, crate::atomic::Access::Public)?;

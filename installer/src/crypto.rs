@@ -13,6 +13,8 @@ use crate::preflight::facts::Facts;
 
 /// One crate and what it is for.
 struct Use {
+    /// Which crate names it: of some there are two, in two versions.
+    owner: &'static str,
     name: &'static str,
     algorithm: &'static str,
     purpose: &'static str,
@@ -25,8 +27,9 @@ struct Use {
 
 const NO_PROBE: &[&[&str]] = &[];
 /// What each crate probes was read from its source at the version in `Cargo.lock`.
-const USES: [Use; 14] = [
+const USES: [Use; 18] = [
     Use {
+        owner: "bundle-format",
         name: "ed25519-dalek",
         algorithm: "Ed25519 (RFC 8032), verify_strict",
         purpose: "verifies manifests, trust roots, custody records and approvals; signs the head of the audit log",
@@ -34,6 +37,7 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "ed25519-dalek",
         name: "curve25519-dalek",
         algorithm: "arithmetic of edwards25519",
         purpose: "below ed25519-dalek",
@@ -41,13 +45,15 @@ const USES: [Use; 14] = [
         looks_for: &[&["avx512ifma", "avx512vl"], &["avx2"]],
     },
     Use {
+        owner: "bundle-format",
         name: "minisign-verify",
-        algorithm: "Ed25519 in minisign's prehashed form (BLAKE2b-512)",
+        algorithm: "Ed25519 in minisign's prehashed form, with SHA-512 and BLAKE2b-512 of its own",
         purpose: "verifies the same signatures once more",
         pair: Some("second of two"),
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "bundle-format",
         name: "ml-dsa",
         algorithm: "ML-DSA-87 (FIPS 204), pure, empty context; not HashML-DSA",
         purpose: "verifies manifests, trust roots, custody records and approvals; signs the head of the audit log",
@@ -55,6 +61,15 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "ml-dsa",
+        name: "module-lattice",
+        algorithm: "arithmetic of module lattices",
+        purpose: "below ml-dsa",
+        pair: None,
+        looks_for: NO_PROBE,
+    },
+    Use {
+        owner: "ml-dsa",
         name: "shake",
         algorithm: "SHAKE128, SHAKE256 (FIPS 202)",
         purpose: "below ml-dsa",
@@ -62,6 +77,15 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "shake",
+        name: "keccak",
+        algorithm: "Keccak-f[1600], the permutation of FIPS 202",
+        purpose: "below shake",
+        pair: None,
+        looks_for: NO_PROBE,
+    },
+    Use {
+        owner: "bundle-format",
         name: "fips204",
         algorithm: "ML-DSA-87 (FIPS 204), pure, empty context",
         purpose: "verifies the same signatures once more",
@@ -69,6 +93,7 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "fips204",
         name: "sha3",
         algorithm: "SHAKE128, SHAKE256 (FIPS 202)",
         purpose: "below fips204",
@@ -76,13 +101,23 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "sha3",
+        name: "keccak",
+        algorithm: "Keccak-f[1600], the permutation of FIPS 202",
+        purpose: "below sha3",
+        pair: None,
+        looks_for: NO_PROBE,
+    },
+    Use {
+        owner: "bundle-format",
         name: "sha2",
-        algorithm: "SHA-384, SHA-256 (FIPS 180-4)",
-        purpose: "SHA-384 pins of frames, documents and records; sha256 names of OCI blobs",
+        algorithm: "SHA-512, SHA-384, SHA-256 (FIPS 180-4)",
+        purpose: "SHA-384 pins of frames, documents and records; sha256 names of OCI blobs; SHA-512 inside ed25519-dalek",
         pair: None,
         looks_for: &[&["avx2"], &["sha_ni", "sse4_1"]],
     },
     Use {
+        owner: "bundle-format",
         name: "blake2",
         algorithm: "BLAKE2b-512 (RFC 7693)",
         purpose: "minisign's prehash of what Ed25519 signs; not a FIPS algorithm, ML-DSA-87 does not rest on it",
@@ -90,6 +125,7 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "bundle-format",
         name: "hmac",
         algorithm: "HMAC-SHA-256 (FIPS 198-1)",
         purpose: "tags of datagrams on the one-way link, where both ends share a key",
@@ -97,6 +133,7 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "installer",
         name: "getrandom",
         algorithm: "the kernel's random source, getrandom(2)",
         purpose: "seeds of the machine's key, generated secrets",
@@ -104,6 +141,7 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "installer",
         name: "rcgen",
         algorithm: "X.509 (RFC 5280)",
         purpose: "self-signed TLS certificates that a release asks for",
@@ -111,6 +149,7 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "rcgen",
         name: "ring",
         algorithm: "ECDSA P-256 with SHA-256 (FIPS 186-5)",
         purpose: "keys and signatures of those certificates",
@@ -118,6 +157,15 @@ const USES: [Use; 14] = [
         looks_for: NO_PROBE,
     },
     Use {
+        owner: "ring",
+        name: "getrandom",
+        algorithm: "the kernel's random source, getrandom(2)",
+        purpose: "seeds of those keys",
+        pair: None,
+        looks_for: NO_PROBE,
+    },
+    Use {
+        owner: "installer",
         name: "zeroize",
         algorithm: "no cryptography",
         purpose: "wipes secrets in memory",
@@ -204,7 +252,8 @@ impl Report {
 /// A crate that the lock does not name would be a report about another program; a test holds that none
 /// is left out.
 fn module(used: &Use, cpu: &BTreeSet<String>) -> Option<Module> {
-    let (_, version, checksum) = facts::CRYPTO.iter().find(|(name, ..)| *name == used.name)?;
+    let named = |(owner, name, ..): &&(&str, &str, &str, &str)| *owner == used.owner && *name == used.name;
+    let (.., version, checksum) = facts::CRYPTO.iter().find(named)?;
     let whole: Vec<String> = used
         .looks_for
         .iter()

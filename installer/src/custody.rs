@@ -4,8 +4,6 @@
 //! policy is in the trust root: where it names transfer agents, a chain is required and must prove;
 //! where it names none, a chain proves nothing and is never shown as if it did.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bundle_format::custody::{self, Difference, UnverifiedCustody, VerifiedCustody};
@@ -15,6 +13,7 @@ use bundle_format::root::{Role, TrustedRoot};
 use bundle_format::set::{self, SetList};
 use bundle_format::signature::AlgorithmPolicy;
 use bundle_format::text::{escaped, groups_of_four};
+use confinement::{open_regular, read_regular};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -216,17 +215,13 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 
 fn hash(name: &str, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<OnHand> {
     let io = |e| Error::io(path.display().to_string(), e);
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = open_regular(path).map_err(io)?;
     let (size, sha384) = Sha384::of_reader(&mut file, progress).map_err(io)?;
     Ok((name.to_owned(), size, sha384))
 }
 
-/// One byte more than the limit is read, so that the parser sees what is too large.
 fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let io = |e| Error::io(path.display().to_string(), e);
-    let mut bytes = Vec::new();
-    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
-    Ok(bytes)
+    read_regular(path, limit).map_err(|e| Error::io(path.display().to_string(), e))
 }
 
 /// Bytes of a folder's files, for the progress line.

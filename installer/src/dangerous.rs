@@ -108,10 +108,7 @@ pub fn permit(plan: Plan, files: &[PathBuf], bundle: &ProvedBundle, state: &Stat
 }
 
 fn read(path: &Path) -> Result<UnverifiedApproval> {
-    use std::io::Read as _;
     let io = |e| Error::io(path.display().to_string(), e);
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(io)?;
-    file.take(limits::APPROVAL_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    let bytes = confinement::read_regular(path, limits::APPROVAL_BYTES).map_err(io)?;
     Ok(UnverifiedApproval::parse(&bytes)?)
 }

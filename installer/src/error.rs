@@ -61,6 +61,14 @@ pub enum ErrorKind {
         /// Why.
         why: String,
     },
+    /// A FIFO, device or folder where a file is read.
+    #[error("{what}: expected a regular file, found {found}")]
+    NotRegular {
+        /// The path.
+        what: String,
+        /// What lies there.
+        found: &'static str,
+    },
     /// No trust anchor yet.
     #[error("no trust root: this machine trusts no release office yet")]
     NoTrustRoot,
@@ -397,6 +405,7 @@ impl ErrorKind {
             Self::Reader(told) => told.class(),
             Self::SecretLeft { .. } | Self::ReaderLost { .. } => Class::Bug,
             Self::Usage { .. }
+            | Self::NotRegular { .. }
             | Self::NotInstalled { .. }
             | Self::NoGeneration { .. }
             | Self::DangerousUnneeded { .. } => Class::Usage,
@@ -458,6 +467,7 @@ impl ErrorKind {
             Self::StateVersion { .. } => "use the installer of the newest release that ran here",
             Self::Locked { .. } => "wait for it to end; it releases the lock by itself",
             Self::Usage { .. } => "see --help",
+            Self::NotRegular { .. } => "copy it into a file first; pipes, devices and folders are not read",
             Self::Incomplete { .. } => "bring what is named and run the same command again; what is in stays in",
             Self::BadVolume { .. } => "compare its SHA-384 with the transfer record; have this one made again",
             Self::NoTrustRoot => "run: installer trust init ROOT --fingerprint F",
@@ -533,11 +543,15 @@ impl Error {
         self.0.advice()
     }
 
-    /// Wraps an I/O error with what was being read or written; a full disk is told apart.
+    /// Wraps an I/O error with what was being read or written; a full disk is told apart, and what is no
+    /// regular file ([`confinement::open_regular`]).
     pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
         let what = what.into();
         if source.kind() == std::io::ErrorKind::StorageFull || source.kind() == std::io::ErrorKind::QuotaExceeded {
             return ErrorKind::DiskFull { what }.into();
+        }
+        if let Some(not) = confinement::NotRegular::of(&source) {
+            return ErrorKind::NotRegular { what, found: not.found() }.into();
         }
         ErrorKind::Io { what, source }.into()
     }

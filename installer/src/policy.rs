@@ -35,12 +35,15 @@ enum Algorithms {
 
 /// What a bundle must bring along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Requirement {
     /// A bill of materials for each image.
     Sbom,
-    /// A signed statement of how the bundle was made.
+    /// A statement of how the bundle was made. The release signers' signatures cover it; it may carry
+    /// none of its own.
     Provenance,
+    /// The same, signed by who builds ([`bundle_format::provenance::require_signed`]).
+    SignedProvenance,
 }
 
 impl Requirement {
@@ -49,6 +52,7 @@ impl Requirement {
         match self {
             Self::Sbom => "sbom",
             Self::Provenance => "provenance",
+            Self::SignedProvenance => bundle_format::provenance::SIGNED,
         }
     }
 }
@@ -159,12 +163,7 @@ impl Policy {
 
 /// Reads a policy file of bounded size.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let io = |e| Error::io(path.display().to_string(), e);
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(io)?;
-    file.take(limits::YAML_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-    Ok(bytes)
+    confinement::read_regular(path, limits::YAML_BYTES).map_err(|e| Error::io(path.display().to_string(), e))
 }
 
 fn is_missing(error: &Error) -> bool {
@@ -190,12 +189,16 @@ mod tests {
         let plain = Policy::parse("p", "format: lockgate-policy/1\n").unwrap();
         assert_eq!(plain, Policy::default());
         assert!(!plain.requires(Requirement::Sbom));
+        let signed = Policy::parse("p", "format: lockgate-policy/1\nrequire: [signed-provenance]\n").unwrap();
+        assert_eq!(signed.line(), "algorithms hybrid; require signed-provenance");
+        assert!(!signed.requires(Requirement::Provenance));
         for bad in [
             "",
             "algorithms: cnsa2",
             "format: lockgate-policy/1\nalgorithms: rsa",
             "format: lockgate-policy/1\nalgorithms: [hybrid]",
             "format: lockgate-policy/1\nrequire: [luck]",
+            "format: lockgate-policy/1\nrequire: [signedprovenance]",
             "format: lockgate-policy/1\nrequires: []",
             "format: lockgate-policy/1\nalgorithms: cnsa2\nalgorithms: hybrid",
         ] {

@@ -14,6 +14,7 @@ use bundle_format::marking::Marking;
 use bundle_format::pack::{BaseBlobs, BlobSink, Held, PackReader, Want, unpack};
 use bundle_format::root::{RootEnvelope, TrustedRoot};
 use bundle_format::timestamp::Timestamp;
+use confinement::open_regular;
 
 use crate::dangerous::Dangerous;
 use crate::error::{Error, ErrorKind, Result};
@@ -72,6 +73,11 @@ impl Site {
         let text = state.setting("accreditation")?;
         let accreditation = Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?;
         Ok(Self { trusted, policy, accreditation, floors: state.floors()?, moment: Moment::read(state)? })
+    }
+
+    /// The site's policy.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The newest trusted root.
@@ -162,6 +168,7 @@ fn carries(manifest: &Manifest, required: Requirement) -> bundle_format::Result<
     match required {
         Requirement::Sbom => bundle_format::attachment::require_sboms(manifest),
         Requirement::Provenance => bundle_format::attachment::require_provenance(manifest),
+        Requirement::SignedProvenance => bundle_format::attachment::require_signed_provenance(manifest),
     }
 }
 
@@ -185,12 +192,7 @@ impl ProvedBundle {
     }
 
     fn open_by(path: &Path, trusted: &TrustedRoot, policy: &Policy) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path.display().to_string(), e))?;
-        let kind = file.metadata().map_err(|e| Error::io(path.display().to_string(), e))?.file_type();
-        // A FIFO or device would never end, or differ between two reads.
-        if !kind.is_file() {
-            return Err(ErrorKind::Usage { why: format!("{} is not a regular file", path.display()) }.into());
-        }
+        let file = open_regular(path).map_err(|e| Error::io(path.display().to_string(), e))?;
         let (envelope, packs) = UnverifiedEnvelope::read(file)?;
         let manifest = envelope.verify(trusted, policy.algorithms())?;
         Ok(Self { path: path.to_owned(), manifest, packs })
@@ -263,7 +265,7 @@ impl ProvedBundle {
         if wanted.is_empty() {
             return Ok(found);
         }
-        let file = File::open(&self.path).map_err(|e| Error::io(self.path.display().to_string(), e))?;
+        let file = open_regular(&self.path).map_err(|e| Error::io(self.path.display().to_string(), e))?;
         let (_, mut packs) = UnverifiedEnvelope::read(file)?;
         let mut sink = KeepSink { stop: true, ..KeepSink::new(wanted) };
         match unpack(&mut packs, &self.manifest, base.held(), &mut sink, 1, &mut |_| ()) {

@@ -12,11 +12,8 @@ use crate::state::State;
 
 /// Reads a trust root envelope from a file of bounded size.
 pub fn read_envelope(path: &Path) -> Result<RootEnvelope> {
-    use std::io::Read as _;
     let io = |e| Error::io(path.display().to_string(), e);
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(io)?;
-    file.take(bundle_format::limits::ROOT_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    let bytes = confinement::read_regular(path, bundle_format::limits::ROOT_BYTES).map_err(io)?;
     Ok(RootEnvelope::parse(&bytes)?)
 }
 

@@ -122,8 +122,18 @@ pub fn require_sboms(manifest: &Manifest) -> Result<()> {
 /// Site policy `provenance`: the release has a provenance statement. For a manifest that is proved
 /// already; what the statement says is checked when its blob is read ([`crate::provenance::check`]).
 pub fn require_provenance(manifest: &Manifest) -> Result<()> {
+    require_statement(manifest, "provenance")
+}
+
+/// Site policy `signed-provenance`, as far as a manifest can tell: there is a statement. Who signed it
+/// is asked when its blob is read ([`crate::provenance::require_signed`]).
+pub fn require_signed_provenance(manifest: &Manifest) -> Result<()> {
+    require_statement(manifest, crate::provenance::SIGNED)
+}
+
+fn require_statement(manifest: &Manifest, requirement: &'static str) -> Result<()> {
     if provenance_of(manifest).is_some() {
         return Ok(());
     }
-    Err(ErrorKind::Requirement { requirement: "provenance", why: "the release has none".into() }.into())
+    Err(ErrorKind::Requirement { requirement, why: "the release has no provenance".into() }.into())
 }

@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Sha256, Sha384};
-use crate::key::{KeyId, PublicKey};
+use crate::key::{KeyId, PublicKey, Scheme};
 use crate::manifest::Manifest;
-use crate::root::TrustRoot;
+use crate::root::{Role, TrustRoot};
+use crate::signature::AlgorithmPolicy;
 use crate::text::{base64, unbase64};
 use crate::{ErrorKind, Result, limits};
 
@@ -30,6 +31,8 @@ pub const BUILD_TYPE: &str = "urn:lockgate:build:bundle:1";
 /// `payloadType` of the envelope.
 pub const PAYLOAD: &str = "application/vnd.in-toto+json";
 const WHAT: &str = "provenance";
+/// What a site's policy calls a statement that its builder signed.
+pub const SIGNED: &str = "signed-provenance";
 
 /// The statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,6 +236,26 @@ pub fn check(bytes: &[u8], manifest: &Manifest, root: &TrustRoot) -> Result<Prov
     }
     check_subjects(&statement, manifest)?;
     Ok(Provenance { statement, signers })
+}
+
+/// Site policy `signed-provenance` (R-PRV-4): who builds signed the statement, by each algorithm that the
+/// site asks for. Builders are the role `builder`; under a root without it, those who release.
+pub fn require_signed(provenance: &Provenance, root: &TrustRoot, policy: AlgorithmPolicy) -> Result<()> {
+    let role = root.threshold(Role::Builder).map_or(Role::Release, |_| Role::Builder);
+    let signed = |scheme: Scheme| {
+        let of_role = provenance.signers.iter().filter(|id| root.role_holds(role, **id));
+        of_role.filter_map(|id| root.key(*id)).any(|key| key.scheme() == scheme)
+    };
+    match policy.required().iter().find(|scheme| !signed(**scheme)) {
+        None => Ok(()),
+        Some(scheme) => {
+            let (role, version) = (role.name(), root.version());
+            let why = format!(
+                "no {scheme} key of role {role} in trust root version {version} signed the release's provenance"
+            );
+            Err(ErrorKind::Requirement { requirement: SIGNED, why }.into())
+        }
+    }
 }
 
 fn check_subjects(statement: &Statement, manifest: &Manifest) -> Result<()> {

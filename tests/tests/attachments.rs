@@ -251,6 +251,21 @@ fn a_bundle_says_what_is_in_it_and_how_it_was_built() {
     assert_eq!(said["provenance"]["build_signers"].as_array().unwrap().len(), 2);
     assert_eq!(said["provenance"]["statement"]["predicate"]["runDetails"]["builder"]["id"], "urn:test:ci");
     assert_eq!(said["sboms"][0]["origin"], "builder");
+    // A site that asks for the build platform's signature, not for a statement alone.
+    std::fs::write(site.path("policy.yaml"), "format: lockgate-policy/1\nrequire: [signed-provenance]\n").unwrap();
+    site.installer(&["policy", "set", "policy.yaml"]).expect(0);
+    for command in [&["verify"][..], &["plan"], &["preflight"], &["--yes", "install"]] {
+        let said = site.installer(&[command, &["b.bundle.tar"]].concat()).expect(5);
+        assert!(
+            said.err.contains("site policy requires signed-provenance: no ed25519 key of role release"),
+            "{command:?}: {}",
+            said.err
+        );
+    }
+    site.installer(&["verify", "signed.bundle.tar"]).expect(0);
+    site.installer(&["plan", "signed.bundle.tar"]).expect(0);
+    std::fs::write(site.path("policy.yaml"), "format: lockgate-policy/1\n").unwrap();
+    site.installer(&["policy", "set", "policy.yaml"]).expect(0);
     std::fs::write(site.path("keys/eve.pass"), "TEST passphrase of eve\n").unwrap();
     site.builder(&["keygen", "--name", "eve", "--out", "keys", "--passphrase-file", "keys/eve.pass"]).expect(0);
     let key = ["--provenance-key", "keys/eve", "--passphrase-file", "keys/eve.pass"];

@@ -15,8 +15,9 @@ use bundle_format::manifest::Frame;
 use bundle_format::pack::{Encoding, Held, NoSink, unpack};
 use bundle_format::root::{Role, RootEnvelope, TrustedRoot, apply_chain};
 use bundle_format::signature::{AlgorithmPolicy, Signature, verify_threshold};
+use bundle_format::text::base64;
 use bundle_format::{Class, ErrorKind, Result};
-use system_tests::{Draft, prove, ustar};
+use system_tests::{Draft, keys, prove, ustar};
 
 /// Judges every case on as many threads as there are processors; the first verdicts that are not
 /// empty are the test's failure.
@@ -147,26 +148,75 @@ fn every_bit_of_the_signatures() {
     }
 }
 
+/// What a flipped bit of a root can cause.
+const fn of_a_root(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Json { .. }
+            | ErrorKind::NotCanonical { .. }
+            | ErrorKind::UnknownFormat { .. }
+            | ErrorKind::BadValue { .. }
+            | ErrorKind::BadName { .. }
+            | ErrorKind::Inconsistent { .. }
+            | ErrorKind::BadSignature { .. }
+            | ErrorKind::UnknownKey { .. }
+            | ErrorKind::UnknownRoot { .. }
+            | ErrorKind::RootVersion { .. }
+    )
+}
+
 /// R-ROOT-1 to 4: another form is damage; R-ROOT-7, R-SIG-8: another content is not trusted.
 #[test]
 fn every_bit_of_the_root_chain() {
     let head = head();
-    let wanted = |kind: &ErrorKind| {
-        matches!(
-            kind,
-            ErrorKind::Json { .. }
-                | ErrorKind::NotCanonical { .. }
-                | ErrorKind::UnknownFormat { .. }
-                | ErrorKind::BadValue { .. }
-                | ErrorKind::BadName { .. }
-                | ErrorKind::Inconsistent { .. }
-                | ErrorKind::BadSignature { .. }
-                | ErrorKind::UnknownKey { .. }
-                | ErrorKind::UnknownRoot { .. }
-                | ErrorKind::RootVersion { .. }
-        )
-    };
-    every_bit("root", &head.root, wanted, |bytes| apply_chain(&head.trusted, &[RootEnvelope::parse(bytes)?]).map(drop));
+    every_bit("root", &head.root, of_a_root, |bytes| {
+        apply_chain(&head.trusted, &[RootEnvelope::parse(bytes)?]).map(drop)
+    });
+}
+
+/// R-ROOT-6 to 10: the same of a chain of two roots, for a site that trusts the first and for one that
+/// trusts the second. Every bit, but for the ML-DSA-87 signatures, each flip of which costs their whole verification: of these,
+/// one bit of every fourth byte.
+#[test]
+fn every_bit_of_a_chain_of_two_roots() {
+    let (alice, bob) = (keys::alice(), keys::bob());
+    let chain =
+        [keys::signed_root(1, 1, &[&alice], &[&alice]), keys::signed_root(2, 1, &[&alice, &bob], &[&alice, &bob])];
+    let files: Vec<Vec<u8>> = chain.iter().map(|root| root.to_bytes().unwrap()).collect();
+    let mut cases: Vec<(usize, usize, u8)> = Vec::new();
+    for (link, (root, file)) in chain.iter().zip(&files).enumerate() {
+        let mut sampled = vec![false; file.len()];
+        for signature in root.signatures().iter().filter(|signature| signature.scheme() == Scheme::MlDsa87) {
+            let text = base64(&signature.to_file());
+            let at = file.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+            sampled[at..at + text.len()].fill(true);
+        }
+        for (at, sampled) in sampled.into_iter().enumerate() {
+            let every =
+                (0..8).map(|bit| 1 << bit).filter(|mask| !sampled || at.is_multiple_of(4) && *mask == some_bit(at));
+            cases.extend(every.map(|mask| (link, at, mask)));
+        }
+    }
+    for trusted in &chain {
+        let version = trusted.claimed().version();
+        let trusted = keys::anchor(trusted);
+        assert_eq!(apply_chain(&trusted, &chain).unwrap().root().version(), 2);
+        judge(cases.len(), |case| {
+            let (link, at, mask) = cases[case];
+            let mut bad = files[link].clone();
+            bad[at] ^= mask;
+            let judged = RootEnvelope::parse(&bad).and_then(|bad| {
+                let mut chain = chain.clone();
+                chain[link] = bad;
+                apply_chain(&trusted, &chain)
+            });
+            match judged {
+                Err(error) if of_a_root(error.kind()) && specified(error.kind()) == Some(error.class()) => None,
+                other => Some(format!("trusted {version}, root {link}, byte {at}, mask {mask:#04x}: {other:?}")),
+            }
+        });
+    }
+    println!("chain of two roots: {} flipped bits for each of two sites, every one refused as specified", cases.len());
 }
 
 /// R-ARC-1 to 5: whatever is not content is damage. The walk alone is asked; what it passes, the

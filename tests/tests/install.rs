@@ -126,7 +126,10 @@ fn what_is_not_trusted_or_damaged_changes_nothing() {
         assert!(said.err.contains(word), "{bundle}: {}", said.err);
     }
     site.tool("mkfifo", &["fifo.tar"]).expect(0);
-    std::fs::File::options().read(true).write(true).open(site.path("fifo.tar")).map(drop).unwrap();
+    for args in [&["verify", "fifo.tar"][..], &["--yes", "install", "fifo.tar"]] {
+        let said = site.installer_under("timeout", &["60"], args).expect(2);
+        assert!(said.err.contains("fifo.tar: expected a regular file, found a FIFO"), "{}", said.err);
+    }
     site.assert_nothing_left();
     site.installer(&["verify", "good.tar"]).expect(0);
     let history = site.installer(&["history"]).expect(0).out;

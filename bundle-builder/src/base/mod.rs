@@ -10,8 +10,7 @@ mod pool;
 pub mod sketch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use bundle_format::appliance::AppliancePublic;
@@ -20,6 +19,7 @@ use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::inventory::Inventory;
 use bundle_format::limits;
 use bundle_format::manifest::{BaseSet, Blob, Manifest, Pack};
+use confinement::{open_regular, read_regular};
 
 use crate::collect::{Collected, CollectedBlob, Place, collect, read_lock};
 use crate::error::{Error, ErrorKind, Result};
@@ -111,18 +111,18 @@ impl Bases {
             return self.read_release(file, registry);
         }
         let mut head = [0; 13];
-        let filled = crate::coding::read_up_to(&mut File::open(file).map_err(io)?, &mut head).map_err(io)?;
+        let filled = crate::coding::read_up_to(&mut open_regular(file).map_err(io)?, &mut head).map_err(io)?;
         if head.get(..filled) == Some(b"manifest.json") {
             return read_bundle(file);
         }
-        let mut bytes = Vec::new();
-        File::open(file)
-            .and_then(|input| input.take(limits::INVENTORY_BYTES + 1).read_to_end(&mut bytes))
-            .map_err(io)?;
+        let bytes = read_regular(file, limits::INVENTORY_BYTES).map_err(io)?;
         let inventory = match site_key {
             Some(key) => {
                 let io = |e| Error::io(key.display().to_string(), e);
-                Inventory::verify(&bytes, &AppliancePublic::parse(&std::fs::read(key).map_err(io)?)?)?
+                Inventory::verify(
+                    &bytes,
+                    &AppliancePublic::parse(&read_regular(key, limits::ROOT_BYTES).map_err(io)?)?,
+                )?
             }
             None => Inventory::claimed(&bytes)?,
         };
@@ -243,7 +243,7 @@ impl Bases {
 }
 
 fn read_bundle(file: &Path) -> Result<Base> {
-    let input = File::open(file).map_err(|e| Error::io(file.display().to_string(), e))?;
+    let input = open_regular(file).map_err(|e| Error::io(file.display().to_string(), e))?;
     let (envelope, _) = UnverifiedEnvelope::read(BufReader::new(input))?;
     let manifest = bundle_format::manifest::parse(envelope.manifest_bytes())?;
     Ok(Base {

@@ -96,7 +96,7 @@ impl Pool {
             bases.all(|base| self.has(&base))
         });
         let held = whole.next().map_or(Held::Nothing, |(set, _)| Held::Set { set, blobs: self });
-        let input = File::open(file).map_err(|e| Error::io(file.display().to_string(), e))?;
+        let input = confinement::open_regular(file).map_err(|e| Error::io(file.display().to_string(), e))?;
         let (_, mut packs) = UnverifiedEnvelope::read(BufReader::with_capacity(1 << 20, input))?;
         let mut sink = FolderSink { folder: folder.path().to_owned(), take, current: None, taken: Vec::new() };
         dangerous_unpack_claim(&mut packs, manifest, held, &mut sink, THREADS, &mut |_| ())?;

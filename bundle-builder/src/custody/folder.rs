@@ -1,7 +1,6 @@
 //! A set's folder on the low side: the list, the volumes beside it, the chain of custody.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bundle_format::custody::{self, RecordedFile, UnverifiedCustody};
@@ -117,14 +116,10 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Bytes and SHA-384 of a file.
 pub(crate) fn hash_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha384)> {
     let io = |e| Error::io(path.display().to_string(), e);
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = confinement::open_regular(path).map_err(io)?;
     Sha384::of_reader(&mut file, progress).map_err(io)
 }
 
-/// One byte more than the limit is read, so that the parser sees what is too large.
 fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let io = |e| Error::io(path.display().to_string(), e);
-    let mut bytes = Vec::new();
-    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
-    Ok(bytes)
+    confinement::read_regular(path, limit).map_err(|e| Error::io(path.display().to_string(), e))
 }

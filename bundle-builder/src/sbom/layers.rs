@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 
+use bundle_format::digest::{Sha256, Sha256Hasher};
 use bundle_format::limits;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +15,8 @@ use crate::sbom::golang;
 pub struct Layer<'a> {
     /// For errors.
     pub what: String,
+    /// sha256 of its decoded bytes, as the image's config has it.
+    pub diff_id: Sha256,
     /// gzip, zstd or plain tar.
     pub content: Box<dyn Read + Send + 'a>,
 }
@@ -42,6 +45,20 @@ impl Default for Limits {
     }
 }
 
+/// Hashes what it passes on.
+struct Hashed<R> {
+    inner: R,
+    hasher: Sha256Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
 /// What is kept of an image: paths without a leading slash.
 #[derive(Debug, Default)]
 pub struct Tree {
@@ -59,13 +76,14 @@ impl Tree {
         Self { limits, ..Self::default() }
     }
 
-    /// Adds the next layer. It is read to its end, so that its digest is checked.
+    /// Adds the next layer. It is read to its end, so that its digest is checked, and that of what it
+    /// decodes to: an engine that unpacks it would find another one only at the site (R-OCI-6).
     pub fn add(&mut self, layer: Layer<'_>) -> Result<()> {
         let what = layer.what;
         let io = |e| Error::io(what.clone(), e);
         let mut stored = BufReader::with_capacity(1 << 16, layer.content);
         {
-            let decoded = decoder(&mut stored).map_err(io)?;
+            let decoded = Hashed { inner: decoder(&mut stored).map_err(io)?, hasher: Sha256Hasher::default() };
             let mut limited = decoded.take(self.limits.layer_bytes.saturating_add(1));
             let mut archive = tar::Archive::new(&mut limited);
             let mut entries = 0u64;
@@ -83,6 +101,11 @@ impl Tree {
                     self.limits.layer_bytes,
                     self.limits.layer_bytes.saturating_add(1),
                 ));
+            }
+            let found = limited.into_inner().hasher.finish();
+            if found != layer.diff_id {
+                let why = format!("expected DiffID {} by the image's config, found {found}", layer.diff_id);
+                return Err(bundle_format::Error::from(bundle_format::ErrorKind::Inconsistent { what, why }).into());
             }
         }
         io::copy(&mut stored, &mut io::sink()).map_err(io)?;

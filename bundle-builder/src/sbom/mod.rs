@@ -18,10 +18,12 @@ use std::io::Read;
 
 use bundle_format::attachment::{Attachment, Origin};
 use bundle_format::digest::Sha256;
+use bundle_format::lock::LockedImage;
+use bundle_format::oci;
 use bundle_format::timestamp::Timestamp;
 
 use crate::collect::{BlobKind, Collected, CollectedBlob};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Where a package is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,10 +107,14 @@ impl Collected {
             }
             let blobs: BTreeMap<Sha256, &CollectedBlob> =
                 self.blobs.iter().filter(|b| b.kind == BlobKind::Layer).map(|b| (b.digest, b)).collect();
+            let diff_ids = self.diff_ids(image)?;
             let layers = image.blobs.iter().filter_map(|blob| blobs.get(&blob.digest)).map(|blob| {
                 progress(blob.size);
+                let what = format!("image {}: layer {}", image.name, blob.digest);
+                let missing = || malformed(&what, "its manifest does not name it".into());
+                let diff_id = *diff_ids.get(&blob.digest).ok_or_else(missing)?;
                 let content: Box<dyn Read + Send + '_> = blob.open()?;
-                Ok(layers::Layer { what: format!("image {}: layer {}", image.name, blob.digest), content })
+                Ok(layers::Layer { what, diff_id, content })
             });
             let subject = Subject { name: &image.name, digest: image.digest, created: &self.lock.created };
             let bytes = spdx::document(&subject, &inventory(layers::Limits::default(), layers)?)?;
@@ -126,6 +132,37 @@ impl Collected {
         }
         Ok(())
     }
+}
+
+impl Collected {
+    /// What each layer of an image decodes to, by the image's manifest and config.
+    fn diff_ids(&self, image: &LockedImage) -> Result<BTreeMap<Sha256, Sha256>> {
+        let document = |digest: &Sha256| -> Result<Vec<u8>> {
+            let what = format!("image {}: {digest}", image.name);
+            let found = self.blobs.iter().find(|blob| blob.kind == BlobKind::Document && blob.digest == *digest);
+            let found = found.ok_or_else(|| malformed(&what, "the image lacks this document".into()))?;
+            let mut bytes = Vec::new();
+            found.open()?.read_to_end(&mut bytes).map_err(|error| Error::io(what, error))?;
+            Ok(bytes)
+        };
+        let media_type = image.blobs.iter().find(|blob| blob.digest == image.manifest).map(|blob| &blob.media_type);
+        let manifest = document(&image.manifest)?;
+        let manifest = oci::parse_manifest(&manifest, media_type.map_or(oci::OCI_MANIFEST, String::as_str))?;
+        let platform = &self.manifest_without_packs.platform;
+        let diff_ids = oci::check_config(&document(&manifest.config.digest)?, platform, manifest.layers.len())?;
+        let mut known = BTreeMap::new();
+        for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
+            if *known.entry(layer.digest).or_insert(diff_id) != diff_id {
+                let why = format!("layer {} has two DiffIDs", layer.digest);
+                return Err(malformed(&format!("image {}", image.name), why));
+            }
+        }
+        Ok(known)
+    }
+}
+
+fn malformed(what: &str, why: String) -> Error {
+    bundle_format::Error::from(bundle_format::ErrorKind::Inconsistent { what: what.to_owned(), why }).into()
 }
 
 /// Reads the package databases in `layers`, lowest first.

@@ -5,7 +5,6 @@
 //! from these, the same bytes each time.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use bundle_format::digest::Sha256;
 use bundle_format::oci;
 use bundle_format::release::Source;
 use bundle_format::{json, limits};
+use confinement::open_regular;
 use serde::{Deserialize, Serialize};
 
 use super::files::Watched;
@@ -126,7 +126,7 @@ impl DockerArchive {
 
     fn read_span(&self, span: Span) -> Result<Box<dyn Read + Send>> {
         let io = |error| Error::io(self.what.clone(), error);
-        let mut file = File::open(&self.path).map_err(io)?;
+        let mut file = open_regular(&self.path).map_err(io)?;
         file.seek(SeekFrom::Start(span.offset)).map_err(io)?;
         Ok(Box::new(file.take(span.size)))
     }

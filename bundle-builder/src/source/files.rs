@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bundle_format::digest::{Sha256, Sha256Hasher};
 use bundle_format::limits;
+use confinement::{NotRegular, open_regular};
 
 use crate::source::checked::Checked;
 use crate::source::malformed;
@@ -47,11 +48,11 @@ impl Watched {
     /// Opens a regular file; symbolic links are followed.
     pub fn open(path: &Path) -> Result<Self> {
         let what = || path.display().to_string();
-        let file = File::open(path).map_err(|error| Error::io(what(), error))?;
+        let file = open_regular(path).map_err(|error| match NotRegular::of(&error) {
+            Some(not) => malformed(&what(), not.to_string()),
+            None => Error::io(what(), error),
+        })?;
         let metadata = file.metadata().map_err(|error| Error::io(what(), error))?;
-        if !metadata.is_file() {
-            return Err(malformed(&what(), "expected a regular file"));
-        }
         Ok(Self { file, path: path.into(), stamp: Stamp::of(&metadata) })
     }
 

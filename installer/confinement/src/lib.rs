@@ -11,6 +11,8 @@
 //! Four layers, each of which stands without the others: `no_new_privs`, resource limits, Landlock
 //! (what paths), seccomp (what system calls, and how they may be called). A kernel that lacks one is
 //! said, never passed over: [`Confined`] is for the report.
+//!
+//! And how such bytes are opened at all, confined or not: [`open_regular`].
 
 #![cfg_attr(
     test,
@@ -18,11 +20,13 @@
 )]
 
 mod calls;
+mod input;
 mod limits;
 mod paths;
 
 use std::path::Path;
 
+pub use input::{NotRegular, open_regular, read_regular};
 pub use limits::DATA_BYTES;
 
 /// What holds this process from now on.

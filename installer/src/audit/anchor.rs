@@ -46,7 +46,7 @@ impl Anchor {
         use std::io::Read as _;
         let io = |e| Error::io(path.display().to_string(), e);
         let mut text = String::new();
-        std::fs::File::open(path).map_err(io)?.take(FILE_BYTES).read_to_string(&mut text).map_err(io)?;
+        confinement::open_regular(path).map_err(io)?.take(FILE_BYTES).read_to_string(&mut text).map_err(io)?;
         let mut anchors = Vec::new();
         for (line, number) in text.lines().zip(1u64..).filter(|(line, _)| !line.trim().is_empty()) {
             let head = line.starts_with('{').then(|| claimed(format!("{line}\n").as_bytes()));

@@ -214,7 +214,7 @@ impl Desk<'_> {
         state.audit()?.head()?;
         let host = HostFacts::read(Path::new("/"))?;
         let base = proved.find_base_over(&state, &Store::peek(&self.paths.store()))?;
-        attachments::check(&proved, &base)?;
+        attachments::check(&proved, &base, &site.policy)?;
         let plan = Plan::make(&proved, &base, &state, self.paths, &host, dangerous)?;
         let permitted = dangerous::permit(plan, approvals, &proved, &state)?;
         let plan = permitted.plan();

@@ -15,6 +15,7 @@ use bundle_format::Class;
 use bundle_format::set::SetList;
 use bundle_format::text::escaped;
 use bundle_format::volume::MAGIC;
+use confinement::open_regular;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Arrival;
@@ -145,7 +146,7 @@ fn look(
 ) -> Result<Look> {
     let io = |e| Error::io(path.display().to_string(), e);
     let mut start = Vec::new();
-    std::fs::File::open(path).map_err(io)?.take(4 << 20).read_to_end(&mut start).map_err(io)?;
+    open_regular(path).map_err(io)?.take(4 << 20).read_to_end(&mut start).map_err(io)?;
     let name = escaped(&path.file_name().unwrap_or_default().to_string_lossy());
     if !start.starts_with(MAGIC) {
         return Ok(if is_list(&start) {

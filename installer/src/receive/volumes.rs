@@ -16,6 +16,7 @@ use bundle_format::erasure::Decoder;
 use bundle_format::parallel::on_all_cores;
 use bundle_format::text::escaped;
 use bundle_format::volume::{HEAD_BYTES, Head, SetId, Shape, Table, claimed_number};
+use confinement::{NotRegular, open_regular};
 
 use super::bitmap::{Bitmap, runs};
 use super::{Arrival, Session, reserve};
@@ -48,11 +49,12 @@ impl Volume {
         let shown = escaped(&path.display().to_string());
         let bad = |why: String| ErrorKind::BadVolume { path: shown.clone(), why };
         let io = |e| Error::io(path.display().to_string(), e);
-        let file = File::open(path).map_err(io)?;
+        let file = open_regular(path).map_err(|e| match NotRegular::of(&e) {
+            // One bad volume of many: the others are still read.
+            Some(not) => bad(not.to_string()).into(),
+            None => io(e),
+        })?;
         let metadata = file.metadata().map_err(io)?;
-        if !metadata.is_file() {
-            return Err(bad("it is not a regular file".into()).into());
-        }
         let mut notes = Vec::new();
         let end = metadata.len().saturating_sub(u64::try_from(HEAD_BYTES).unwrap_or(0));
         let front = read_pages(&file, 0, HEAD_BYTES).whole().map(|block| Head::parse(&block));
@@ -102,7 +104,7 @@ impl Volume {
     /// Bytes and SHA-384 of the whole file, as a custody record names it.
     pub fn whole(&self, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha384)> {
         let io = |e| Error::io(self.path.display().to_string(), e);
-        let mut file = File::open(&self.path).map_err(io)?;
+        let mut file = open_regular(&self.path).map_err(io)?;
         Sha384::of_reader(&mut file, progress).map_err(io)
     }
 }

@@ -75,6 +75,18 @@ pub(crate) fn sound() -> Vec<(String, Vec<u8>, TrustedRoot, AlgorithmPolicy)> {
     add("a file carried as tokens", &tokens, tokens.trusted());
     let compressors = crate::tokens::compressors();
     add("files of many compressors carried as tokens", &compressors, compressors.trusted());
+    for checksum in [false, true] {
+        let one = crate::packs::of_one_frame(checksum);
+        add(&format!("a zstd frame, content checksum: {checksum}"), &one, one.trusted());
+    }
+    let names = reserved_names();
+    add("names that Windows reserves", &names, names.trusted());
+    let full = at_every_limit();
+    add("names, lists and numbers at their limits", &full, full.trusted());
+    let window = crate::packs::of_the_largest_window();
+    add("a zstd window of 2^27", &window, window.trusted());
+    let crowd = crowd();
+    add("a root of 256 keys, 64 signatures", &crowd, crowd.trusted());
     let update = crate::delta::sound();
     add("an update by a delta", &update, update.trusted());
     let draft = Draft::small();
@@ -85,6 +97,121 @@ pub(crate) fn sound() -> Vec<(String, Vec<u8>, TrustedRoot, AlgorithmPolicy)> {
     sound.push(("Ed25519 alone for a site of Ed25519".into(), archive, draft.trusted(), AlgorithmPolicy::Ed25519));
     sound
 }
+
+/// Files under names that Windows keeps for itself (spec 3).
+fn reserved_names() -> Draft {
+    let mut draft = Draft::empty();
+    draft.add_files(Encoding::Raw, &[b"one", b"two", b"three"]);
+    for (file, path) in draft.manifest.files.iter_mut().zip(["CON", "docs/aux.txt", "nul/COM1.log"]) {
+        file.path = path.into();
+    }
+    draft.manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
+    draft
+}
+
+/// What one more of is refused, each in the vector beside: names, lists, numbers.
+fn at_every_limit() -> Draft {
+    use bundle_format::lifecycle::{Backup, Check, Data, Migration};
+    use bundle_format::limits;
+    use bundle_format::pack::Encoding::Raw;
+    let mut draft = Draft::small();
+    let deep = vec!["a"; limits::NAME_COMPONENTS].join("/");
+    let long = format!("b/{}", "b".repeat(limits::NAME_BYTES - 2));
+    draft.add_files(Raw, &[b"deep", b"long"]);
+    let count = draft.manifest.files.len();
+    draft.manifest.files[count - 2].path = deep;
+    draft.manifest.files[count - 1].path = long;
+    draft.manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
+    draft.manifest.product = "p".repeat(63);
+    draft.manifest.release = "r".repeat(limits::NAME_BYTES);
+    draft.manifest.title = "t".repeat(limits::NAME_BYTES);
+    draft.manifest.images[0].tag = "t".repeat(128);
+    draft.manifest.sequence = limits::SEQUENCE;
+    let life = &mut draft.manifest.lifecycle;
+    life.security_epoch = limits::SEQUENCE;
+    life.deadline_seconds = limits::DEADLINE_SECONDS;
+    life.stable_seconds = limits::STABLE_SECONDS;
+    // The first word is a line for people as well; the others may be whole scripts.
+    let mut command = vec!["a".repeat(limits::COMMAND_WORD_BYTES); 64];
+    command[0] = "a".repeat(limits::NAME_BYTES);
+    let migration = |n: u64| Migration {
+        name: format!("m{n}"),
+        since: limits::SEQUENCE,
+        container: "a-a".into(),
+        up: command.clone(),
+    };
+    // Short commands but for one, so that the manifest stays small.
+    let short = |n: u64| Migration { up: vec!["a".into()], ..migration(n) };
+    life.migrations = std::iter::once(migration(0)).chain((1..limits::LIFECYCLE_ENTRIES).map(short)).collect();
+    let path = format!("/{}", "p".repeat(limits::NAME_BYTES - 1));
+    let check = |n: u64| Check::Http { name: format!("c{n}"), port: u16::MAX, path: path.clone(), status: 200 };
+    life.checks = (0..limits::LIFECYCLE_ENTRIES).map(check).collect();
+    let data = |n: u64| Data { volume: format!("v{n}"), backup: Backup::Copy, keep: 1000 };
+    life.data = (0..limits::LIFECYCLE_ENTRIES).map(data).collect();
+    draft
+}
+
+/// As many keys as a root may have, and as many signatures as an archive.
+fn crowd() -> Draft {
+    use bundle_format::limits;
+    let number = |count: usize| u8::try_from(count / 2).unwrap();
+    let signers: Vec<_> =
+        (0..number(limits::KEYS)).map(|n| keys::signer(&format!("test-{n}"), n.wrapping_add(0x40) & 0x7f)).collect();
+    let holders: Vec<&signing_keys::Signer> = signers.iter().collect();
+    let root = keys::signed_root(1, 2, &holders, &holders[..2]);
+    let of_archive = signers.into_iter().take(usize::from(number(limits::SIGNATURES))).collect();
+    Draft { roots: vec![root], signers: of_archive, ..Draft::empty() }
+}
+
+/// Documents at their limits; one byte, one entry or one number more is refused in the vectors.
+#[test]
+fn documents_at_their_limits_are_accepted() {
+    use bundle_format::datagram::{Plan, Tagger};
+    use bundle_format::digest::Sha384;
+    use bundle_format::volume::Shape;
+    use bundle_format::{limits, oci, release};
+    let padded = |text: &str, limit: u64, filler: char| {
+        let fill = usize::try_from(limit).unwrap() - text.len();
+        format!("{text}{}", filler.to_string().repeat(fill))
+    };
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let of_depth = |depth: usize| {
+        bundle_format::json::parse::<serde::de::IgnoredAny>("TEST", nested(depth).as_bytes(), limits::ROOT_BYTES)
+    };
+    of_depth(limits::JSON_DEPTH).unwrap();
+    of_depth(limits::JSON_DEPTH + 1).unwrap_err();
+    let yaml = padded(&format!("{RELEASE}#"), limits::YAML_BYTES, '#');
+    release::parse("r.yaml", &yaml).unwrap();
+    let index = padded("{\"schemaVersion\":2,\"manifests\":[]}", limits::OCI_DOCUMENT_BYTES, ' ');
+    oci::parse_index(index.as_bytes(), oci::OCI_INDEX).unwrap();
+    Tagger::keyed(&[7; 16]).unwrap();
+
+    let plan = Plan {
+        archive_size: limits::ARCHIVE_BYTES,
+        prologue_size: u32::try_from(limits::PROLOGUE_BYTES).unwrap(),
+        originals: limits::BLOCK_SHARDS,
+        recovery: limits::BLOCK_SHARDS,
+        prologue_sha384: Sha384::of(b"p"),
+    };
+    plan.check().unwrap();
+    Shape::fit(1 << 30, limits::PROLOGUE_BYTES, Sha384::of(b"p"), 64 << 20, 2).unwrap();
+    let mut shape = Shape::fit(1 << 20, 4096, Sha384::of(b"p"), 700_000, 1).unwrap();
+    shape.parity = limits::VOLUMES - shape.data;
+    shape.check().unwrap();
+    shape.parity += 1;
+    shape.check().unwrap_err();
+
+    let resets: Vec<SequenceReset> = (0..limits::SEQUENCE_RESETS)
+        .map(|n| SequenceReset {
+            product: format!("p{n:03}"),
+            sequence: limits::SEQUENCE,
+            security_epoch: Some(limits::SEQUENCE),
+        })
+        .collect();
+    keys::root(2, 2, &[&keys::alice(), &keys::bob()]).with_resets(&resets).unwrap();
+}
+
+const RELEASE: &str = include_str!("../../../manifests/profiles/minimal.yaml");
 
 #[test]
 fn sound_bundles_are_accepted() {

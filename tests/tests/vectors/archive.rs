@@ -92,6 +92,66 @@ fn extension_headers() -> Vec<Vector> {
     breaks(&["R-ARC-1"], vectors)
 }
 
+/// What known readers of archives fell for, each as the two members that did it, before a sound member.
+fn known_vulnerabilities() -> Vec<Vector> {
+    let link = |name: &str, kind: EntryType, target: &str| {
+        let mut header = ustar::header(name, 0);
+        header.set_entry_type(kind);
+        header.set_link_name(target).unwrap();
+        header.set_cksum();
+        ustar::member(&header, b"")
+    };
+    let folder = |name: &str| {
+        let mut header = ustar::header(name, 0);
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o777);
+        header.set_cksum();
+        ustar::member(&header, b"")
+    };
+    let (symlink, hardlink) = (EntryType::Symlink, EntryType::Link);
+    let pairs = [
+        (
+            "RUSTSEC-2018-0002: hard link, then a file of its name",
+            [link("signatures/x", hardlink, "/etc/passwd"), ustar::plain("signatures/x", b"TEST")],
+        ),
+        (
+            "RUSTSEC-2018-0002: symbolic link, then a file of its name",
+            [link("signatures/x", symlink, "/etc/passwd"), ustar::plain("signatures/x", b"TEST")],
+        ),
+        (
+            "RUSTSEC-2021-0080: symbolic link that climbs, then a folder below it",
+            [link("x", symlink, ".."), folder("x/evil")],
+        ),
+        (
+            "RUSTSEC-2026-0067: symbolic link, then a folder of its name with a mode",
+            [link("x", symlink, "/etc"), folder("x")],
+        ),
+        (
+            "CVE-2025-29787, CVE-2026-29064: symbolic link, then a file written through it",
+            [link("signatures/x", symlink, "/tmp"), ustar::plain("signatures/x/evil", b"TEST")],
+        ),
+        (
+            "CVE-2026-50163: hard link by the working folder, then a file of its name",
+            [link("signatures/x", hardlink, "manifest.json"), ustar::plain("signatures/x", b"TEST")],
+        ),
+    ];
+    let says = "not the one of a plain member";
+    let good = Draft::small().archive();
+    let mut vectors = Vec::new();
+    for (defect, members) in pairs {
+        vectors.push(vector!(
+            defect,
+            NotCanonicalArchive,
+            says,
+            ustar::insert(&good, "signatures/", &members.concat())
+        ));
+        // Alone too: what these readers were given.
+        let alone = [members.concat(), ustar::END.to_vec()].concat();
+        vectors.push(vector!(format!("{defect}, alone"), NotCanonicalArchive, says, alone));
+    }
+    breaks(&["R-ARC-1"], vectors)
+}
+
 /// A change to a sound header.
 type Edit = fn(&mut tar::Header);
 
@@ -397,8 +457,17 @@ fn ends() -> Vec<Vector> {
 }
 
 pub(crate) fn vectors() -> Vec<Vector> {
-    [member_types(), extension_headers(), header_fields(), member_names(), members_and_their_order(), sizes(), ends()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        member_types(),
+        extension_headers(),
+        known_vulnerabilities(),
+        header_fields(),
+        member_names(),
+        members_and_their_order(),
+        sizes(),
+        ends(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

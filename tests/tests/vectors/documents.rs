@@ -13,7 +13,7 @@ use bundle_format::manifest::Blob;
 use bundle_format::marking::Marking;
 use bundle_format::pack::Encoding;
 use bundle_format::provenance::{self, Resource, Statement};
-use bundle_format::root::TrustedRoot;
+use bundle_format::root::{RootEnvelope, TrustedRoot};
 use bundle_format::signature::{AlgorithmPolicy, Signature};
 use bundle_format::timestamp::Timestamp;
 use bundle_format::{Result, json};
@@ -148,6 +148,25 @@ fn signed_by(statement: &Statement, signers: &[&Signer]) -> Vec<u8> {
     provenance::seal(&payload, &signatures).unwrap()
 }
 
+/// Judges a sound statement before a site that asks for a builder's signature.
+fn built(root: &RootEnvelope, signers: &[&Signer], policy: AlgorithmPolicy) -> Result<()> {
+    built_as(&signed_by(&statement(), signers), root, policy)
+}
+
+fn built_as(envelope: &[u8], root: &RootEnvelope, policy: AlgorithmPolicy) -> Result<()> {
+    let read = provenance::check(envelope, &Draft::small().manifest, root.claimed()).expect("sound in itself");
+    provenance::require_signed(&read, root.claimed(), policy)
+}
+
+#[test]
+fn a_builders_signature_is_what_a_site_may_ask_for() {
+    let (agreed, bella) = (keys::root_with_builders(1, &[&keys::bella()]), keys::bella());
+    for policy in [AlgorithmPolicy::Hybrid, AlgorithmPolicy::Cnsa2, AlgorithmPolicy::Ed25519] {
+        built(&agreed, &[&bella], policy).unwrap();
+        built(&keys::two_of_three(), &[&alice()], policy).unwrap();
+    }
+}
+
 fn provenances() -> Vec<Vector> {
     let over = |document: fn(&[u8]) -> Vec<u8>, which: usize| {
         move || {
@@ -212,6 +231,26 @@ fn provenances() -> Vec<Vector> {
             check(&provenance::seal(&payload, &[(key, signature)]).unwrap())
         }),
     ];
+    let asked = [
+        part!(
+            "statement without a build signature, where one is asked for",
+            Requirement,
+            "no ed25519 key of role release",
+            || { built(&keys::two_of_three(), &[], AlgorithmPolicy::Hybrid) }
+        ),
+        part!("statement signed by a releaser where the root names builders", Requirement, "of role builder", || {
+            built(&keys::root_with_builders(1, &[&keys::bella()]), &[&alice()], AlgorithmPolicy::Hybrid)
+        }),
+        part!("statement signed by a transfer agent", Requirement, "of role release", || {
+            built(&keys::root_with_agents(1, &[&keys::tina()]), &[&keys::tina()], AlgorithmPolicy::Hybrid)
+        }),
+        part!("statement with a build signature of one algorithm", Requirement, "no ml-dsa-87 key", || {
+            let payload = provenance::to_payload(&statement()).unwrap();
+            let ed25519 = alice().sign_raw(&provenance::pae(&payload)).unwrap().swap_remove(0);
+            let envelope = provenance::seal(&payload, &[ed25519]).unwrap();
+            built_as(&envelope, &keys::two_of_three(), AlgorithmPolicy::Cnsa2)
+        }),
+    ];
     let large = [part!("provenance over 16 MiB", TooLarge, "provenance", || check(&vec![b' '; (16 << 20) + 1]))];
     let fields = [part!("provenance with an unknown field", Json, "unknown field", || {
         let text = String::from_utf8(signed_by(&statement(), &[])).unwrap();
@@ -221,6 +260,7 @@ fn provenances() -> Vec<Vector> {
         breaks(&["R-PRV-1"], formats),
         breaks(&["R-PRV-2"], subjects),
         breaks(&["R-PRV-3"], signatures),
+        breaks(&["R-PRV-4"], asked),
         breaks(&["R-LIM-72"], large),
         breaks(&["R-JSON-2"], fields),
     ]

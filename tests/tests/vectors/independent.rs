@@ -29,6 +29,10 @@ const DIFFERS: &[(&str, i32, &str)] = &[
     ("hint of another order", 0, ML_DSA),
     ("first bit flipped", 0, ML_DSA),
     ("signature over the digest of the text", 0, ML_DSA),
+    ("HashML-DSA with SHA-512", 0, ML_DSA),
+    ("HashML-DSA with SHAKE256", 0, ML_DSA),
+    ("HashML-DSA with SHA-512, CNSA 2.0 site", 0, ML_DSA),
+    ("HashML-DSA with SHAKE256, CNSA 2.0 site", 0, ML_DSA),
     ("an update by a delta", 1, DELTA),
     ("older bundle under a newer root", 4, OLDER),
 ];

@@ -9,6 +9,7 @@
 mod accepted;
 mod archive;
 mod builder;
+mod coverage;
 mod delta;
 mod documents;
 mod independent;

@@ -18,6 +18,30 @@ fn stored(bytes: Vec<u8>) -> Vec<u8> {
     draft.archive()
 }
 
+/// A sound bundle whose one zstd frame has a content checksum, or none: SHA-384 and sha256 cover every
+/// byte anyway.
+pub(crate) fn of_one_frame(checksum: bool) -> Draft {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    encoder.include_checksum(checksum).unwrap();
+    std::io::Write::write_all(&mut encoder, CONTENT).unwrap();
+    let frame = encoder.finish().unwrap();
+    // RFC 8878, 3.1.1.1.1: bit 2 of the descriptor.
+    assert_eq!(frame[4] & 4 != 0, checksum);
+    let mut draft = Draft::empty();
+    draft.add_files(Encoding::Zstd { level: 3 }, &[CONTENT]);
+    draft.reframe(0, frame);
+    draft
+}
+
+/// A sound bundle whose zstd frame asks for the largest window that a reader gives.
+pub(crate) fn of_the_largest_window() -> Draft {
+    let mut draft = Draft::empty();
+    draft.add_files(Encoding::Zstd { level: 3 }, &[CONTENT]);
+    let log = u8::try_from(bundle_format::limits::ZSTD_WINDOW_LOG).unwrap();
+    draft.reframe(0, frame(&[0, window(log)], CONTENT));
+    draft
+}
+
 fn compress(content: &[u8]) -> Vec<u8> {
     zstd::encode_all(content, 3).unwrap()
 }

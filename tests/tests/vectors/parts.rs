@@ -660,6 +660,16 @@ fn yaml() -> Vec<Vector> {
         part!("YAML of two documents", Yaml, "", with("---\nx: 1")),
         part!("YAML merge key", Yaml, "", with("<<: {run: reboot}")),
         part!("empty YAML", Yaml, "", release(String::new())),
+        part!(
+            "YAML tag that makes bytes of a number",
+            Yaml,
+            "sequence",
+            source("sequence: 1", "sequence: !!binary AQ==")
+        ),
+        part!("YAML tag of its own for a list", Yaml, "", source("images:", "images: !local {a: b} #")),
+        part!("YAML tag that makes a Python object", Yaml, "title", {
+            source("title: ", "title: !!python/object/apply:os.system [reboot] #")
+        }),
     ];
     let sources = vec![
         part!("release with a source of another kind", Yaml, "", source("source: ", "source: https://x/ #")),

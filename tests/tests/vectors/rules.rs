@@ -62,7 +62,7 @@ fn a_test_that_is_not_there_is_noticed() {
 }
 
 /// What is wrong with a line of [`SHOWN`].
-fn lie(file: &str, test: &str) -> Option<String> {
+pub(crate) fn lie(file: &str, test: &str) -> Option<String> {
     let Ok(source) = std::fs::read_to_string(root().join(file)) else {
         return Some(format!("there is no file {file}"));
     };

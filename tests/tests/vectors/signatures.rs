@@ -442,6 +442,41 @@ fn in_context(text: &[u8], context: &[u8]) -> Value {
     Value::MlDsa87(Box::new(bytes.try_into().unwrap()))
 }
 
+/// Alice's pre-hashed signature over the manifest (HashML-DSA, FIPS 204, 5.4): sound, of the same size, over
+/// 0x01, an empty context, the name of the hash and the digest. CNSA 2.0 wants the pure form.
+fn prehashed(text: &[u8], digest: &[u8], hash: &[u8]) -> Value {
+    use fips204::traits::{KeyGen as _, Signer as _, Verifier as _};
+    let (public, secret) = fips204::ml_dsa_87::KG::keygen_from_seed(&keys::seeds(1).1);
+    let signature = secret.try_hash_sign_with_seed(&[0; 32], digest, b"", hash).unwrap();
+    assert!(public.hash_verify(digest, &signature, b"", hash), "sound as what it is");
+    assert!(!public.verify(text, &signature, b""));
+    Value::MlDsa87(Box::new(signature))
+}
+
+fn prehashed_signatures() -> Vec<Vector> {
+    use fips204::pre_hash::{SHA2_512, SHAKE_256};
+    use shake::digest::{ExtendableOutput as _, Update as _, XofReader as _};
+    let shake = |text: &[u8]| {
+        let mut hasher = shake::Shake256::default();
+        hasher.update(text);
+        let mut digest = [0; 64];
+        hasher.finalize_xof().read(&mut digest);
+        digest
+    };
+    let of_sha = || signed(|text, all| all[1].value = prehashed(text, &Sha512::digest(text), &SHA2_512));
+    let of_shake = || signed(|text, all| all[1].value = prehashed(text, &shake(text), &SHAKE_256));
+    let trusted = Draft::small().trusted();
+    let hybrid = vec![
+        vector!("HashML-DSA with SHA-512", BadSignature, "ml-dsa-87", of_sha()),
+        vector!("HashML-DSA with SHAKE256", BadSignature, "ml-dsa-87", of_shake()),
+    ];
+    let quantum = vec![
+        vector!("HashML-DSA with SHA-512, CNSA 2.0 site", BadSignature, "ml-dsa-87", of_sha()),
+        vector!("HashML-DSA with SHAKE256, CNSA 2.0 site", BadSignature, "ml-dsa-87", of_shake()),
+    ];
+    breaks(&["R-SIG-8"], hybrid.into_iter().chain(under(&trusted, AlgorithmPolicy::Cnsa2, quantum)))
+}
+
 fn ml_dsa_signatures() -> Vec<Vector> {
     let with_context =
         |context: &'static [u8]| signed(|text, signatures| signatures[1].value = in_context(text, context));
@@ -488,6 +523,7 @@ pub(crate) fn vectors() -> Vec<Vector> {
         minisign_files(),
         malleable_signatures(),
         ml_dsa_signatures(),
+        prehashed_signatures(),
     ]
     .into_iter()
     .flatten()
