@@ -676,17 +676,21 @@ impl Cli {
         let receipt = receipt::read(&state, &paths, &HostFacts::read(Path::new("/"))?, product)?;
         let code = receipt.to_code();
         let record = audit::Record::new(&clock(), "receipt", audit::Outcome::Ok).of(product.unwrap_or(""), "");
-        state.audit()?.append(&record.detail(&code))?;
+        let mut log = state.audit()?;
+        log.append(&record.detail(&code))?;
+        // Behind that record: whoever keeps the receipt can show that it was given out.
+        let head = log.head()?;
         if self.json {
             return print_json(&serde_json::json!({
                 "code": code,
+                "audit_head": head.anchor(),
                 "arrived": receipt.arrived.map(|prefix| prefix.hex()),
                 "installed": receipt.installed.as_ref().map(|installed| installed.prefix.hex()),
                 "sequence": receipt.installed.as_ref().map(|installed| installed.sequence),
                 "healthy": receipt.installed.as_ref().map(|installed| installed.health == Health::Healthy),
             }));
         }
-        print(&receipt::lines(&receipt))?;
+        print(&receipt::lines(&receipt, &head))?;
         if no_qr {
             return Ok(());
         }

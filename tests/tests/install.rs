@@ -286,6 +286,46 @@ fn a_receipt_names_the_installed_release_and_its_health() {
     site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
 }
 
+#[test]
+fn a_cut_tail_shows_by_the_heads_that_reports_hold() {
+    let _machine = machine();
+    let site = Site::new(18111);
+    site.release(1, Site::GOOD, same);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    let anchor_of = |out: &str, before: &str| {
+        let line = out.lines().find_map(|line| line.strip_prefix(before));
+        line.unwrap_or_else(|| panic!("no {before:?} in {out}")).trim().to_owned()
+    };
+    let installed = site.installer(&["--yes", "install", "one.tar"]).expect(0).out;
+    let installed = anchor_of(&installed, "audit log ends at ");
+    let log = site.path("high/state/audit/audit.db");
+    assert!(!site.path("high/state/audit/audit.db-wal").exists(), "closed cleanly, it is one file");
+    let older = std::fs::read(&log).unwrap();
+    let receipt = anchor_of(&site.installer(&["receipt", "--no-qr"]).expect(0).out, "audit log  ");
+    site.installer(&["inventory", "--out", "site.json"]).expect(0);
+    let by_pen = anchor_of(&site.installer(&["inventory", "--text"]).expect(0).out, "audit log ends at ");
+
+    let verify = |args: &[&str]| site.installer(&[&["audit", "verify"], args].concat());
+    for anchor in [&installed, &receipt, &by_pen] {
+        verify(&["--anchor", anchor]).expect(0);
+    }
+    verify(&["--anchor-file", "site.json"]).expect(0);
+    // The machine's root puts the log of before back, with the head that was signed then.
+    let newer = std::fs::read(&log).unwrap();
+    std::fs::write(&log, older).unwrap();
+    let said = verify(&[]).expect(0);
+    assert!(said.out.contains("without an anchor nobody can see"), "{}", said.out);
+    verify(&["--anchor", &installed]).expect(0);
+    for args in [["--anchor", &receipt], ["--anchor", &by_pen], ["--anchor-file", "site.json"]] {
+        let said = verify(&args).expect(4);
+        assert!(said.err.contains("nothing: the log ends with record"), "{args:?}: {}", said.err);
+    }
+    std::fs::write(&log, newer).unwrap();
+    verify(&["--anchor", &receipt, "--anchor-file", "site.json"]).expect(0);
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+}
+
 /// Release 1 runs; release 2 is tried and must be taken back for `why`.
 fn taken_back(site: &Site, env: &[(&str, &str)], why: &str) -> String {
     let failed = site.installer_env(&["--yes", "install", "two.tar"], env).expect(7);

@@ -9,7 +9,10 @@ use clap::Subcommand;
 
 use super::step::Origin;
 use super::{Change, Data, Outcome, Recovery, Reporter};
+use crate::audit::anchor;
+use crate::audit::head::Head;
 use crate::audit::refusal::Act;
+use crate::audit::standing::Standing;
 use crate::backup::{self, Backup};
 use crate::cli::{findings, print, print_json};
 use crate::dangerous::Dangerous;
@@ -525,14 +528,29 @@ impl Desk<'_> {
             report: &mut report,
         })?;
         report.progress.finish();
-        let text = match outcome {
+        let text = match &outcome {
             Outcome::Active { generation } => format!("active and healthy: generation {generation}"),
             Outcome::AlreadyActive => "this very bundle is active and healthy; nothing was changed".into(),
             Outcome::Removed => "off this machine".into(),
             Outcome::TakenBack => "taken back: what ran before runs".into(),
             Outcome::Nothing => "nothing was left to do".into(),
         };
-        if self.json { print_json(&serde_json::json!({"outcome": text})) } else { print(&[text]) }
+        let changed = !matches!(outcome, Outcome::AlreadyActive | Outcome::Nothing);
+        let head = if changed { self.head() } else { None };
+        if self.json {
+            let head = head.as_ref().map(Head::anchor);
+            return print_json(&serde_json::json!({"outcome": text, "audit_head": head}));
+        }
+        print(&[vec![text], head.as_ref().map(anchor::line).into_iter().collect()].concat())
+    }
+
+    /// Where the audit log ends, to be written down. The outcome stands without it; what is wrong with the log is
+    /// told by `status` and by the next act.
+    fn head(&self) -> Option<Head> {
+        match Standing::read(self.paths) {
+            Standing::Sound { head, .. } => Some(head),
+            Standing::NotBegun | Standing::Faulty { .. } => None,
+        }
     }
 
     /// Asks on a terminal; off it `--yes` must have answered already.

@@ -45,6 +45,7 @@ pub(crate) const SHOWN: &[(&str, &str, &str)] = &[
     ("R-AUD-14", "tests/tests/audit.rs", "every_act_and_refusal_is_on_record_and_proves"),
     ("R-AUD-15", "installer/src/preflight/accept.rs", "what_is_accepted_is_on_record"),
     ("R-AUD-16", "installer/src/audit/tests.rs", "what_is_gone_or_broken_is_never_begun_anew_silently"),
+    ("R-AUD-17", "tests/tests/install.rs", "a_cut_tail_shows_by_the_heads_that_reports_hold"),
     ("R-BAK-1", "tests/tests/lifecycle.rs", "a_backup_is_read_back_and_restored"),
     ("R-BAK-2", "tests/tests/lifecycle.rs", "a_backup_is_read_back_and_restored"),
     ("R-BAK-3", "tests/tests/lifecycle.rs", "a_backup_is_read_back_and_restored"),
