@@ -15,6 +15,7 @@ use crate::audit::refusal::{Act, Kind};
 use crate::banner;
 use crate::change::command::{ChangeCommand, Desk};
 use crate::dangerous::Dangerous;
+use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::lock::Lock;
@@ -22,7 +23,7 @@ use crate::moment::Moment;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::policy::Policy;
-use crate::preflight::{self, Finding, Question};
+use crate::preflight::{self, Finding, Needs, Question};
 use crate::progress::Progress;
 use crate::proof::{Base, ProvedBundle, Site, SitePolicy, clock};
 use crate::receipt::Paint;
@@ -594,7 +595,10 @@ impl Cli {
         let proved = self.open(bundle, &state)?;
         let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
         attachments::check(&proved, &base)?;
-        let mut findings = findings(&proved, &base, &state, &paths)?;
+        let podman = Podman::detect(&paths, &HostFacts::read(Path::new("/"))?)?;
+        let active = state.active_generation(&proved.manifest().product)?;
+        let needs = Needs::of_install(proved.manifest(), active.as_ref(), &state, &paths, podman.as_ref())?;
+        let mut findings = findings(&proved, &base, &state, &paths, &needs)?;
         let applied = options.apply(&mut findings);
         if self.json {
             print_json(&preflight::to_json(&findings))?;
@@ -706,10 +710,16 @@ impl Cli {
     }
 }
 
-pub(crate) fn findings(proved: &ProvedBundle, base: &Base, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
+pub(crate) fn findings(
+    proved: &ProvedBundle,
+    base: &Base,
+    state: &State,
+    paths: &Paths,
+    needs: &Needs,
+) -> Result<Vec<Finding>> {
     let host = HostFacts::read(Path::new("/"))?;
     let held = status::ports_held(state, paths, &proved.manifest().product)?;
-    let own = preflight::own(state, paths, &host, &proved.manifest().product)?;
+    let own = preflight::Own::read(state, &proved.manifest().product)?;
     let moment = Moment::read(state)?;
     preflight::preflight(&Question {
         manifest: proved.manifest(),
@@ -718,6 +728,7 @@ pub(crate) fn findings(proved: &ProvedBundle, base: &Base, state: &State, paths:
         paths,
         held: &held,
         own: &own,
+        needs: *needs,
         clock: moment.clock(),
         floor: Some(&moment.floor().at),
     })
