@@ -295,9 +295,9 @@ fn copies_of_data_that_do_not_fit_are_not_begun() {
     same();
     resize(&graph, "600m");
     site.installer(&["--yes", "restore", &backup]).expect(0);
-    let size =
+    let restored =
         site.podman(&["exec", &format!("{name}-web"), "busybox", "stat", "-c", "%s", "/data/large"]).expect(0).out;
-    assert_eq!(size.trim(), (50 << 20).to_string());
+    assert_eq!(restored.trim(), (50 << 20).to_string());
     end(&site);
     site.tool("umount", &["-l", &state]).expect(0);
     drop(site.tool("umount", &["-l", &format!("{graph}/overlay")]));

@@ -395,72 +395,69 @@ fn scheduled_backups_are_of_every_product_and_failures_on_record() {
     end(&site);
 }
 
-#[test]
-fn the_plan_says_what_changes_what_it_needs_and_what_it_costs() {
-    let _machine = machine();
-    let site = Site::new(18128);
-    let name = site.name();
-    let json = |args: &[&str]| -> serde_json::Value {
-        serde_json::from_str(site.installer(&[&["--json"], args].concat()).expect(0).out.lines().next().unwrap())
-            .unwrap()
-    };
-    // What preflight asks for, part by part: the plan has the same.
-    let same_as_preflight = |bundle: &str, plan: &serde_json::Value| {
-        let findings = json(&["preflight", bundle]);
-        let needed: Vec<String> = findings["findings"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|finding| finding["id"].as_str().unwrap().starts_with("disk-"))
-            .map(|finding| finding["needed"].as_str().unwrap().to_owned())
-            .collect();
-        let disk = |part: &str| plan["disk"][part].as_u64().unwrap();
-        let data = disk("data") + disk("platform");
-        for (part, bytes) in
-            [("store", disk("store")), ("backups", disk("backups")), ("images", disk("images")), ("data", data)]
-        {
-            let part = format!("{part} {}", bytes.div_ceil(1 << 20));
-            assert!(needed.iter().any(|text| text.contains(&part)), "{part}: {needed:?}");
-        }
-        let of_steps: u64 = plan["steps"].as_array().unwrap().iter().map(|s| s["disk_bytes"].as_u64().unwrap()).sum();
-        assert_eq!(of_steps + disk("platform"), disk("total"));
-    };
-    let has = |plan: &serde_json::Value, list: &str, text: &str| {
-        let list = plan[list].as_array().unwrap();
-        assert!(list.iter().any(|line| line.as_str().unwrap().contains(text)), "{text}: {list:#?}");
-    };
+fn json(said: &system_tests::site::Said) -> serde_json::Value {
+    serde_json::from_str(said.out.lines().next().unwrap()).unwrap()
+}
 
-    let data_line = format!("  data:\n    - {{volume: {name}-data, backup: {{method: copy}}, keep: 2}}\n");
-    site.release(1, Site::GOOD, lifecycle(&data_line));
+/// The plan for a bundle. Its disk is what preflight asks for, part by part, and the sum of its steps.
+fn planned(site: &Site, bundle: &str) -> serde_json::Value {
+    let plan = json(&site.installer(&["--json", "plan", bundle]).expect(0));
+    let findings = json(&site.installer(&["--json", "preflight", bundle]).expect(0));
+    let disks = findings["findings"].as_array().unwrap().iter();
+    let disks = disks.filter(|finding| finding["id"].as_str().unwrap().starts_with("disk-"));
+    let needed: Vec<&str> = disks.map(|finding| finding["needed"].as_str().unwrap()).collect();
+    let disk = |part: &str| plan["disk"][part].as_u64().unwrap();
+    let data = disk("data") + disk("platform");
+    for (part, bytes) in
+        [("store", disk("store")), ("backups", disk("backups")), ("images", disk("images")), ("data", data)]
+    {
+        let part = format!("{part} {}", bytes.div_ceil(1 << 20));
+        assert!(needed.iter().any(|text| text.contains(&part)), "{part}: {needed:?}");
+    }
+    let of_steps: u64 = plan["steps"].as_array().unwrap().iter().map(|s| s["disk_bytes"].as_u64().unwrap()).sum();
+    assert_eq!(of_steps + disk("platform"), disk("total"));
+    plan
+}
+
+fn says(plan: &serde_json::Value, list: &str, texts: &[&str]) {
+    let list = plan[list].as_array().unwrap();
+    for text in texts {
+        assert!(list.iter().any(|line| line.as_str().unwrap().contains(text)), "{text}: {list:#?}");
+    }
+}
+
+#[test]
+fn the_plan_of_an_installation() {
+    let _machine = machine();
+    let site = Site::new(18129);
+    site.release(1, Site::GOOD, lifecycle("  security_epoch: 0\n"));
     site.bundle("one.tar", &["alice", "bob"]);
     site.trust();
-    let plan = json(&["plan", "one.tar"]);
-    same_as_preflight("one.tar", &plan);
+    let plan = planned(&site, "one.tar");
     assert_eq!((&plan["from"], &plan["to"]), (&serde_json::Value::Null, &"1.0 (sequence 1)".into()));
     let disk = &plan["disk"];
     assert_eq!((&disk["held"], &disk["backups"], &disk["data"]), (&0.into(), &0.into(), &0.into()));
     assert_eq!((&disk["store"], &disk["platform"]), (&plan["content_bytes"], &(16 << 20).into()));
     assert!(disk["images"].as_u64() > disk["store"].as_u64(), "unpacked images are counted: {disk}");
-    for text in ["image registry.example/test/minimal is new", "setting network is new: t18128", "size "] {
-        has(&plan, "changes", text);
-    }
-    for text in
-        ["platform linux/amd64, marking UNCLASSIFIED within UNCLASSIFIED", "not below the floor 0", "16 MiB of memory"]
-    {
-        has(&plan, "needs", text);
-    }
+    says(&plan, "changes", &["image registry.example/test/minimal is new", "setting network is new: t18129", "size "]);
+    let within = "platform linux/amd64, marking UNCLASSIFIED within UNCLASSIFIED";
+    says(&plan, "needs", &[within, "not below the floor 0", "16 MiB of memory"]);
+    assert!(plan["steps"].as_array().unwrap().iter().all(|step| step["measured"] == false));
+    site.assert_nothing_left();
+}
+
+#[test]
+fn the_plan_of_an_update() {
+    let _machine = machine();
+    let site = Site::new(18128);
+    let name = site.name();
+    let data_line = format!("  data:\n    - {{volume: {name}-data, backup: {{method: copy}}, keep: 2}}\n");
+    site.release(1, Site::GOOD, lifecycle(&data_line));
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
     site.installer(&["--yes", "install", "one.tar"]).expect(0);
-    site.podman(&[
-        "exec",
-        &format!("{name}-web"),
-        "busybox",
-        "dd",
-        "if=/dev/zero",
-        "of=/data/file",
-        "bs=1M",
-        "count=3",
-    ])
-    .expect(0);
+    let dd = ["busybox", "dd", "if=/dev/zero", "of=/data/file", "bs=1M", "count=3"];
+    site.podman(&[&["exec", &format!("{name}-web")], &dd[..]].concat()).expect(0);
 
     // An update that changes everything that can change; it is only planned.
     let new = format!(
@@ -479,13 +476,12 @@ fn the_plan_says_what_changes_what_it_needs_and_what_it_costs() {
             .replace("files: []", "files: [{path: note.txt, source: \"file:note.txt\"}]")
     });
     site.bundle("two.tar", &["alice", "bob"]);
-    let plan = json(&["plan", "two.tar"]);
-    same_as_preflight("two.tar", &plan);
+    let plan = planned(&site, "two.tar");
     let disk = &plan["disk"];
     let bytes = |part: &str| disk[part].as_u64().unwrap();
     assert!(bytes("data") >= 3 << 20 && bytes("backups") == 2 * bytes("data"), "the copy and its archive: {disk}");
     assert!(bytes("images") == 0 && bytes("held") > bytes("store") && bytes("platform") == 20 << 20, "{disk}");
-    for text in [
+    let changes = [
         "workload web: sha256:",
         "setting reach of the network: this machine alone to beyond this machine",
         "setting deadline for health: 900 s to 77 s",
@@ -499,12 +495,9 @@ fn the_plan_says_what_changes_what_it_needs_and_what_it_costs() {
         "file note.txt is new: sha256:",
         "migration add is run",
         "more than what runs",
-    ] {
-        has(&plan, "changes", text);
-    }
-    for text in ["sequence 2, not below the floor 1", "sequence 1 to 5 installed", "security epoch 3"] {
-        has(&plan, "needs", text);
-    }
+    ];
+    says(&plan, "changes", &changes);
+    says(&plan, "needs", &["sequence 2, not below the floor 1", "sequence 1 to 5 installed", "security epoch 3"]);
     let steps = plan["steps"].as_array().unwrap();
     let step = |title: &str| steps.iter().find(|step| step["title"].as_str().unwrap().starts_with(title)).unwrap();
     for (title, phase, disk, way_back) in [
