@@ -15,6 +15,7 @@ use crate::audit::refusal::{Act, Kind};
 use crate::banner;
 use crate::change::command::{ChangeCommand, Desk};
 use crate::dangerous::Dangerous;
+use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::lock::Lock;
@@ -22,7 +23,7 @@ use crate::moment::Moment;
 use crate::paths::Paths;
 use crate::plan::Plan;
 use crate::policy::Policy;
-use crate::preflight::{self, Finding, Question};
+use crate::preflight::{self, Finding, Needs, Question};
 use crate::progress::Progress;
 use crate::proof::{Base, ProvedBundle, Site, SitePolicy, clock};
 use crate::receipt::Paint;
@@ -595,7 +596,10 @@ impl Cli {
         let proved = self.open(bundle, &state)?;
         let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
         attachments::check(&proved, &base, &Policy::of(&state)?)?;
-        let mut findings = findings(&proved, &base, &state, &paths)?;
+        let podman = Podman::detect(&paths, &HostFacts::read(Path::new("/"))?)?;
+        let active = state.active_generation(&proved.manifest().product)?;
+        let needs = Needs::of_install(proved.manifest(), active.as_ref(), &state, &paths, podman.as_ref())?;
+        let mut findings = findings(&proved, &base, &state, &paths, &needs)?;
         let applied = options.apply(&mut findings);
         if self.json {
             print_json(&preflight::to_json(&findings))?;
@@ -677,17 +681,21 @@ impl Cli {
         let receipt = receipt::read(&state, &paths, &HostFacts::read(Path::new("/"))?, product)?;
         let code = receipt.to_code();
         let record = audit::Record::new(&clock(), "receipt", audit::Outcome::Ok).of(product.unwrap_or(""), "");
-        state.audit()?.append(&record.detail(&code))?;
+        let mut log = state.audit()?;
+        log.append(&record.detail(&code))?;
+        // Behind that record: whoever keeps the receipt can show that it was given out.
+        let head = log.head()?;
         if self.json {
             return print_json(&serde_json::json!({
                 "code": code,
+                "audit_head": head.anchor(),
                 "arrived": receipt.arrived.map(|prefix| prefix.hex()),
                 "installed": receipt.installed.as_ref().map(|installed| installed.prefix.hex()),
                 "sequence": receipt.installed.as_ref().map(|installed| installed.sequence),
                 "healthy": receipt.installed.as_ref().map(|installed| installed.health == Health::Healthy),
             }));
         }
-        print(&receipt::lines(&receipt))?;
+        print(&receipt::lines(&receipt, &head))?;
         if no_qr {
             return Ok(());
         }
@@ -703,10 +711,16 @@ impl Cli {
     }
 }
 
-pub(crate) fn findings(proved: &ProvedBundle, base: &Base, state: &State, paths: &Paths) -> Result<Vec<Finding>> {
+pub(crate) fn findings(
+    proved: &ProvedBundle,
+    base: &Base,
+    state: &State,
+    paths: &Paths,
+    needs: &Needs,
+) -> Result<Vec<Finding>> {
     let host = HostFacts::read(Path::new("/"))?;
     let held = status::ports_held(state, paths, &proved.manifest().product)?;
-    let own = preflight::own(state, paths, &host, &proved.manifest().product)?;
+    let own = preflight::Own::read(state, &proved.manifest().product)?;
     let moment = Moment::read(state)?;
     preflight::preflight(&Question {
         manifest: proved.manifest(),
@@ -715,6 +729,7 @@ pub(crate) fn findings(proved: &ProvedBundle, base: &Base, state: &State, paths:
         paths,
         held: &held,
         own: &own,
+        needs: *needs,
         clock: moment.clock(),
         floor: Some(&moment.floor().at),
     })

@@ -23,6 +23,10 @@ const EAGER: Duration = Duration::from_secs(50);
 const SETTLED: Duration = Duration::from_secs(3);
 /// A plain HTTP answer comes within this.
 const ANSWER: Duration = Duration::from_secs(10);
+/// A command of a check ends within this.
+const COMMAND: Duration = Duration::from_secs(60);
+/// A check that is asked at the very deadline has at least this long.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// A container that passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +74,7 @@ impl Gate<'_> {
         }
         for check in &lifecycle.checks {
             loop {
-                match self.check(check) {
+                match self.check(check, left().max(LEAST)) {
                     Ok(()) => break,
                     Err(error) if left().is_zero() || self.stop.asked() => {
                         self.release.containers().for_each(|c| keep_log(self.podman, self.paths, &c.name));
@@ -102,11 +106,18 @@ impl Gate<'_> {
         Ok(None)
     }
 
-    fn check(&self, check: &Check) -> Result<()> {
+    /// Asks once, for no longer than is `left`.
+    fn check(&self, check: &Check, left: Duration) -> Result<()> {
         let failed = |why: String| Error::from(ErrorKind::CheckFailed { check: check.name().to_owned(), why });
         match check {
             Check::Exec { container, command, expect, .. } => {
-                let said = self.podman.exec(container, command).deadline(ANSWER * 6).output()?;
+                let said = self.podman.exec(container, command).deadline(COMMAND.min(left)).output();
+                let said = said.map_err(|error| match error.kind() {
+                    ErrorKind::ChildTimeout { seconds, .. } => {
+                        failed(format!("{}: no end after {seconds} s", command.join(" ")))
+                    }
+                    _ => error,
+                })?;
                 if said.code != 0 {
                     let end = bundle_format::text::escaped(said.stderr.trim());
                     return Err(failed(format!("{} ended with {}: {end}", command.join(" "), said.code)));
@@ -120,7 +131,8 @@ impl Gate<'_> {
                 }
             }
             Check::Http { port, path, status, .. } => {
-                let found = http_status(*port, path).map_err(|e| failed(format!("port {port}: {e}")))?;
+                let found = http_status(*port, path, ANSWER.min(left));
+                let found = found.map_err(|e| failed(format!("port {port}: {e}")))?;
                 if found == *status {
                     return Ok(());
                 }
@@ -130,11 +142,11 @@ impl Gate<'_> {
     }
 }
 
-/// Status of a plain HTTP/1.0 request to this machine.
-fn http_status(port: u16, path: &str) -> std::io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), ANSWER)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.set_write_timeout(Some(ANSWER))?;
+/// Status of a plain HTTP/1.0 request to this machine, which answers within `patience`.
+fn http_status(port: u16, path: &str, patience: Duration) -> std::io::Result<u16> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut head = Vec::new();
@@ -186,7 +198,11 @@ fn wait(
         let open: Vec<&&Container> = open.collect();
         let now = podman.containers(open.iter().map(|container| container.name.as_str()))?;
         for container in open {
-            match look(podman, release, container, now.get(&container.name), started.elapsed())? {
+            let looked = look(podman, release, container, now.get(&container.name), started.elapsed());
+            if looked.is_err() {
+                keep_log(podman, paths, &container.name);
+            }
+            match looked? {
                 Look::Healthy(done) => {
                     tell(&format!("{} is healthy", done.name));
                     healthy.push(done);
@@ -310,9 +326,14 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
             }
         });
-        assert_eq!(http_status(port, "/x").unwrap(), 204);
-        assert_eq!(http_status(port, "/x").unwrap(), 503);
-        assert!(http_status(port, "/x").is_err());
+        assert_eq!(http_status(port, "/x", ANSWER).unwrap(), 204);
+        assert_eq!(http_status(port, "/x", ANSWER).unwrap(), 503);
+        assert!(http_status(port, "/x", ANSWER).is_err());
         server.join().unwrap();
+        // Who listens and never answers holds nobody longer than is left.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let began = Instant::now();
+        http_status(silent.local_addr().unwrap().port(), "/x", Duration::from_millis(300)).unwrap_err();
+        assert!(began.elapsed() < ANSWER / 2, "{:?}", began.elapsed());
     }
 }

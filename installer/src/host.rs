@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How control groups are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,20 @@ impl HostFacts {
     }
 }
 
+const UPTIME: &str = "/proc/uptime";
+
+/// Seconds since the machine was started.
+pub fn uptime() -> Result<u64> {
+    let text = std::fs::read_to_string(UPTIME).map_err(|e| Error::io(UPTIME, e))?;
+    let seconds = text.split('.').next().and_then(|text| text.parse().ok());
+    let unexpected = || ErrorKind::Unexpected {
+        what: UPTIME.into(),
+        expected: "seconds".into(),
+        found: bundle_format::text::escaped(text.trim()),
+    };
+    Ok(seconds.ok_or_else(unexpected)?)
+}
+
 /// Free bytes for us and free inodes on the file system of `path`, or of its nearest existing
 /// parent; no inodes where the file system sets no limit.
 pub fn free_space(path: &Path) -> Result<(u64, Option<u64>)> {
@@ -120,6 +134,7 @@ mod tests {
     fn this_machine() {
         let facts = HostFacts::read(Path::new("/")).unwrap();
         assert!(facts.memory_mib > 100, "{facts:?}");
+        assert!(uptime().unwrap() > 0);
         assert!(free_space(Path::new("/no/such/folder")).unwrap().0 > 0);
     }
 }

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bundle_format::digest::{Sha256, Sha384};
-use bundle_format::inventory::{FORMAT, Installed, Inventory};
+use bundle_format::inventory::{AuditHead, FORMAT, Installed, Inventory};
 use bundle_format::manifest::{Blob, Manifest};
 use bundle_format::marking::Marking;
 use bundle_format::text::groups_of_four;
 use bundle_format::timestamp::Timestamp;
 
 use crate::atomic::{self, Access};
-use crate::audit::{Outcome, Record};
+use crate::audit::{Outcome, Record, anchor};
 use crate::cli::{print, print_json};
 use crate::error::{ErrorKind, Result};
 use crate::host::HostFacts;
@@ -110,8 +110,9 @@ fn take(state: &State, site: &Site<'_>, marking: Marking, at: Timestamp) -> Resu
         });
     }
     releases.sort_by(|a, b| a.product.cmp(&b.product));
-    let key = state.audit()?.key().public().fingerprint()?;
-    Ok((Inventory { format: FORMAT.into(), key, at, marking, releases, blobs }, damaged))
+    let head = state.audit()?.head()?;
+    let audit = Some(AuditHead { seq: head.seq, hash: head.hash });
+    Ok((Inventory { format: FORMAT.into(), key: head.key, at, marking, releases, blobs, audit }, damaged))
 }
 
 fn told(inventory: &Inventory, out: &Path, damaged: &[String], site: &Site<'_>) -> Result<()> {
@@ -120,11 +121,13 @@ fn told(inventory: &Inventory, out: &Path, damaged: &[String], site: &Site<'_>) 
         return print_json(&serde_json::json!({
             "file": out.display().to_string(), "blobs": inventory.blobs.len(), "bytes": bytes,
             "key": inventory.key.to_string(), "left_out": damaged,
+            "audit_head": inventory.audit.map(|head| format!("{}:{}", head.seq, head.hash)),
         }));
     }
     let mut lines = vec![format!("wrote {}: {} blobs of {bytes} bytes", out.display(), inventory.blobs.len())];
     lines.extend(inventory.releases.iter().map(|r| format!("  {} {} (sequence {})", r.product, r.release, r.sequence)));
     lines.push(format!("signed by this machine's key, SHA-384 {}", groups_of_four(&inventory.key.to_string())));
+    lines.push(format!("as an anchor of the audit log: installer audit verify --anchor-file {}", out.display()));
     print(&lines)
 }
 
@@ -143,8 +146,9 @@ fn text(state: &State, site: &Site<'_>) -> Result<()> {
         state.audit()?.append(&record.detail(&code))?;
     }
     if site.json {
-        return print_json(&serde_json::json!({"releases": entries}));
+        return print_json(&serde_json::json!({"releases": entries, "audit_head": state.audit()?.head()?.anchor()}));
     }
+    lines.push(anchor::line(&state.audit()?.head()?));
     lines.push("on the low side: bundle-builder confirm CODE BUNDLE… names the bundle to give as --base".into());
     print(&lines)
 }

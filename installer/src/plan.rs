@@ -8,16 +8,17 @@ use bundle_format::timestamp::Timestamp;
 use crate::audit::key::ApplianceKey;
 use crate::change::Data;
 use crate::change::step::{Origin, Recipe, Step};
+use crate::cli::accreditation;
 use crate::dangerous::Dangerous;
 use crate::engine::{Podman, Supervisor};
 use crate::error::{ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::paths::Paths;
+use crate::preflight::Needs;
 use crate::proof::{Base, ProvedBundle};
 use crate::release::Release;
 use crate::state::{Generation, State};
 use crate::store::Store;
-use crate::tree;
 
 /// Bytes a second that proving and storing takes on hardware that we have not seen yet.
 const STORE_RATE: u64 = 100 << 20;
@@ -35,7 +36,9 @@ pub struct Plan {
     noop: bool,
     steps: Vec<Step>,
     estimates: Vec<Estimate>,
-    disk: Disk,
+    disk: Needs,
+    /// Bytes of what the release is made of, and of what runs.
+    content: (u64, u64),
     changes: Vec<String>,
     needs: Vec<String>,
     way: String,
@@ -59,13 +62,6 @@ struct Estimate {
     millis: u64,
     /// Whether this machine did the step before.
     measured: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Disk {
-    new: u64,
-    held: u64,
-    data: u64,
 }
 
 impl Plan {
@@ -100,27 +96,31 @@ impl Plan {
             root_version: root.version(),
             root_expires: Some(root.expires().clone()),
         };
-        plan.disk = disk(manifest, state, paths, host, active.as_ref())?;
-        plan.changes = changes(bundle, base, active.as_ref(), paths)?;
-        plan.needs = needs(manifest);
+        let podman = Podman::detect(paths, host)?;
+        plan.disk = Needs::of_install(manifest, active.as_ref(), state, paths, podman.as_ref())?;
+        let old = active.as_ref().map(Generation::parse).transpose()?;
+        plan.content = (manifest.content_size(), old.as_ref().map_or(0, Manifest::content_size));
+        plan.changes = changes(bundle, base, old.as_ref(), paths)?;
+        plan.needs = needs(manifest, plan.judged.floor, state)?;
         plan.estimate(state)?;
-        let way = Podman::detect(paths, host)?.map(|podman| Supervisor::choose(host, &podman).describe());
+        let way = podman.map(|podman| Supervisor::choose(host, &podman).describe());
         plan.way = String::from(way.unwrap_or("by systemd where it is there, otherwise by the engine alone"));
         Ok(plan)
     }
 
-    /// A plan that brings a generation of this machine into force.
+    /// A plan that brings a generation of this machine into force, which writes `disk`.
     pub fn of(
         act: &str,
         target: &Generation,
         active: &Generation,
-        origin: Origin,
         loads: &[String],
         state: &State,
+        disk: Needs,
     ) -> Result<Self> {
         let manifest = target.parse()?;
-        let steps = Recipe { manifest: &manifest, over: Some(active.sequence), origin, loads }.steps();
-        let mut plan = Self::bare(act, &manifest, &target.manifest_sha384, Some(active), steps);
+        let recipe = Recipe { manifest: &manifest, over: Some(active.sequence), origin: Origin::Kept, loads };
+        let mut plan = Self::bare(act, &manifest, &target.manifest_sha384, Some(active), recipe.steps());
+        plan.disk = disk;
         plan.estimate(state)?;
         Ok(plan)
     }
@@ -143,7 +143,8 @@ impl Plan {
             noop: false,
             steps,
             estimates: Vec::new(),
-            disk: Disk::default(),
+            disk: Needs::default(),
+            content: (0, 0),
             changes: Vec::new(),
             needs: Vec::new(),
             way: String::new(),
@@ -157,7 +158,9 @@ impl Plan {
         for step in &self.steps {
             let before = state.last_millis(&self.product, &step.to_json()?)?;
             let estimate = match (step, before) {
-                (Step::Store, _) => Estimate { millis: self.disk.new * 1000 / STORE_RATE, measured: false },
+                (Step::Store, _) => {
+                    Estimate { millis: self.disk.store.saturating_mul(1000) / STORE_RATE, measured: false }
+                }
                 (_, Some(millis)) => Estimate { millis, measured: true },
                 (_, None) => Estimate { millis: GUESS, measured: false },
             };
@@ -201,6 +204,11 @@ impl Plan {
         &self.dangerous
     }
 
+    /// What it writes.
+    pub const fn disk(&self) -> &Needs {
+        &self.disk
+    }
+
     /// Whether the very bundle is active already.
     pub const fn is_noop(&self) -> bool {
         self.noop
@@ -213,6 +221,10 @@ impl Plan {
         };
         let each = self.steps.iter().zip(&self.estimates).filter(|(step, _)| down(step));
         each.map(|(_, estimate)| estimate.millis).sum()
+    }
+
+    fn millis(&self) -> u64 {
+        self.estimates.iter().map(|estimate| estimate.millis).sum()
     }
 
     /// For a person.
@@ -228,21 +240,23 @@ impl Plan {
         );
         lines.extend(self.changes.iter().map(|change| format!("  change  {change}")));
         lines.extend(self.needs.iter().map(|need| format!("  needs   {need}")));
-        let Disk { new, held, data } = self.disk;
-        lines.push(format!("  disk    {new} bytes to store ({held} are held already), {data} bytes of data copied"));
+        lines.push(format!("  disk    {}", self.disk.line()));
         for ((step, estimate), number) in self.steps.iter().zip(&self.estimates).zip(1..) {
             let sign = if estimate.measured { "" } else { "guess " };
             let seconds = estimate.millis.div_ceil(1000);
+            let disk = match self.disk.of_step(step) {
+                0 => String::new(),
+                bytes => format!(", {bytes} bytes"),
+            };
             lines.push(format!(
-                "  {number:>2}. {:<50} {sign}{seconds} s; if it fails: {}",
+                "  {number:>2}. {:<50} {sign}{seconds} s{disk}; if it fails: {}",
                 step.title(),
                 step.way_back()
             ));
         }
-        let total: u64 = self.estimates.iter().map(|estimate| estimate.millis).sum();
         lines.push(format!(
             "  time    about {} s in all, about {} s of downtime",
-            total.div_ceil(1000),
+            self.millis().div_ceil(1000),
             self.downtime_millis().div_ceil(1000)
         ));
         if !self.way.is_empty() {
@@ -258,15 +272,16 @@ impl Plan {
         let step = |(step, estimate): (&Step, &Estimate)| {
             serde_json::json!({
                 "title": step.title(), "phase": step.phase().text(), "millis": estimate.millis,
-                "measured": estimate.measured, "way_back": step.way_back(),
+                "measured": estimate.measured, "disk_bytes": self.disk.of_step(step), "way_back": step.way_back(),
             })
         };
         Ok(serde_json::json!({
             "act": self.act, "product": self.product, "from": self.from, "to": self.to,
             "manifest_sha384": self.manifest_sha384, "plan_sha384": self.sha384()?.to_string(),
             "dangerous": self.dangerous.set(),
-            "already_active": self.noop, "new_bytes": self.disk.new, "held_bytes": self.disk.held,
-            "data_bytes": self.disk.data, "downtime_millis": self.downtime_millis(),
+            "already_active": self.noop, "disk": self.disk.to_json(),
+            "content_bytes": self.content.0, "content_bytes_before": self.content.1,
+            "millis": self.millis(), "downtime_millis": self.downtime_millis(),
             "changes": self.changes, "needs": self.needs,
             "steps": self.steps.iter().zip(&self.estimates).map(step).collect::<Vec<_>>(),
         }))
@@ -284,38 +299,11 @@ fn check_applicable(manifest: &Manifest, over: Option<u64>) -> Result<()> {
     }
 }
 
-fn disk(
-    manifest: &Manifest,
-    state: &State,
-    paths: &Paths,
-    host: &HostFacts,
-    active: Option<&Generation>,
-) -> Result<Disk> {
-    let held = Store::peek(&paths.store());
-    let mut disk = Disk::default();
-    for (digest, size) in manifest.blob_sizes() {
-        let sum = if held.holds(&digest, size) { &mut disk.held } else { &mut disk.new };
-        *sum = sum.saturating_add(size);
-    }
-    if let (Some(active), Some(podman)) = (active, Podman::detect(paths, host)?) {
-        disk.data = data_bytes(state, &podman, active.id)?;
-    }
-    Ok(disk)
-}
-
-/// Bytes in the volumes of a generation.
-pub(crate) fn data_bytes(state: &State, podman: &Podman, generation: i64) -> Result<u64> {
-    let mut bytes = 0u64;
-    for volume in state.volumes(generation)?.values() {
-        if let Ok(path) = podman.volume_path(volume) {
-            bytes = bytes.saturating_add(tree::size(&path).0);
-        }
-    }
-    Ok(bytes)
-}
-
-fn needs(manifest: &Manifest) -> Vec<String> {
-    let mut needs = vec![format!("platform {}, marking {}", manifest.platform, manifest.marking)];
+/// What has to hold already, as the proof and the site's policy judge it.
+fn needs(manifest: &Manifest, floor: u64, state: &State) -> Result<Vec<String>> {
+    let mut needs =
+        vec![format!("platform {}, marking {} within {}", manifest.platform, manifest.marking, accreditation(state)?)];
+    needs.push(format!("sequence {}, not below the floor {floor}", manifest.sequence));
     if let Some(range) = manifest.lifecycle.from {
         needs.push(format!("sequence {} to {} installed, or none", range.min, range.max));
     }
@@ -323,23 +311,78 @@ fn needs(manifest: &Manifest) -> Vec<String> {
     if !bases.is_empty() {
         needs.push(format!("the blobs of {}, which are here", bases.join(" or ")));
     }
-    needs.push(format!("security epoch {}", manifest.lifecycle.security_epoch));
-    needs
+    let (epoch, floor) = (manifest.lifecycle.security_epoch, state.epoch(&manifest.product)?);
+    needs.push(format!("security epoch {epoch}; what is below {floor} cannot be returned to"));
+    needs.push(format!("{} MiB of memory", manifest.requires.memory_mib));
+    Ok(needs)
 }
 
-/// What differs from the release that runs: images, workloads, secrets, migrations.
-fn changes(bundle: &ProvedBundle, base: &Base, active: Option<&Generation>, paths: &Paths) -> Result<Vec<String>> {
+/// What differs from the release that runs, line by line; all of it where none does.
+fn changes(bundle: &ProvedBundle, base: &Base, old: Option<&Manifest>, paths: &Paths) -> Result<Vec<String>> {
     let new = bundle.manifest();
-    let Some(active) = active else {
-        let (images, workloads) = (new.images.len(), new.workloads.len());
-        return Ok(vec![format!("everything is new: {images} images, {workloads} workloads")]);
+    let claims = |release: &Release| release.volumes().into_iter().map(|claim| (claim, String::new())).collect();
+    let after = parts(new, claims(&bundle.peek_release(base)?));
+    let before = match old {
+        Some(old) => parts(old, claims(&Release::load(old, &Store::peek(&paths.store()))?)),
+        None => Vec::new(),
     };
-    let old = active.parse()?;
+    let mut changes = differences(&before, &after);
+    if let Some(old) = old {
+        let migrations = crate::change::step::migrations(&new.lifecycle, old.sequence);
+        changes.extend(migrations.map(|migration| format!("migration {} is run", migration.name)));
+    }
+    let (after, before) = (new.content_size(), old.map_or(0, Manifest::content_size));
+    let (sign, delta) = if after < before { ("less", before - after) } else { ("more", after - before) };
+    changes.push(format!("size {after} bytes in all, {delta} {sign} than what runs"));
+    Ok(changes)
+}
+
+/// A kind of things, each with its name and its value.
+type Part = (&'static str, Vec<(String, String)>);
+
+/// Everything of a release that can differ on a machine; what has one name has it in every release.
+fn parts(manifest: &Manifest, volumes: Vec<(String, String)>) -> Vec<Part> {
+    let Manifest { network, lifecycle, requires, .. } = manifest;
+    let range = lifecycle.from.map_or_else(|| "any".into(), |range| format!("{} to {}", range.min, range.max));
+    let settings = [
+        ("network", network.name.clone()),
+        ("reach of the network", if network.internal { "this machine alone" } else { "beyond this machine" }.into()),
+        ("memory", format!("{} MiB", requires.memory_mib)),
+        ("disk of its own", format!("{} MiB", requires.disk_mib)),
+        ("security epoch", lifecycle.security_epoch.to_string()),
+        ("sequences that it may follow", range),
+        ("deadline for health", format!("{} s", lifecycle.deadline_seconds)),
+        ("window without restarts", format!("{} s", lifecycle.stable_seconds)),
+    ];
+    let packages = manifest.runtime.iter().flat_map(|set| {
+        set.packages.iter().map(|package| (format!("{} {}", set.os, package.name), package.digest.to_string()))
+    });
+    vec![
+        ("image", manifest.images.iter().map(|image| (image.name.clone(), image.digest.to_string())).collect()),
+        ("workload", manifest.workloads.iter().map(|w| (w.name.clone(), w.digest.to_string())).collect()),
+        ("setting", settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+        ("secret", manifest.secrets.iter().map(|secret| (secret.name().to_owned(), shown(secret))).collect()),
+        ("volume", volumes),
+        ("data", lifecycle.data.iter().map(|data| (data.volume.clone(), shown(data))).collect()),
+        ("check", lifecycle.checks.iter().map(|check| (check.name().to_owned(), shown(check))).collect()),
+        ("file", manifest.files.iter().map(|file| (file.path.clone(), file.digest.to_string())).collect()),
+        ("package", packages.collect()),
+    ]
+}
+
+/// A part of the manifest as it is written there, safe for a terminal.
+fn shown(part: &impl serde::Serialize) -> String {
+    bundle_format::text::escaped(&serde_json::json!(part).to_string())
+}
+
+fn differences(before: &[Part], after: &[Part]) -> Vec<String> {
     let mut changes = Vec::new();
-    let mut compare = |kind: &str, before: Vec<(String, String)>, after: Vec<(String, String)>| {
-        for (name, value) in &after {
+    for (kind, after) in after {
+        let before = before.iter().find(|(other, _)| other == kind).map_or(&[][..], |(_, before)| &before[..]);
+        for (name, value) in after {
             match before.iter().find(|(other, _)| other == name) {
-                None => changes.push(format!("{kind} {name} is new")),
+                None if value.is_empty() => changes.push(format!("{kind} {name} is new")),
+                None => changes.push(format!("{kind} {name} is new: {value}")),
                 Some((_, former)) if former != value => changes.push(format!("{kind} {name}: {former} to {value}")),
                 Some(_) => {}
             }
@@ -347,22 +390,6 @@ fn changes(bundle: &ProvedBundle, base: &Base, active: Option<&Generation>, path
         for (name, _) in before.iter().filter(|(name, _)| !after.iter().any(|(other, _)| other == name)) {
             changes.push(format!("{kind} {name} goes"));
         }
-    };
-    let images = |manifest: &Manifest| {
-        manifest.images.iter().map(|image| (image.name.clone(), image.digest.to_string())).collect()
-    };
-    compare("image", images(&old), images(new));
-    let workloads = |manifest: &Manifest| {
-        manifest.workloads.iter().map(|workload| (workload.name.clone(), workload.digest.to_string())).collect()
-    };
-    compare("workload", workloads(&old), workloads(new));
-    let secrets =
-        |manifest: &Manifest| manifest.secrets.iter().map(|secret| (secret.name().to_owned(), String::new())).collect();
-    compare("secret", secrets(&old), secrets(new));
-    let release = Release::load(&old, &Store::peek(&paths.store()))?;
-    let claims = |release: &Release| release.volumes().into_iter().map(|claim| (claim, String::new())).collect();
-    compare("volume", claims(&release), claims(&bundle.peek_release(base)?));
-    let migrations = crate::change::step::migrations(&new.lifecycle, old.sequence);
-    changes.extend(migrations.map(|migration| format!("migration {} is run", migration.name)));
-    Ok(changes)
+    }
+    changes
 }

@@ -8,6 +8,8 @@ use bundle_format::digest::Sha384;
 use bundle_format::receipt::{Health, Installed, Prefix, Receipt};
 use qrcode::{Color, EcLevel, QrCode};
 
+use crate::audit::anchor::card;
+use crate::audit::head::Head;
 use crate::engine::Podman;
 use crate::error::{ErrorKind, Result};
 use crate::health;
@@ -65,8 +67,8 @@ fn installed(generation: &Generation, paths: &Paths, host: &HostFacts) -> Result
     })
 }
 
-/// Lines of the receipt for a person.
-pub fn lines(receipt: &Receipt) -> Vec<String> {
+/// Lines of the receipt for a person, and where the audit log ends.
+pub fn lines(receipt: &Receipt, head: &Head) -> Vec<String> {
     let prefix = |prefix: &Prefix| format!("manifest SHA-384 {}…", prefix.hex());
     let installed = receipt.installed.as_ref().map_or("nothing".into(), |installed| {
         let health = if installed.health == Health::Healthy { "healthy" } else { "NOT healthy" };
@@ -76,6 +78,7 @@ pub fn lines(receipt: &Receipt) -> Vec<String> {
         format!("arrived    {}", receipt.arrived.as_ref().map_or("nothing".into(), prefix)),
         format!("installed  {installed}"),
         format!("code       {}", receipt.to_code()),
+        format!("audit log  {}", card(head)),
     ]
 }
 

@@ -1,17 +1,21 @@
 //! What is installed, and how it is.
 
+use std::time::Duration;
+
 use bundle_format::marking::Marking;
+use bundle_format::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::audit::standing::Standing;
 use crate::backup::{self, Backup};
-use crate::engine::Podman;
+use crate::engine::{Podman, Supervisor};
 use crate::error::{ErrorKind, Result};
 use crate::health;
-use crate::host::HostFacts;
+use crate::host::{self, HostFacts};
 use crate::moment::Moment;
 use crate::paths::Paths;
 use crate::policy::Policy;
+use crate::proof::clock;
 use crate::release::Release;
 use crate::state::{Generation, Run, State};
 use crate::store::Store;
@@ -42,6 +46,8 @@ struct Product {
     generations: Vec<Generation>,
     /// Newest backup.
     backup: Option<String>,
+    /// Backups that should be there by themselves and are not.
+    overdue: Option<String>,
 }
 
 /// Reads the record and looks at every container.
@@ -60,7 +66,16 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
         let generations = state.kept_generations(&generation.product)?;
         let newest = backup::list(&paths.backups(&generation.product))?.pop();
         let backup =
-            newest.map(|folder| Ok::<_, crate::Error>(Backup::open(&folder)?.list().at.to_string())).transpose()?;
+            newest.map(|folder| Ok::<_, crate::Error>(Backup::open(&folder)?.list().at.clone())).transpose()?;
+        let schedule = Supervisor::backup_schedule().filter(|_| !manifest.lifecycle.data.is_empty());
+        let overdue = match schedule {
+            Some(every) => {
+                let active = Timestamp::parse(&generation.changed_at)?;
+                let since = state.newest_move()?.map_or(active.clone(), |moved| moved.max(active));
+                overdue(every, &clock(), host::uptime()?, &since, backup.as_ref())
+            }
+            None => None,
+        };
         products.push(Product {
             floor: state.floor(&generation.product)?,
             name: generation.product,
@@ -72,12 +87,36 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
             containers: release.containers().count(),
             problems,
             generations,
-            backup,
+            backup: backup.map(|at| at.to_string()),
+            overdue,
         });
     }
     let policy = Policy::of(state).map(|policy| policy.line()).map_err(|error| error.to_string());
     let moment = Moment::read(state)?;
     Ok(Status { root, moment, policy, products, unfinished: state.open_run()?, audit: Standing::read(paths) })
+}
+
+/// Since when no backup was made, if that is longer than two should take. A machine that was off, and one
+/// whose release was changed just now, which keeps backups waiting, have that long to make the next one.
+fn overdue(
+    every: Duration,
+    now: &Timestamp,
+    uptime: u64,
+    changed: &Timestamp,
+    newest: Option<&Timestamp>,
+) -> Option<String> {
+    let since = newest.map_or(0, Timestamp::to_unix).max(changed.to_unix());
+    let since = since.max(now.to_unix().saturating_sub(uptime));
+    let (age, limit) = (now.to_unix().saturating_sub(since), 2 * every.as_secs());
+    if age <= limit {
+        return None;
+    }
+    let newest = newest.map_or_else(|| "there is none".to_owned(), |at| format!("the newest is of {at}"));
+    let minutes = every.as_secs() / 60;
+    Some(format!(
+        "no backup for {} minutes, one is to be made every {minutes}: {newest}; installer history says why",
+        age / 60
+    ))
 }
 
 /// The highest marking of what is installed.
@@ -105,7 +144,8 @@ impl Status {
     /// An error if anything is not as it should be; exit 8.
     pub fn refuse_unhealthy(&self) -> Result<()> {
         let problems =
-            self.products.iter().flat_map(|p| &p.problems).chain(self.policy.as_ref().err()).map(String::as_str);
+            self.products.iter().flat_map(|p| p.problems.iter().chain(&p.overdue)).chain(self.policy.as_ref().err());
+        let problems = problems.map(String::as_str);
         let problems: Vec<&str> = problems.chain(self.audit.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(ErrorKind::NotHealthy { problems: problems.join("; ") }.into()) }
     }
@@ -144,6 +184,7 @@ impl Status {
                 lines.push(format!("  generation {id}: {} (sequence {}), {state}", kept.release, kept.sequence));
             }
             lines.push(format!("  backup    {}", product.backup.as_deref().unwrap_or("none yet")));
+            lines.extend(product.overdue.iter().map(|problem| format!("  PROBLEM   {problem}")));
         }
         if let Some(run) = &self.unfinished {
             lines.push(format!(
@@ -164,7 +205,7 @@ impl Status {
             json!({
                 "product": p.name, "release": p.release, "sequence": p.sequence, "floor": p.floor, "marking": p.marking.to_string(),
                 "active_since": p.since, "manifest_sha384": p.manifest_sha384, "containers": p.containers,
-                "problems": p.problems, "healthy": p.problems.is_empty(), "newest_backup": p.backup,
+                "problems": p.problems, "healthy": p.problems.is_empty(), "newest_backup": p.backup, "backup_problem": p.overdue,
                 "generations": p.generations.iter().map(|g| json!({
                     "id": g.id, "release": g.release, "sequence": g.sequence, "state": g.state,
                 })).collect::<Vec<_>>(),
@@ -181,5 +222,32 @@ impl Status {
                 "since": run.begun_at, "plan_sha384": run.plan_sha384,
             })),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_that_should_be_there_and_is_not() {
+        let (every, minute) = (Duration::from_secs(240), 60);
+        let at = |minutes: u64| Timestamp::from_unix(1_800_000_000 + minutes * minute);
+        let now = at(1000);
+        for (uptime, changed, newest, word) in [
+            (999, 0, Some(992), ""),
+            (999, 0, Some(991), "no backup for 9 minutes, one is to be made every 4: the newest is of 20"),
+            (999, 0, None, "there is none"),
+            (999, 993, None, ""),
+            (8, 0, Some(1), ""),
+            (9, 0, Some(1), "no backup for 9 minutes"),
+            // A clock that was set back says nothing about backups.
+            (999, 0, Some(2000), ""),
+        ] {
+            let newest = newest.map(at);
+            let found = overdue(every, &now, uptime * minute, &at(changed), newest.as_ref());
+            assert_eq!(found.is_some(), !word.is_empty(), "{uptime} {changed} {newest:?}: {found:?}");
+            assert!(found.is_none_or(|found| found.contains(word)), "{word}");
+        }
     }
 }

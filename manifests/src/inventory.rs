@@ -17,7 +17,9 @@ use crate::timestamp::Timestamp;
 use crate::{ErrorKind, Result, limits, signed};
 
 /// The `format` value of the payload.
-pub const FORMAT: &str = "lockgate-inventory/1";
+pub const FORMAT: &str = "lockgate-inventory/2";
+/// The one before it, without the audit log's head; still read.
+const FORMER: &str = "lockgate-inventory/1";
 /// The `format` value of the file.
 pub const ENVELOPE_FORMAT: &str = "lockgate-inventory-envelope/1";
 const WHAT: &str = "inventory";
@@ -38,6 +40,19 @@ pub struct Inventory {
     pub releases: Vec<Installed>,
     /// Every blob of a kept release that is in the store and sound, strictly rising by digest.
     pub blobs: Vec<Blob>,
+    /// Where the machine's audit log ended: an anchor that is kept elsewhere. None in the former format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditHead>,
+}
+
+/// The last record of an audit log (`docs/spec/audit.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditHead {
+    /// Its number, from 1.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Sha384,
 }
 
 /// A release that is active.
@@ -106,9 +121,15 @@ impl Inventory {
 
     fn check(&self) -> Result<()> {
         let inconsistent = |why: &str| ErrorKind::Inconsistent { what: WHAT.into(), why: why.into() };
-        if self.format != FORMAT {
-            let (what, expected) = (WHAT.into(), FORMAT.into());
-            return Err(ErrorKind::UnknownFormat { what, expected, found: self.format.clone() }.into());
+        match (self.format.as_str(), self.audit) {
+            (FORMAT, Some(head)) if head.seq > 0 => {}
+            (FORMAT, _) => return Err(inconsistent("it lacks the audit log's head").into()),
+            (FORMER, None) => {}
+            (FORMER, Some(_)) => return Err(inconsistent("its format has no audit log's head").into()),
+            (found, _) => {
+                let (what, expected, found) = (WHAT.into(), FORMAT.into(), found.to_owned());
+                return Err(ErrorKind::UnknownFormat { what, expected, found }.into());
+            }
         }
         if self.blobs.len() > limits::BLOBS {
             let (limit, found) = (limits::BLOBS, self.blobs.len());
@@ -150,6 +171,7 @@ mod tests {
             marking: Marking::UNCLASSIFIED,
             releases: vec![installed("a"), installed("b")],
             blobs,
+            audit: Some(AuditHead { seq: 7, hash: Sha384::of(b"record") }),
         }
     }
 
@@ -158,11 +180,19 @@ mod tests {
         let good = inventory();
         let file = Inventory::seal(&good.to_bytes().unwrap(), &[]).unwrap();
         assert_eq!(Inventory::claimed(&file).unwrap(), good);
-        let changes: [fn(&mut Inventory); 4] = [
+        // A list of before the head was in it is still read, and keeps its bytes.
+        let former = Inventory { format: FORMER.into(), audit: None, ..inventory() };
+        let payload = former.to_bytes().unwrap();
+        assert!(!String::from_utf8(payload.clone()).unwrap().contains("audit"));
+        assert_eq!(Inventory::claimed(&Inventory::seal(&payload, &[]).unwrap()).unwrap(), former);
+        let changes: [fn(&mut Inventory); 7] = [
             |i| i.blobs.reverse(),
             |i| i.blobs.push(i.blobs[1]),
             |i| i.releases.reverse(),
             |i| i.releases[1].product = "a".into(),
+            |i| i.audit = None,
+            |i| i.audit = Some(AuditHead { seq: 0, hash: Sha384::of(b"record") }),
+            |i| i.format = FORMER.into(),
         ];
         for change in changes {
             let mut bad = inventory();
@@ -172,7 +202,7 @@ mod tests {
             let file = Inventory::seal(&payload, &[]).unwrap();
             assert!(matches!(Inventory::claimed(&file).unwrap_err().kind(), ErrorKind::Inconsistent { .. }));
         }
-        let bad = Inventory { format: "lockgate-inventory/2".into(), ..inventory() };
+        let bad = Inventory { format: "lockgate-inventory/3".into(), ..inventory() };
         assert!(matches!(bad.to_bytes().unwrap_err().kind(), ErrorKind::UnknownFormat { .. }));
     }
 }

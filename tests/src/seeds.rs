@@ -8,7 +8,7 @@ use bundle_format::approval::{Approval, PLAN_FORMAT, PlanDocument, UnverifiedApp
 use bundle_format::custody::UnverifiedCustody;
 use bundle_format::datagram::{DATAGRAM_BYTES, HEADER_BYTES, Header, Kind, PLAN_BYTES, Plan, Tagger};
 use bundle_format::digest::{Sha256, Sha384};
-use bundle_format::inventory::{self, Inventory};
+use bundle_format::inventory::{self, AuditHead, Inventory};
 use bundle_format::key::{KeyId, PublicKey, Scheme};
 use bundle_format::manifest::Blob;
 use bundle_format::marking::Marking;
@@ -436,6 +436,7 @@ fn documents(list: &SetList) -> Vec<(&'static str, Vec<u8>)> {
         marking: Marking::UNCLASSIFIED,
         releases: Vec::new(),
         blobs: vec![Blob { digest: Sha256::of(b"b"), size: 1 }],
+        audit: Some(AuditHead { seq: 7, hash: Sha384::of(b"record") }),
     };
     let payload = inventory.to_bytes().unwrap();
     let mut signatures = Vec::new();

@@ -219,3 +219,87 @@ fn a_damaged_record_and_a_wrong_clock() {
     site.installer(&["--yes", "install", "two.tar"]).expect(0);
     end(&site);
 }
+
+#[test]
+fn copies_of_data_that_do_not_fit_are_not_begun() {
+    let _machine = machine();
+    let site = Site::new(18136);
+    let name = site.name();
+    let mount = |path: &str, size: &str| {
+        std::fs::create_dir_all(path).unwrap();
+        site.tool("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", path]).expect(0);
+    };
+    let resize = |path: &str, size: &str| {
+        site.tool("mount", &["-o", &format!("remount,size={size}"), path]).expect(0);
+    };
+    let (state, graph) = (site.path("high/state").display().to_string(), site.path("graph").display().to_string());
+    mount(&state, "400m");
+    mount(&graph, "400m");
+    let data = format!(
+        "lifecycle:\n  stable_seconds: 1\n  data:\n    - {{volume: {name}-data, backup: {{method: copy}}, keep: 3}}\n"
+    );
+    for (sequence, bundle) in [(1, "one.tar"), (2, "two.tar")] {
+        site.release(sequence, Site::GOOD, |text| text.replace(Site::QUICK, &data));
+        site.bundle(bundle, &["alice", "bob"]);
+    }
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    let dd = ["busybox", "dd", "if=/dev/zero", "of=/data/large", "bs=1M", "count=50"];
+    site.podman(&[&["exec", &format!("{name}-web")], &dd[..]].concat()).expect(0);
+    let made = site.installer(&["--json", "backup", "make"]).expect(0).out;
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let backup = made["backup"].as_str().unwrap().to_owned();
+    let folders = || std::fs::read_dir(site.path("high/state/backups").join(&name)).unwrap().count();
+    let volumes = || site.podman(&["volume", "ls", "-q"]).expect(0).out;
+    let (count, former) = (folders(), volumes());
+    let same = || {
+        let shown = status(&site);
+        assert_eq!((&shown["products"][0]["sequence"], &shown["unfinished"]), (&2.into(), &serde_json::Value::Null));
+        assert_eq!((folders(), volumes()), (count, former.clone()), "nothing was made");
+        assert!(site.answers());
+    };
+
+    // Room for the archive, and none for the copy that it is packed from.
+    let used = |path: &str| -> u64 {
+        let said = site.tool("df", &["-B1M", "--output=used", path]).expect(0).out;
+        said.lines().last().unwrap().trim().parse().unwrap()
+    };
+    resize(&state, &format!("{}m", used(&state) + 50 + 64 + 20));
+    for scheduled in [&[][..], &["--scheduled"]] {
+        let said = site.installer(&[&["backup", "make"], scheduled].concat()).expect(6);
+        assert!(
+            said.err.contains("not fit") && said.err.contains("disk-state") && said.err.contains("backups 10"),
+            "{}",
+            said.err
+        );
+        same();
+    }
+    let history = site.installer(&["history"]).expect(0).out;
+    assert_eq!(history.matches("backup      failed").count(), 2, "{history}");
+    resize(&state, &format!("{}m", used(&state) + 100 + 64 + 20));
+    site.installer(&["backup", "verify", &backup]).expect(0);
+
+    // A copy of the volumes for a new generation: the archive is small, what it unpacks to is not.
+    resize(&graph, &format!("{}m", used(&graph) + 64 + 20));
+    assert!(
+        std::fs::metadata(std::path::Path::new(&backup).join(format!("{name}-data.tar.zst"))).unwrap().len() < 1 << 20
+    );
+    for act in [&["--yes", "restore", &backup][..], &["--yes", "rollback", "--keep-data"]] {
+        let said = site.installer(act).expect(6);
+        assert!(said.err.contains("disk-engine") && said.err.contains("data 5"), "{}", said.err);
+        same();
+    }
+    let wrong = ["--yes", "restore", &backup, "--accept", "port=why"];
+    site.installer(&wrong).expect(2);
+    same();
+    resize(&graph, "600m");
+    site.installer(&["--yes", "restore", &backup]).expect(0);
+    let restored =
+        site.podman(&["exec", &format!("{name}-web"), "busybox", "stat", "-c", "%s", "/data/large"]).expect(0).out;
+    assert_eq!(restored.trim(), (50 << 20).to_string());
+    end(&site);
+    site.tool("umount", &["-l", &state]).expect(0);
+    drop(site.tool("umount", &["-l", &format!("{graph}/overlay")]));
+    site.tool("umount", &["-l", &graph]).expect(0);
+}

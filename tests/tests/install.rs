@@ -288,3 +288,151 @@ fn a_receipt_names_the_installed_release_and_its_health() {
     assert!(site.installer(&["history"]).expect(0).out.contains(&code()), "what left is on record");
     site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
 }
+
+#[test]
+fn a_cut_tail_shows_by_the_heads_that_reports_hold() {
+    let _machine = machine();
+    let site = Site::new(18111);
+    site.release(1, Site::GOOD, same);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    let anchor_of = |out: &str, before: &str| {
+        let line = out.lines().find_map(|line| line.strip_prefix(before));
+        line.unwrap_or_else(|| panic!("no {before:?} in {out}")).trim().to_owned()
+    };
+    let installed = site.installer(&["--yes", "install", "one.tar"]).expect(0).out;
+    let installed = anchor_of(&installed, "audit log ends at ");
+    let log = site.path("high/state/audit/audit.db");
+    assert!(!site.path("high/state/audit/audit.db-wal").exists(), "closed cleanly, it is one file");
+    let older = std::fs::read(&log).unwrap();
+    let receipt = anchor_of(&site.installer(&["receipt", "--no-qr"]).expect(0).out, "audit log  ");
+    site.installer(&["inventory", "--out", "site.json"]).expect(0);
+    let by_pen = anchor_of(&site.installer(&["inventory", "--text"]).expect(0).out, "audit log ends at ");
+
+    let verify = |args: &[&str]| site.installer(&[&["audit", "verify"], args].concat());
+    for anchor in [&installed, &receipt, &by_pen] {
+        verify(&["--anchor", anchor]).expect(0);
+    }
+    verify(&["--anchor-file", "site.json"]).expect(0);
+    // The machine's root puts the log of before back, with the head that was signed then.
+    let newer = std::fs::read(&log).unwrap();
+    std::fs::write(&log, older).unwrap();
+    let said = verify(&[]).expect(0);
+    assert!(said.out.contains("without an anchor nobody can see"), "{}", said.out);
+    verify(&["--anchor", &installed]).expect(0);
+    for args in [["--anchor", &receipt], ["--anchor", &by_pen], ["--anchor-file", "site.json"]] {
+        let said = verify(&args).expect(4);
+        assert!(said.err.contains("nothing: the log ends with record"), "{args:?}: {}", said.err);
+    }
+    std::fs::write(&log, newer).unwrap();
+    verify(&["--anchor", &receipt, "--anchor-file", "site.json"]).expect(0);
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+}
+
+/// Release 1 runs; release 2 is tried and must be taken back for `why`.
+fn taken_back(site: &Site, env: &[(&str, &str)], why: &str) -> String {
+    let failed = site.installer_env(&["--yes", "install", "two.tar"], env).expect(7);
+    assert!(failed.err.contains(why), "{why}: {}", failed.err);
+    assert!(site.answers(), "the former release runs again");
+    let status: serde_json::Value = serde_json::from_str(&site.installer(&["--json", "status"]).expect(0).out).unwrap();
+    let product = &status["products"][0];
+    assert_eq!((&product["sequence"], &product["healthy"]), (&1.into(), &true.into()));
+    assert!(status["unfinished"].is_null());
+    let history = site.installer(&["history"]).expect(0).out;
+    assert!(history.lines().any(|line| line.contains("install     failed") && line.contains(why)), "{why}: {history}");
+    assert!(site.path(&format!("high/state/logs/{}-web.log", site.name())).exists(), "the log is kept");
+    failed.err
+}
+
+#[test]
+fn a_container_that_restarts_in_the_quiet_window_is_taken_back() {
+    let _machine = machine();
+    let site = Site::new(18112);
+    site.trust();
+    site.release(1, Site::GOOD, same);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    // Healthy well before the deadline, and gone for a moment behind it, while the window lasts.
+    site.release(2, Site::GOOD, |text| {
+        text.replace(Site::QUICK, "lifecycle: {deadline_seconds: 40, stable_seconds: 300}\n")
+    });
+    let workload = site.path("release/web.yaml");
+    let pod = std::fs::read_to_string(&workload).unwrap();
+    let short = "      command: [sh, -c, \"httpd -p 8080 -h /www; sleep 60; exit 1\"]\n      imagePullPolicy";
+    std::fs::write(&workload, pod.replace("      imagePullPolicy", short)).unwrap();
+    site.bundle("two.tar", &["alice", "bob"]);
+    let told = taken_back(&site, &[], "container t18112-web: not stable for 300 s: ");
+    assert!(told.contains("it was started anew") || told.contains("it stopped"), "{told}");
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.assert_nothing_left();
+}
+
+#[test]
+fn an_image_that_was_exchanged_is_taken_back() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let _machine = machine();
+    let site = Site::new(18113);
+    site.trust();
+    for (sequence, bundle) in [(1, "one.tar"), (2, "two.tar")] {
+        site.release(sequence, Site::GOOD, same);
+        site.bundle(bundle, &["alice", "bob"]);
+    }
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    // Another image, as good by every probe; the engine starts it in the place of the signed one.
+    site.podman(&[
+        "commit",
+        "--quiet",
+        "--change",
+        "LABEL evil=1",
+        &format!("{}-web", site.name()),
+        "localhost/evil:1",
+    ])
+    .expect(0);
+    std::fs::create_dir(site.path("shim")).unwrap();
+    let real = site.tool("sh", &["-c", "command -v podman"]).expect(0).out;
+    let shim = format!(
+        "#!/bin/sh\ncase \"$*\" in *\"kube play\"*) [ -e {flag} ] && {{ rm {flag}; for yaml; do :; done; \
+         sed 's#registry.example/test/minimal@sha256:[0-9a-f]*#localhost/evil:1#' \"$yaml\" >{other}; \
+         exec {real} kube play --replace --network {name} {other}; }};; esac\nexec {real} \"$@\"\n",
+        real = real.trim(),
+        flag = site.path("exchange").display(),
+        other = site.path("other.yaml").display(),
+        name = site.name()
+    );
+    std::fs::write(site.path("shim/podman"), shim).unwrap();
+    std::fs::set_permissions(site.path("shim/podman"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(site.path("exchange"), "").unwrap();
+    let path = format!("{}:{}", site.path("shim").display(), std::env::var("PATH").unwrap());
+    let told = taken_back(&site, &[("PATH", &path)], "container t18113-web");
+    assert!(!site.path("exchange").exists() && site.path("other.yaml").exists(), "it was exchanged");
+    let (_, digests) = told.split_once("expected image sha256:").unwrap();
+    let (signed, ran) = digests.split_once(", found sha256:").unwrap();
+    assert!(!ran.starts_with(signed), "the signed digest, and the one that ran: {told}");
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.podman(&["rmi", "localhost/evil:1"]).expect(0);
+    site.assert_nothing_left();
+}
+
+#[test]
+fn a_check_that_hangs_ends_with_the_deadline() {
+    let _machine = machine();
+    let site = Site::new(18114);
+    site.trust();
+    site.release(1, Site::GOOD, same);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    site.release(2, Site::GOOD, |text| {
+        let check = "{name: hangs, kind: exec, container: t18114-web, command: [sleep, \"300\"]}";
+        text.replace(
+            Site::QUICK,
+            &format!("lifecycle: {{deadline_seconds: 30, stable_seconds: 1, checks: [{check}]}}\n"),
+        )
+    });
+    site.bundle("two.tar", &["alice", "bob"]);
+    let told = taken_back(&site, &[], "check hangs: sleep 300: no end after ");
+    let (_, seconds) = told.split_once("no end after ").unwrap();
+    let seconds: u64 = seconds.split(' ').next().unwrap().parse().unwrap();
+    assert!(seconds < 30, "no longer than was left: {seconds} s");
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+}

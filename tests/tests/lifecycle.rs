@@ -265,3 +265,263 @@ fn drift_is_named_and_repaired() {
     rot(&workload);
     end(&site);
 }
+
+/// The two releases of [`two_releases`], where the first declares its data.
+fn two_with_data(site: &Site) {
+    let data_line = format!("  data:\n    - {{volume: {}-data, backup: {{method: copy}}, keep: 9}}\n", site.name());
+    for (sequence, bundle) in [(1, "one.tar"), (2, "two.tar")] {
+        site.release(sequence, Site::GOOD, lifecycle(&data_line));
+        site.bundle(bundle, &["alice", "bob"]);
+    }
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    write(site, "first");
+}
+
+/// Products of the backups that are there, one for each.
+fn backups(site: &Site) -> Vec<String> {
+    let listed = site.installer(&["--json", "backup", "list"]).expect(0).out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let backups = listed["backups"].as_array().unwrap().iter();
+    backups.map(|backup| backup["product"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A podman before the real one, with more shell.
+fn shim(site: &Site, script: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(site.path("shim")).unwrap();
+    let real = site.tool("sh", &["-c", "command -v podman"]).expect(0).out;
+    std::fs::write(site.path("shim/podman"), format!("#!/bin/sh\n{script}\nexec {} \"$@\"\n", real.trim())).unwrap();
+    std::fs::set_permissions(site.path("shim/podman"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{}", site.path("shim").display(), std::env::var("PATH").unwrap())
+}
+
+#[test]
+fn an_installer_that_is_killed_is_finished_by_the_machine() {
+    let _machine = machine();
+    let site = Site::new(18126);
+    two_with_data(&site);
+    let quiet = |site: &Site| {
+        let said = site.installer(&["--yes", "resume", "--boot"]).expect(0);
+        assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""), "not a word where there is nothing to do");
+    };
+    let phase = || status(&site)["unfinished"]["phase"].clone();
+    quiet(&site);
+
+    // Killed while it stages: for a person to decide. The data of what runs is backed up all the same.
+    let path = shim(&site, "case \"$*\" in *\"volume create\"*) kill -9 $PPID; exit 1;; esac");
+    assert_eq!(site.installer_env(&["--yes", "install", "two.tar"], &[("PATH", &path)]).code, -1, "killed");
+    assert_eq!(phase(), "staging");
+    quiet(&site);
+    assert_eq!(phase(), "staging");
+    let before = backups(&site).len();
+    std::thread::sleep(std::time::Duration::from_millis(1100)); // backups are named by the second
+    site.installer(&["backup", "make", "--scheduled"]).expect(0);
+    assert_eq!(backups(&site).len(), before + 1);
+    site.installer(&["backup", "make"]).expect(8);
+
+    // Killed as it switches. Nothing is done, or said, while another installer is at work.
+    let kill = ["-f", "-qq", "-b", "execve", "-o", "/dev/null", "-e", "trace=symlink,symlinkat"];
+    let kill = [&kill[..], &["-e", "inject=symlink,symlinkat:signal=KILL:when=1"]].concat();
+    assert_ne!(site.installer_under("strace", &kill, &["--yes", "install", "two.tar"]).code, 0);
+    assert_eq!(phase(), "switching");
+    let lock = std::fs::File::options().write(true).open(site.path("high/state/lock")).unwrap();
+    lock.lock().unwrap();
+    quiet(&site);
+    site.installer(&["--yes", "resume"]).expect(6);
+    assert_eq!(phase(), "switching");
+    drop(lock);
+    let count = backups(&site).len();
+    site.installer(&["backup", "make", "--scheduled"]).expect(0);
+    assert_eq!(backups(&site).len(), count, "what runs is not what it was: no backup now");
+    let said = site.installer(&["--yes", "resume", "--boot"]).expect(0);
+    assert!(said.out.contains("taken back"), "{}", said.out);
+    assert!(status(&site)["unfinished"].is_null());
+    assert_eq!((status(&site)["products"][0]["sequence"].clone(), data(&site)), (1.into(), "first\n".into()));
+    quiet(&site);
+
+    // What cannot be undone is tried five times, then it is for a person.
+    assert_ne!(site.installer_under("strace", &kill, &["--yes", "install", "two.tar"]).code, 0);
+    let path = shim(&site, "case \"$*\" in *\"volume rm\"*) exit 9;; esac");
+    let resume = || site.installer_env(&["--yes", "resume", "--boot"], &[("PATH", &path)]).expect(8);
+    for _ in 0..5 {
+        assert!(resume().err.contains("volume rm"), "tried");
+    }
+    let said = resume();
+    assert!(said.err.contains("is not over: it is undoing") && !said.err.contains("volume rm"), "{}", said.err);
+    site.installer(&["--yes", "resume"]).expect(0);
+    assert!(status(&site)["unfinished"].is_null());
+    end(&site);
+}
+
+#[test]
+fn scheduled_backups_are_of_every_product_and_failures_on_record() {
+    let _machine = machine();
+    let site = Site::new(18127);
+    two_with_data(&site);
+    // Another product on the same machine.
+    let other = |text: String| text.replace(&site.name(), "other").replace("18127", "18147");
+    let data_line = format!("  data:\n    - {{volume: {}-data, backup: {{method: copy}}, keep: 9}}\n", site.name());
+    site.release(1, Site::GOOD, |text| other(lifecycle(&data_line)(text)));
+    let workload = site.path("release/web.yaml");
+    std::fs::write(&workload, other(std::fs::read_to_string(&workload).unwrap())).unwrap();
+    site.bundle("other.tar", &["alice", "bob"]);
+    site.installer(&["--yes", "install", "other.tar"]).expect(0);
+
+    let said = site.installer(&["backup", "make"]).expect(2);
+    assert!(said.err.contains("give --product"), "{}", said.err);
+    site.installer(&["backup", "make", "--scheduled"]).expect(0);
+    assert_eq!(backups(&site), ["other".to_owned(), site.name()]);
+
+    // One that fails keeps the other from nothing, and is on record by its name.
+    let folder = site.path("high/state/backups").join("other");
+    std::fs::rename(&folder, site.path("aside")).unwrap();
+    std::fs::write(&folder, "in the way").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100)); // backups are named by the second
+    let failed = site.installer(&["backup", "make", "--scheduled"]).expect(6);
+    assert!(failed.err.contains("backups/other"), "{}", failed.err);
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(site.path("aside"), &folder).unwrap();
+    assert_eq!(backups(&site), ["other".to_owned(), site.name(), site.name()]);
+    let history = site.installer(&["--json", "history"]).expect(0).out;
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    let rows = history.as_array().unwrap().iter().filter(|row| row["act"] == "backup");
+    let rows: Vec<(&str, &str)> =
+        rows.map(|row| (row["product"].as_str().unwrap(), row["result"].as_str().unwrap())).collect();
+    assert_eq!(rows.iter().filter(|row| **row == ("other", "failed")).count(), 1, "{rows:?}");
+    assert_eq!(rows.iter().filter(|row| **row == (site.name().as_str(), "ok")).count(), 2, "{rows:?}");
+    assert!(!rows.iter().any(|row| row.1 == "refused"), "{rows:?}");
+    site.installer(&["--yes", "uninstall", "--product", "other", "--with-data"]).expect(0);
+    end(&site);
+}
+
+fn json(said: &system_tests::site::Said) -> serde_json::Value {
+    serde_json::from_str(said.out.lines().next().unwrap()).unwrap()
+}
+
+/// The plan for a bundle. Its disk is what preflight asks for, part by part, and the sum of its steps.
+fn planned(site: &Site, bundle: &str) -> serde_json::Value {
+    let plan = json(&site.installer(&["--json", "plan", bundle]).expect(0));
+    let findings = json(&site.installer(&["--json", "preflight", bundle]).expect(0));
+    let disks = findings["findings"].as_array().unwrap().iter();
+    let disks = disks.filter(|finding| finding["id"].as_str().unwrap().starts_with("disk-"));
+    let needed: Vec<&str> = disks.map(|finding| finding["needed"].as_str().unwrap()).collect();
+    let disk = |part: &str| plan["disk"][part].as_u64().unwrap();
+    let data = disk("data") + disk("platform");
+    for (part, bytes) in
+        [("store", disk("store")), ("backups", disk("backups")), ("images", disk("images")), ("data", data)]
+    {
+        let part = format!("{part} {}", bytes.div_ceil(1 << 20));
+        assert!(needed.iter().any(|text| text.contains(&part)), "{part}: {needed:?}");
+    }
+    let of_steps: u64 = plan["steps"].as_array().unwrap().iter().map(|s| s["disk_bytes"].as_u64().unwrap()).sum();
+    assert_eq!(of_steps + disk("platform"), disk("total"));
+    plan
+}
+
+fn says(plan: &serde_json::Value, list: &str, texts: &[&str]) {
+    let list = plan[list].as_array().unwrap();
+    for text in texts {
+        assert!(list.iter().any(|line| line.as_str().unwrap().contains(text)), "{text}: {list:#?}");
+    }
+}
+
+#[test]
+fn the_plan_of_an_installation() {
+    let _machine = machine();
+    let site = Site::new(18129);
+    site.release(1, Site::GOOD, lifecycle("  security_epoch: 0\n"));
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    let plan = planned(&site, "one.tar");
+    assert_eq!((&plan["from"], &plan["to"]), (&serde_json::Value::Null, &"1.0 (sequence 1)".into()));
+    let disk = &plan["disk"];
+    assert_eq!((&disk["held"], &disk["backups"], &disk["data"]), (&0.into(), &0.into(), &0.into()));
+    assert_eq!((&disk["store"], &disk["platform"]), (&plan["content_bytes"], &(16 << 20).into()));
+    assert!(disk["images"].as_u64() > disk["store"].as_u64(), "unpacked images are counted: {disk}");
+    says(&plan, "changes", &["image registry.example/test/minimal is new", "setting network is new: t18129", "size "]);
+    let within = "platform linux/amd64, marking UNCLASSIFIED within UNCLASSIFIED";
+    says(&plan, "needs", &[within, "not below the floor 0", "16 MiB of memory"]);
+    assert!(plan["steps"].as_array().unwrap().iter().all(|step| step["measured"] == false));
+    site.assert_nothing_left();
+}
+
+#[test]
+fn the_plan_of_an_update() {
+    let _machine = machine();
+    let site = Site::new(18128);
+    let name = site.name();
+    let data_line = format!("  data:\n    - {{volume: {name}-data, backup: {{method: copy}}, keep: 2}}\n");
+    site.release(1, Site::GOOD, lifecycle(&data_line));
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    let dd = ["busybox", "dd", "if=/dev/zero", "of=/data/file", "bs=1M", "count=3"];
+    site.podman(&[&["exec", &format!("{name}-web")], &dd[..]].concat()).expect(0);
+
+    // An update that changes everything that can change; it is only planned.
+    let new = format!(
+        "  deadline_seconds: 77\n  security_epoch: 3\n  from: {{min: 1, max: 5}}\n  data:\n    - {{volume: {name}-data, backup: {{method: copy}}, keep: 5}}\n  \
+         checks:\n    - {{name: page, kind: http, port: {port}, path: /, status: 200}}\n  \
+         migrations:\n    - {{name: add, since: 2, container: {name}-web, up: [cat, /data/file]}}\n",
+        port = site.port
+    );
+    std::fs::write(site.path("release/note.txt"), "a note").unwrap();
+    site.release(2, Site::GOOD, |text| {
+        lifecycle(&new)(text)
+            .replace("internal: true", "internal: false")
+            .replace("memory_mib: 16", "memory_mib: 17")
+            .replace("disk_mib: 16", "disk_mib: 20")
+            .replace("kind: password}]", "kind: password}, {name: more, kind: password}]")
+            .replace("files: []", "files: [{path: note.txt, source: \"file:note.txt\"}]")
+    });
+    site.bundle("two.tar", &["alice", "bob"]);
+    let plan = planned(&site, "two.tar");
+    let disk = &plan["disk"];
+    let bytes = |part: &str| disk[part].as_u64().unwrap();
+    assert!(bytes("data") >= 3 << 20 && bytes("backups") == 2 * bytes("data"), "the copy and its archive: {disk}");
+    assert!(bytes("images") == 0 && bytes("held") > bytes("store") && bytes("platform") == 20 << 20, "{disk}");
+    let changes = [
+        "workload web: sha256:",
+        "setting reach of the network: this machine alone to beyond this machine",
+        "setting deadline for health: 900 s to 77 s",
+        "setting security epoch: 0 to 3",
+        "setting sequences that it may follow: any to 1 to 5",
+        "setting memory: 16 MiB to 17 MiB",
+        "setting disk of its own: 16 MiB to 20 MiB",
+        "secret more is new",
+        "data t18128-data: {",
+        "check page is new",
+        "file note.txt is new: sha256:",
+        "migration add is run",
+        "more than what runs",
+    ];
+    says(&plan, "changes", &changes);
+    says(&plan, "needs", &["sequence 2, not below the floor 1", "sequence 1 to 5 installed", "security epoch 3"]);
+    let steps = plan["steps"].as_array().unwrap();
+    let step = |title: &str| steps.iter().find(|step| step["title"].as_str().unwrap().starts_with(title)).unwrap();
+    for (title, phase, disk, way_back) in [
+        ("prove every byte", "staging", "store", "running release is not touched"),
+        ("back up the running", "staging", "backups", "running release is not touched"),
+        ("make volumes", "staging", "data", "running release is not touched"),
+        ("start web", "trial", "", "the former release starts again on its own data"),
+        ("clear", "committed", "", "no way back by itself"),
+    ] {
+        let step = step(title);
+        assert_eq!(
+            (&step["phase"], step["disk_bytes"].as_u64().unwrap()),
+            (&phase.into(), plan["disk"][disk].as_u64().unwrap_or(0))
+        );
+        assert!(step["way_back"].as_str().unwrap().contains(way_back), "{step}");
+    }
+    assert_eq!(
+        (&step("start web")["measured"], &step("back up the running")["measured"]),
+        (&true.into(), &false.into())
+    );
+    let millis = |step: &serde_json::Value| step["millis"].as_u64().unwrap();
+    assert_eq!(plan["millis"].as_u64().unwrap(), steps.iter().map(millis).sum::<u64>());
+    let down = ["stop the running", "copy what changed", "switch", "start web", "migrate: add"]
+        .map(|title| millis(step(title)));
+    assert_eq!(plan["downtime_millis"].as_u64().unwrap(), down.iter().sum::<u64>());
+    end(&site);
+}

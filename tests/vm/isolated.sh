@@ -122,6 +122,7 @@ case $BENCH_BOOT in
     step history $I history
     # The timer is the promise that at most five minutes are lost; waiting for it would take four.
     systemctl show lockgate-backup.timer -p ActiveState -p TimersMonotonic | sed 's/^/TIMER /'
+    systemctl show lockgate-resume.timer -p ActiveState -p TimersMonotonic | sed 's/^/WATCH /'
     step scheduled systemctl start lockgate-backup.service
     $I --json backup list | grep -o '"at":' | sed 's/^/BACKUP /'
     (. $BENCH_MEDIUM/media/run.sh)
@@ -158,6 +159,8 @@ expect 'ROW kept' "after the reboot the row is still there"
 pass "after the reboot everything is healthy again by itself"
 expect 'TIMER ActiveState=active' "the timer of the backups counts after a reboot"
 expect 'TIMER TimersMonotonic=.*OnUnitActiveUSec=4min' "and comes every four minutes"
+expect 'WATCH ActiveState=active' "so does the one that finishes what was cut off"
+expect 'WATCH TimersMonotonic=.*OnUnitInactiveUSec=1min' "and comes every minute"
 expect 'STEP scheduled rc=0' "what it starts ends well"
 expect 'BACKUP "at"' "and has made a backup"
 expect 'UNCLASSIFIED$' "the marking is on the console"

@@ -6,6 +6,8 @@
 use std::path::Path;
 
 use bundle_format::digest::Sha384;
+use bundle_format::inventory::Inventory;
+use bundle_format::limits;
 use bundle_format::text::groups_of_four;
 
 use super::head::{Head, claimed};
@@ -13,8 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Hexadecimal digits of a hash on a card: 96 bits (R-AUD-9 says what they withstand).
 pub const CARD_DIGITS: usize = 24;
-/// Bytes of a file of anchors at most.
-const FILE_BYTES: u64 = 16 << 20;
+/// Bytes of a file of anchors at most: an inventory, and thousands of heads.
+const FILE_BYTES: u64 = limits::INVENTORY_BYTES + (16 << 20);
 
 /// A record's number and its hash, or the hash's beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,7 @@ impl Anchor {
         if sized { Ok(Self { seq, digits: digits.to_owned(), key: None }) } else { Err(usage().into()) }
     }
 
-    /// Parses a file with one anchor a line: signed heads as `audit head` prints them, or `SEQ:HASH`.
+    /// Parses a file with one anchor a line: signed heads as `audit head` prints them, inventories, or `SEQ:HASH`.
     /// Empty lines are passed over.
     pub fn parse_file(path: &Path) -> Result<Vec<Self>> {
         use std::io::Read as _;
@@ -49,12 +51,12 @@ impl Anchor {
         confinement::open_regular(path).map_err(io)?.take(FILE_BYTES).read_to_string(&mut text).map_err(io)?;
         let mut anchors = Vec::new();
         for (line, number) in text.lines().zip(1u64..).filter(|(line, _)| !line.trim().is_empty()) {
-            let head = line.starts_with('{').then(|| claimed(format!("{line}\n").as_bytes()));
-            anchors.push(match head {
+            let signed = line.starts_with('{').then(|| Self::claimed_by(format!("{line}\n").as_bytes()));
+            anchors.push(match signed {
                 None => Self::parse(line)?,
-                Some(Some(head)) => Self { seq: head.seq, digits: head.hash.to_string(), key: Some(head.key) },
+                Some(Some(anchor)) => anchor,
                 Some(None) => {
-                    let why = format!("{}: line {number} is no signed head", path.display());
+                    let why = format!("{}: line {number} is no signed head and no inventory with one", path.display());
                     return Err(ErrorKind::Usage { why }.into());
                 }
             });
@@ -63,6 +65,17 @@ impl Anchor {
             return Err(ErrorKind::Usage { why: format!("{} holds no anchor", path.display()) }.into());
         }
         Ok(anchors)
+    }
+
+    /// The head that a signed head claims, or a site's inventory. Unproved, as a card is: whoever kept it knows
+    /// where it comes from, and its key must be this machine's.
+    fn claimed_by(line: &[u8]) -> Option<Self> {
+        let of = |seq, hash: Sha384, key| Self { seq, digits: hash.to_string(), key: Some(key) };
+        if let Some(head) = claimed(line) {
+            return Some(of(head.seq, head.hash, head.key));
+        }
+        let inventory = Inventory::claimed(line).ok()?;
+        inventory.audit.map(|head| of(head.seq, head.hash, inventory.key))
     }
 
     /// Number of the record.
@@ -97,8 +110,14 @@ pub fn card(head: &Head) -> String {
     format!("{}:{}", head.seq, groups_of_four(hash.get(..CARD_DIGITS).unwrap_or_default()))
 }
 
+/// The line by which a report tells where the log ends.
+pub fn line(head: &Head) -> String {
+    format!("audit log ends at {}", card(head))
+}
+
 #[cfg(test)]
 mod tests {
+    use bundle_format::inventory::AuditHead;
     use bundle_format::timestamp::Timestamp;
 
     use super::super::key::ApplianceKey;
@@ -133,13 +152,26 @@ mod tests {
         let key = ApplianceKey::from_seeds(&[1; 32], &[2; 32]);
         let head = Head::new(key.public().fingerprint().unwrap(), 3, Sha384::of(b"3"), &Timestamp::from_unix(0));
         let line = String::from_utf8(head.sign(&key).unwrap()).unwrap();
-        std::fs::write(&path, format!("{line}\n5:{}\n", Sha384::of(b"5"))).unwrap();
+        let inventory = |audit| {
+            let payload = Inventory {
+                format: if audit { "lockgate-inventory/2" } else { "lockgate-inventory/1" }.into(),
+                key: head.key,
+                at: Timestamp::from_unix(0),
+                marking: bundle_format::marking::Marking::UNCLASSIFIED,
+                releases: Vec::new(),
+                blobs: Vec::new(),
+                audit: audit.then(|| AuditHead { seq: 4, hash: Sha384::of(b"4") }),
+            };
+            String::from_utf8(Inventory::seal(&payload.to_bytes().unwrap(), &[]).unwrap()).unwrap()
+        };
+        std::fs::write(&path, format!("{line}\n5:{}\n{}", Sha384::of(b"5"), inventory(true))).unwrap();
         let anchors = Anchor::parse_file(&path).unwrap();
-        assert_eq!(anchors.iter().map(Anchor::seq).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(anchors.iter().map(Anchor::seq).collect::<Vec<_>>(), [3, 5, 4]);
+        assert!(anchors[2].matches(&Sha384::of(b"4")) && anchors[2].key() == Some(&head.key));
         assert!(
             anchors[0].matches(&Sha384::of(b"3")) && anchors[0].key() == Some(&head.key) && anchors[1].key().is_none()
         );
-        for bad in ["", "{\"format\":\"x\"}\n", "nonsense\n"] {
+        for bad in ["", "{\"format\":\"x\"}\n", "nonsense\n", &inventory(false)] {
             std::fs::write(&path, bad).unwrap();
             assert!(matches!(Anchor::parse_file(&path).unwrap_err().kind(), ErrorKind::Usage { .. }), "{bad}");
         }

@@ -30,10 +30,11 @@ use crate::state::State;
 pub enum AuditCommand {
     /// Proves the whole log: every record, every link, the signed head, and the anchors given.
     Verify {
-        /// A head that was written down elsewhere: SEQ:HASH, groups of four or one word, 24 digits or more.
+        /// A head that was written down elsewhere, from a card, a receipt, or the last line of an installation:
+        /// SEQ:HASH, groups of four or one word, 24 digits or more.
         #[arg(long, value_name = "SEQ:HASH", value_parser = parse_anchor)]
         anchor: Vec<Anchor>,
-        /// File with one anchor a line: signed heads of `audit head`, or SEQ:HASH.
+        /// File with one anchor a line: signed heads of `audit head`, inventories, or SEQ:HASH.
         #[arg(long, value_name = "FILE")]
         anchor_file: Option<PathBuf>,
         /// Fingerprint of this machine's key as it was written down.

@@ -1,6 +1,6 @@
 //! Acts that were not let begin: what the command line knows of them when they are refused.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bundle_format::Class;
 use bundle_format::digest::Sha384;
@@ -15,6 +15,7 @@ use crate::state::State;
 #[derive(Debug, Default)]
 pub struct Act {
     seen: RefCell<Option<(String, String, Sha384)>>,
+    recorded: Cell<bool>,
 }
 
 /// Whether an act changes the system, or only looks.
@@ -32,10 +33,15 @@ impl Act {
         *self.seen.borrow_mut() = Some((product.to_owned(), release.to_owned(), *manifest));
     }
 
+    /// How the act ended is on record already, for each product that it was about.
+    pub fn recorded(&self) {
+        self.recorded.set(true);
+    }
+
     /// Records that the act was refused, if this is a refusal, the act has not begun, and this machine
     /// has a trust root: before that, nothing here is worth a record.
     pub fn refused(&self, paths: &Paths, act: &str, kind: Kind, error: &Error) {
-        if super::has_begun() || !is_refusal(kind, error) || !paths.database().exists() {
+        if self.recorded.get() || super::has_begun() || !is_refusal(kind, error) || !paths.database().exists() {
             return;
         }
         let rooted = State::open(&paths.database()).and_then(|state| state.latest_root());

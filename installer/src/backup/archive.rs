@@ -20,6 +20,15 @@ pub(super) fn pack(folder: &Path, path: &Path) -> Result<()> {
     file.sync_all().map_err(io)
 }
 
+/// Bytes that an archive holds, with what tar needs for each file. It has to be read whole: a stream says its
+/// size at no end of it.
+pub(super) fn unpacked_size(path: &Path) -> Result<u64> {
+    let bad = |e: std::io::Error| ErrorKind::BadBackup { path: path.display().to_string(), why: e.to_string() };
+    let file = File::open(path).map_err(bad)?;
+    let mut stream = zstd::Decoder::new(BufReader::new(file)).map_err(bad)?;
+    Ok(std::io::copy(&mut stream, &mut std::io::sink()).map_err(bad)?)
+}
+
 /// Replaces what `folder` holds by an archive's content, owners, modes and times included. The
 /// archive is one of our own that was checked by digest; `tar` refuses to write outside all the same.
 pub fn unpack(path: &Path, folder: &Path) -> Result<()> {
@@ -58,13 +67,17 @@ mod tests {
         std::fs::set_permissions(from.join("a"), std::fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink("a/x", from.join("link")).unwrap();
         let path = folder.path().join("a.tar.zst");
+        std::fs::write(from.join("large"), vec![0; 1 << 20]).unwrap();
         pack(&from, &path).unwrap();
+        let (packed, unpacked) = (std::fs::metadata(&path).unwrap().len(), unpacked_size(&path).unwrap());
+        assert!(packed < 10_000 && (1 << 20..(1 << 20) + 20_000).contains(&unpacked), "{packed} {unpacked}");
         unpack(&path, &to).unwrap();
         assert_eq!(std::fs::read(to.join("link")).unwrap(), b"x");
         assert_eq!(std::fs::metadata(to.join("a")).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(!to.join("stray").exists());
         std::fs::write(&path, b"no archive").unwrap();
         assert_eq!(unpack(&path, &to).unwrap_err().class().exit_code(), 6);
+        assert_eq!(unpacked_size(&path).unwrap_err().class().exit_code(), 3);
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(unpack(&path, &to).unwrap_err().kind(), ErrorKind::BadBackup { .. }));
     }

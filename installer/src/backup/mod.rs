@@ -8,6 +8,7 @@
 //! fit.
 
 mod archive;
+pub mod command;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -335,6 +336,11 @@ impl Backup {
     pub fn archive_of(&self, claim: &str) -> Option<PathBuf> {
         let found = self.list.entries.iter().find(|entry| entry.claim == claim && entry.kind == Kind::Archive);
         found.map(|entry| self.folder.join(&entry.file))
+    }
+
+    /// Bytes of the archive with a claim's content, unpacked.
+    pub fn unpacked_size(&self, claim: &str) -> Result<u64> {
+        self.archive_of(claim).map_or(Ok(0), |path| archive::unpacked_size(&path))
     }
 
     /// Loads the dump of `claim` into its database once `ready` says that its container is.

@@ -4,13 +4,18 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bundle_format::digest::Sha384;
 use bundle_format::marking::Marking;
 use clap::Subcommand;
 
-use super::step::Origin;
+use super::recover::is_for_the_machine;
 use super::{Change, Data, Outcome, Recovery, Reporter};
+use crate::audit::anchor;
+use crate::audit::head::Head;
 use crate::audit::refusal::Act;
-use crate::backup::{self, Backup};
+use crate::audit::standing::Standing;
+use crate::backup;
+use crate::backup::command::BackupCommand;
 use crate::cli::{findings, print, print_json};
 use crate::dangerous::Dangerous;
 use crate::engine::Podman;
@@ -20,9 +25,9 @@ use crate::lock::Lock;
 use crate::moment::{Moment, run_clock};
 use crate::paths::Paths;
 use crate::plan::Plan;
+use crate::preflight::{Finding, Needs};
 use crate::progress::Progress;
 use crate::proof::{ProvedBundle, SitePolicy, clock};
-use crate::release::Release;
 use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
@@ -53,7 +58,7 @@ pub enum ChangeCommand {
         /// At the machine's start, before any workload: only decides which release starts.
         #[arg(long, hide = true, conflicts_with = "boot")]
         guard: bool,
-        /// After the machine's start: finishes what was decided.
+        /// By the machine, after its start and every minute: quietly finishes what was decided.
         #[arg(long, hide = true)]
         boot: bool,
     },
@@ -71,6 +76,9 @@ pub enum ChangeCommand {
         /// Only shows the plan.
         #[arg(long)]
         plan: bool,
+        /// Findings that are gone past.
+        #[command(flatten)]
+        options: preflight::Options,
     },
     /// Backs up the platform's data while it runs.
     #[command(subcommand)]
@@ -79,6 +87,9 @@ pub enum ChangeCommand {
     Restore {
         /// The backup's folder.
         backup: PathBuf,
+        /// Findings that are gone past.
+        #[command(flatten)]
+        options: preflight::Options,
     },
     /// Compares store, units and running images with the signed manifest.
     Check,
@@ -92,27 +103,6 @@ pub enum ChangeCommand {
         /// Its value: former generations that are kept with their data, 0 to 20.
         #[arg(value_parser = clap::value_parser!(u32).range(0..=20))]
         value: Option<u32>,
-    },
-}
-
-/// Backups.
-#[derive(Debug, Subcommand)]
-pub enum BackupCommand {
-    /// Makes one.
-    Make {
-        /// The product, where several are installed.
-        #[arg(long)]
-        product: Option<String>,
-        /// By the timer: quietly does nothing while a change is at work.
-        #[arg(long, hide = true)]
-        scheduled: bool,
-    },
-    /// Lists them, oldest first.
-    List,
-    /// Reads every file of one back.
-    Verify {
-        /// Its folder.
-        backup: PathBuf,
     },
 }
 
@@ -177,13 +167,11 @@ impl ChangeCommand {
                 (_, true) => Recovery::Boot,
                 _ => Recovery::Person,
             }),
-            Self::Rollback { product, to, keep_data, plan } => {
-                desk.rollback(product.as_deref(), *to, *keep_data, *plan)
+            Self::Rollback { product, to, keep_data, plan, options } => {
+                desk.rollback(product.as_deref(), *to, *keep_data, *plan, options)
             }
-            Self::Backup(BackupCommand::Make { product, scheduled }) => desk.back_up(product.as_deref(), *scheduled),
-            Self::Backup(BackupCommand::List) => desk.list_backups(),
-            Self::Backup(BackupCommand::Verify { backup }) => desk.verify_backup(backup),
-            Self::Restore { backup } => desk.restore(backup),
+            Self::Backup(command) => command.run(desk),
+            Self::Restore { backup, options } => desk.restore(backup, options),
             Self::Check => desk.check(),
             Self::Repair => desk.repair(),
             Self::Settings { key, value } => desk.settings(key.as_deref().zip(*value)),
@@ -220,7 +208,7 @@ impl Desk<'_> {
         let plan = permitted.plan();
         let mut looked = Vec::new();
         if !plan.is_noop() {
-            looked = findings(&proved, &base, &state, self.paths)?;
+            looked = findings(&proved, &base, &state, self.paths, plan.disk())?;
             options.apply(&mut looked)?;
             if !self.json {
                 print(&preflight::lines(&looked))?;
@@ -248,8 +236,16 @@ impl Desk<'_> {
     }
 
     fn resume(&self, who: Recovery) -> Result<()> {
-        let _lock = Lock::take(&self.paths.lock(), "resume")?;
         let mut state = State::open(&self.paths.database())?;
+        let by_itself = who == Recovery::Boot;
+        // Every minute: not even for a moment in the way of a person, where there is nothing to do.
+        if by_itself && !is_left_behind(&state)? {
+            return Ok(());
+        }
+        let _lock = match Lock::take(&self.paths.lock(), "resume") {
+            Err(error) if by_itself && matches!(error.kind(), ErrorKind::Locked { .. }) => return Ok(()),
+            other => other?,
+        };
         self.banner(&state)?;
         if who != Recovery::Guard {
             self.let_go(&mut state)?;
@@ -261,7 +257,14 @@ impl Desk<'_> {
         self.change(&mut state, &host, None, 0, |change| change.resume(who))
     }
 
-    fn rollback(&self, product: Option<&str>, to: Option<i64>, keep_data: bool, plan_only: bool) -> Result<()> {
+    fn rollback(
+        &self,
+        product: Option<&str>,
+        to: Option<i64>,
+        keep_data: bool,
+        plan_only: bool,
+        options: &preflight::Options,
+    ) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "rollback")?;
         let mut state = State::open(&self.paths.database())?;
         Moment::read(&state)?.record(&state)?;
@@ -281,11 +284,17 @@ impl Desk<'_> {
             self.confirm("Take it back?")?;
             return self.change(&mut state, &host, None, 0, |change| change.take_back(run));
         }
-        let product = chosen(&state, product)?.product;
-        self.change_quietly(&mut state, &host, |change| {
-            let (_, _, plan) = change.plan_rollback(&product, to, keep_data)?;
-            if self.json { print_json(&plan.to_json()?) } else { print(&plan.lines()?) }
-        })?;
+        let active = chosen(&state, product)?;
+        let product = active.product.clone();
+        let plan =
+            self.change_quietly(&mut state, &host, |change| Ok(change.plan_rollback(&product, to, keep_data)?.2))?;
+        if self.json {
+            print_json(&plan.to_json()?)?;
+        } else {
+            print(&plan.lines()?)?;
+        }
+        // The data of that time is there already; only a copy needs room.
+        let looked = if keep_data { self.look_for_room(plan.disk(), &active, &host, options)? } else { Vec::new() };
         if plan_only {
             return Ok(());
         }
@@ -293,122 +302,26 @@ impl Desk<'_> {
             print(&["what was written since the switch is not in that data; --keep-data takes the newest".into()])?;
         }
         self.confirm("Go back?")?;
+        record_accepted(&state, &looked, &active)?;
         self.change(&mut state, &host, None, 0, |change| change.rollback(&product, to, keep_data))
     }
 
-    fn back_up(&self, product: Option<&str>, scheduled: bool) -> Result<()> {
-        let mut state = State::open(&self.paths.database())?;
-        // Not even for a moment in the way of a person, where there is nothing to do.
-        if scheduled && (state.open_run()?.is_some() || !state.has_data()?) {
-            return Ok(());
+    /// Refuses where what is to be written does not fit; what was looked at, with what a person goes past.
+    pub(crate) fn look_for_room(
+        &self,
+        needs: &Needs,
+        active: &Generation,
+        host: &HostFacts,
+        options: &preflight::Options,
+    ) -> Result<Vec<Finding>> {
+        let podman = Podman::detect(self.paths, host)?;
+        let mut looked = preflight::room(needs, self.paths, &active.product, podman.as_ref())?;
+        options.apply(&mut looked)?;
+        if !self.json {
+            print(&preflight::lines(&looked))?;
         }
-        let _lock = match Lock::take(&self.paths.lock(), "backup") {
-            Err(error) if scheduled && matches!(error.kind(), ErrorKind::Locked { .. }) => return Ok(()),
-            other => other?,
-        };
-        self.let_go(&mut state)?;
-        refuse_unfinished(&state)?;
-        let generation = chosen(&state, product)?;
-        banner::open(&Marking::parse(&generation.marking)?, self.no_color);
-        let manifest = generation.parse()?;
-        if manifest.lifecycle.data.is_empty() {
-            return print(&[format!("{} declares no data to back up", generation.product)]);
-        }
-        let host = HostFacts::read(Path::new("/"))?;
-        let podman = Podman::detect(self.paths, &host)?.ok_or(ErrorKind::NoEngine { os: host.os.clone() })?;
-        let release = Release::load(&manifest, &Store::peek(&self.paths.store()))?;
-        let now = run_clock();
-        let mut lines = Vec::new();
-        let volumes = {
-            let mut report = Told { progress: Progress::new("backup", 0, self.json) };
-            let change = Change {
-                paths: self.paths,
-                state: &mut state,
-                host: &host,
-                now: now.clone(),
-                stop: Stop::default(),
-                deadline: None,
-                report: &mut report,
-            };
-            change.volumes_of(generation.id, &manifest)?
-        };
-        let job = backup::Job {
-            podman: &podman,
-            paths: self.paths,
-            generation: &generation,
-            manifest: &manifest,
-            release: &release,
-            volumes: &volumes,
-            now: &now,
-        };
-        let made = job.run(&mut state, &mut |line| lines.push(line.to_owned()))?;
-        let record =
-            audit::Record::new(&now, "backup", audit::Outcome::Ok).of(&generation.product, &generation.release);
-        state.audit()?.append(&record.detail(&made.display().to_string()))?;
-        if self.json {
-            return print_json(&serde_json::json!({"backup": made.display().to_string()}));
-        }
-        lines.push(format!("backup {}", made.display()));
-        print(&lines)
-    }
-
-    fn list_backups(&self) -> Result<()> {
-        let state = State::open(&self.paths.database())?;
-        self.banner(&state)?;
-        let mut shown = Vec::new();
-        for generation in state.active_generations()? {
-            for folder in backup::list(&self.paths.backups(&generation.product))? {
-                let backup = Backup::open(&folder)?;
-                shown.push((folder, backup.list().clone()));
-            }
-        }
-        if self.json {
-            let entry = |(folder, list): &(PathBuf, backup::List)| {
-                serde_json::json!({"path": folder.display().to_string(), "at": list.at.as_str(), "product": list.product,
-                    "release": list.release, "sequence": list.sequence, "entries": list.entries})
-            };
-            return print_json(&serde_json::json!({"backups": shown.iter().map(entry).collect::<Vec<_>>()}));
-        }
-        let line = |(folder, list): &(PathBuf, backup::List)| {
-            let bytes: u64 = list.entries.iter().map(|entry| entry.size).sum();
-            format!("{}  {} {} ({bytes} bytes)  {}", list.at, list.product, list.release, folder.display())
-        };
-        print(&shown.iter().map(line).collect::<Vec<_>>())
-    }
-
-    fn verify_backup(&self, folder: &Path) -> Result<()> {
-        let backup = Backup::open(folder)?;
-        banner::open(&backup.list().marking, self.no_color);
-        backup.check()?;
-        print(&[format!("{}: every file is as it was written", folder.display())])
-    }
-
-    fn restore(&self, folder: &Path) -> Result<()> {
-        let _lock = Lock::take(&self.paths.lock(), "restore")?;
-        let mut state = State::open(&self.paths.database())?;
-        Moment::read(&state)?.record(&state)?;
-        self.let_go(&mut state)?;
-        refuse_unfinished(&state)?;
-        let folder = std::path::absolute(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
-        let backup = Backup::open(&folder)?;
-        banner::open(&backup.list().marking, self.no_color);
-        let active = chosen(&state, Some(&backup.list().product))?;
-        backup.check_fits(&active.parse()?)?;
-        backup.check()?;
-        let host = HostFacts::read(Path::new("/"))?;
-        let plan = Plan::of("restore", &active, &active, Origin::Kept, &backup.loads(), &state)?;
-        if self.json {
-            print_json(&plan.to_json()?)?;
-        } else {
-            print(&plan.lines()?)?;
-        }
-        self.confirm("Bring this data back?")?;
-        let source = folder.display().to_string();
-        self.change(&mut state, &host, None, 0, |change| {
-            change.record_begun("restore", &active, &plan, &source)?;
-            let generation = change.again(active.id)?;
-            change.bring("restore", generation, active.id, &source, &plan)
-        })
+        preflight::refuse_unfit(&looked)?;
+        Ok(looked)
     }
 
     fn check(&self) -> Result<()> {
@@ -460,7 +373,7 @@ impl Desk<'_> {
     }
 
     /// What a backup that was cut off holds still goes on, before anything else is done.
-    fn let_go(&self, state: &mut State) -> Result<()> {
+    pub(crate) fn let_go(&self, state: &mut State) -> Result<()> {
         crate::atomic::sweep(self.paths.state_dir())?;
         state.drop_orphans(&clock())?;
         if !backup::holds(state)? {
@@ -474,7 +387,7 @@ impl Desk<'_> {
     }
 
     /// The highest marking of what is here.
-    fn banner(&self, state: &State) -> Result<()> {
+    pub(crate) fn banner(&self, state: &State) -> Result<()> {
         let mut markings = Vec::new();
         for generation in state.active_generations()? {
             markings.push(Marking::parse(&generation.marking)?);
@@ -488,7 +401,7 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn change_quietly<T>(
+    pub(crate) fn change_quietly<T>(
         &self,
         state: &mut State,
         host: &HostFacts,
@@ -506,7 +419,7 @@ impl Desk<'_> {
         })
     }
 
-    fn change(
+    pub(crate) fn change(
         &self,
         state: &mut State,
         host: &HostFacts,
@@ -525,14 +438,29 @@ impl Desk<'_> {
             report: &mut report,
         })?;
         report.progress.finish();
-        let text = match outcome {
+        let text = match &outcome {
             Outcome::Active { generation } => format!("active and healthy: generation {generation}"),
             Outcome::AlreadyActive => "this very bundle is active and healthy; nothing was changed".into(),
             Outcome::Removed => "off this machine".into(),
             Outcome::TakenBack => "taken back: what ran before runs".into(),
             Outcome::Nothing => "nothing was left to do".into(),
         };
-        if self.json { print_json(&serde_json::json!({"outcome": text})) } else { print(&[text]) }
+        let changed = !matches!(outcome, Outcome::AlreadyActive | Outcome::Nothing);
+        let head = if changed { self.head() } else { None };
+        if self.json {
+            let head = head.as_ref().map(Head::anchor);
+            return print_json(&serde_json::json!({"outcome": text, "audit_head": head}));
+        }
+        print(&[vec![text], head.as_ref().map(anchor::line).into_iter().collect()].concat())
+    }
+
+    /// Where the audit log ends, to be written down. The outcome stands without it; what is wrong with the log is
+    /// told by `status` and by the next act.
+    fn head(&self) -> Option<Head> {
+        match Standing::read(self.paths) {
+            Standing::Sound { head, .. } => Some(head),
+            Standing::NotBegun | Standing::Faulty { .. } => None,
+        }
     }
 
     /// Asks on a terminal; off it `--yes` must have answered already.
@@ -557,7 +485,19 @@ impl Desk<'_> {
     }
 }
 
-fn refuse_unfinished(state: &State) -> Result<()> {
+/// What a person goes past, on record before anything relies on it.
+pub(crate) fn record_accepted(state: &State, looked: &[Finding], active: &Generation) -> Result<()> {
+    let manifest = Sha384::parse(&active.manifest_sha384)?;
+    preflight::record(state, looked, &run_clock(), (&active.product, &active.release), &manifest)
+}
+
+/// Whether an installer that ended in the middle left something that the machine ends by itself: a run, or
+/// pods that a backup held still.
+fn is_left_behind(state: &State) -> Result<bool> {
+    Ok(state.open_run()?.is_some_and(|run| is_for_the_machine(&run)) || backup::holds(state)?)
+}
+
+pub(crate) fn refuse_unfinished(state: &State) -> Result<()> {
     match state.open_run()? {
         Some(run) => Err(ErrorKind::Unfinished { act: run.act, product: run.product, phase: run.phase.text() }.into()),
         None => Ok(()),
@@ -565,7 +505,7 @@ fn refuse_unfinished(state: &State) -> Result<()> {
 }
 
 /// The active generation of the product that is named, or of the only one.
-fn chosen(state: &State, product: Option<&str>) -> Result<Generation> {
+pub(crate) fn chosen(state: &State, product: Option<&str>) -> Result<Generation> {
     let missing = |product: &str| Error::from(ErrorKind::NotInstalled { product: product.to_owned() });
     if let Some(product) = product {
         return state.active_generation(product)?.ok_or_else(|| missing(product));

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::{Change, Walk};
 use crate::backup::{self, Backup};
 use crate::error::Result;
+use crate::release::Release;
+use crate::store::Store;
 use crate::tree::{self, Source};
 
 /// Where a claim's content comes from.
@@ -107,14 +109,9 @@ impl Change<'_> {
         Ok(from.filter(|from| from != volume).map_or(Content::Own, Content::Copy))
     }
 
-    /// Volumes of a generation by claim; one of before they were recorded has them under the claims' names.
+    /// Volumes of a generation by claim.
     pub(crate) fn volumes_of(&self, generation: i64, manifest: &Manifest) -> Result<BTreeMap<String, String>> {
-        let recorded = self.state.volumes(generation)?;
-        if !recorded.is_empty() {
-            return Ok(recorded);
-        }
-        let (release, _) = self.release(manifest)?;
-        Ok(release.volumes().into_iter().map(|claim| (claim.clone(), claim)).collect())
+        self.state.volumes_of(generation, &Release::load(manifest, &Store::peek(&self.paths.store()))?)
     }
 
     /// Before an update: a backup by each volume's declared method, while the release runs.
@@ -128,7 +125,7 @@ impl Change<'_> {
         }
         let podman = self.engine()?;
         let (release, _) = self.release(&manifest)?;
-        let volumes = self.volumes_of(former, &manifest)?;
+        let volumes = self.state.volumes_of(former, &release)?;
         let job = backup::Job {
             podman: &podman,
             paths: self.paths,

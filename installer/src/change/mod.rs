@@ -38,6 +38,7 @@ use crate::store::Store;
 use crate::{audit, tree, trust};
 
 pub use recover::Recovery;
+pub(crate) use recover::is_for_the_machine;
 pub use remove::Data;
 use step::Step;
 

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::step::Origin;
 use super::{Change, Outcome, Walk};
 use crate::dangerous::Dangerous;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
+use crate::preflight::Needs;
 use crate::proof::{Base, ProvedBundle, SitePolicy};
 use crate::state::{Phase, Run};
 use crate::store::Store;
@@ -19,18 +19,30 @@ pub enum Recovery {
     Person,
     /// The machine, before any workload starts: only decides which release that will be.
     Guard,
-    /// The machine, after its start: finishes what was decided.
+    /// The machine, after its start and every minute: finishes what was decided.
     Boot,
+}
+
+/// So often the machine tries by itself after one start of it; then the run is for a person.
+const TRIES: u64 = 5;
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Whether the machine finishes this run by itself. While it is staged nothing that runs was touched: whether
+/// to go on is for a person, who would lose what is proved already.
+pub(crate) const fn is_for_the_machine(run: &Run) -> bool {
+    !matches!(run.phase, Phase::Staging)
 }
 
 impl Change<'_> {
     /// Finishes or takes back what was cut off.
     pub fn resume(&mut self, who: Recovery) -> Result<Outcome> {
         let Some(run) = self.state.open_run()? else { return Ok(Outcome::Nothing) };
+        if who == Recovery::Boot && is_for_the_machine(&run) {
+            self.try_again(&run)?;
+        }
         match (who, run.phase) {
             (Recovery::Guard, _) => self.guard(&run).map(|()| Outcome::Nothing),
-            // Nothing that runs was touched: whether to go on is for a person.
-            (Recovery::Boot, Phase::Staging) => Ok(Outcome::Nothing),
+            (Recovery::Boot, _) if !is_for_the_machine(&run) => Ok(Outcome::Nothing),
             (Recovery::Person, Phase::Staging) => {
                 let bundle = self.reopen(&run)?;
                 let walk = self.walk_of(run, bundle)?;
@@ -42,6 +54,16 @@ impl Change<'_> {
             }
             _ => self.settle(run),
         }
+    }
+
+    /// Counted before anything is done, so that an attempt that gets killed counts too.
+    fn try_again(&mut self, run: &Run) -> Result<()> {
+        let boot = std::fs::read_to_string(BOOT_ID).map_err(|e| Error::io(BOOT_ID, e))?;
+        if self.state.count_try(run.id, boot.trim())? <= TRIES {
+            return Ok(());
+        }
+        let (act, product) = (run.act.clone(), run.product.clone());
+        Err(ErrorKind::Unfinished { act, product, phase: run.phase.text() }.into())
     }
 
     /// Back to what ran before a change that is not over.
@@ -160,7 +182,8 @@ impl Change<'_> {
                 return Err(ErrorKind::NoWayBack { product, migration }.into());
             }
         }
-        let plan = Plan::of("rollback", &target, &active, Origin::Kept, &[], self.state)?;
+        let disk = if keep_data { Needs::of_copy(self.state, &self.engine()?, active.id)? } else { Needs::default() };
+        let plan = Plan::of("rollback", &target, &active, &[], self.state, disk)?;
         Ok((target.id, active.id, plan))
     }
 

@@ -187,8 +187,13 @@ impl Supervisor {
             systemctl(&["daemon-reload"])?;
         }
         enable(WATCH)?;
-        // Timers count from when they are started; the other two belong to the next boot.
-        systemctl(&["start", BACKUP_TIMER, CHECK_TIMER])
+        // Timers count from when they are started; the guard and the first look belong to the next boot.
+        systemctl(&[&["start"], &TIMERS[..]].concat())
+    }
+
+    /// How often data is backed up by itself, where that is set up on this host.
+    pub fn backup_schedule() -> Option<Duration> {
+        Path::new(UNITS).join(BACKUP_TIMER).exists().then_some(BACKUP_EVERY)
     }
 
     /// Takes the installer's own units away.
@@ -201,7 +206,7 @@ impl Supervisor {
                 systemctl(&["disable", name])?;
             }
         }
-        for name in [BACKUP_TIMER, CHECK_TIMER] {
+        for name in TIMERS {
             if Path::new(UNITS).join(name).exists() {
                 systemctl(&["stop", name])?;
             }
@@ -213,13 +218,18 @@ impl Supervisor {
     }
 }
 
+const RESUME: &str = "lockgate-resume.service";
+const RESUME_TIMER: &str = "lockgate-resume.timer";
 const BACKUP_TIMER: &str = "lockgate-backup.timer";
 const CHECK_TIMER: &str = "lockgate-check.timer";
+const BACKUP_EVERY: Duration = Duration::from_secs(4 * 60);
+const TIMERS: [&str; 3] = [RESUME_TIMER, BACKUP_TIMER, CHECK_TIMER];
 /// The installer's own units that are enabled.
-const WATCH: [&str; 4] = [GUARD, "lockgate-resume.service", BACKUP_TIMER, CHECK_TIMER];
+const WATCH: [&str; 5] = [GUARD, RESUME, RESUME_TIMER, BACKUP_TIMER, CHECK_TIMER];
 
-/// The installer's own units: the guard, the one that finishes, scheduled backups and looks for drift.
-fn watch_units(program: &Path, state_dir: &Path) -> [(&'static str, String); 6] {
+/// The installer's own units: the guard, the one that finishes what was cut off, scheduled backups and
+/// looks for drift.
+fn watch_units(program: &Path, state_dir: &Path) -> [(&'static str, String); 7] {
     let call = format!("{} --state-dir {} --no-color --yes", program.display(), state_dir.display());
     let service = |what: &str, order: &str, kind: &str, command: &str| {
         format!(
@@ -234,11 +244,17 @@ fn watch_units(program: &Path, state_dir: &Path) -> [(&'static str, String); 6] 
     let after = format!("After={GUARD} network.target");
     let guard = service("decides which release starts", &mounted, "oneshot\nRemainAfterExit=yes", "resume --guard");
     let resume = service("finishes a change that was cut off", &after, "exec", "resume --boot");
+    // An installer that is killed while the machine stays up: its decision is finished within a minute, and
+    // a minute after each attempt. What is at work is not started a second time.
+    let every_minute = "OnActiveSec=1min\nOnUnitInactiveSec=1min\nAccuracySec=10s";
+    let minutes = BACKUP_EVERY.as_secs() / 60;
+    let backups = format!("OnActiveSec={minutes}min\nOnUnitActiveSec={minutes}min\nAccuracySec=10s");
     [
         (GUARD, guard + at_boot),
-        ("lockgate-resume.service", resume + at_boot),
+        (RESUME, resume + at_boot),
+        (RESUME_TIMER, timer("finishes a change that was cut off", every_minute)),
         ("lockgate-backup.service", service("backs up data", &after, "oneshot", "backup make --scheduled")),
-        (BACKUP_TIMER, timer("backs up data", "OnActiveSec=4min\nOnUnitActiveSec=4min\nAccuracySec=10s")),
+        (BACKUP_TIMER, timer("backs up data", &backups)),
         ("lockgate-check.service", service("looks for drift", &after, "oneshot", "check")),
         (CHECK_TIMER, timer("looks for drift", "OnCalendar=daily\nRandomizedDelaySec=1h\nPersistent=true")),
     ]
@@ -363,12 +379,24 @@ mod tests {
         let units = watch_units(Path::new("/s/bin/installer"), Path::new("/s"));
         for (name, part) in [
             (GUARD, "ExecStart=/s/bin/installer --state-dir /s --no-color --yes resume --guard\n"),
-            ("lockgate-resume.service", "After=lockgate-guard.service"),
+            (RESUME, "After=lockgate-guard.service"),
+            (RESUME, "--yes resume --boot\n"),
+            (RESUME, "WantedBy=multi-user.target"),
+            (RESUME_TIMER, "[Timer]\nOnActiveSec=1min\nOnUnitInactiveSec=1min\n"),
+            (RESUME_TIMER, "WantedBy=timers.target"),
             (BACKUP_TIMER, "OnUnitActiveSec=4min"),
             ("lockgate-check.service", "--yes check\n"),
         ] {
             let text = &units.iter().find(|(unit, _)| *unit == name).unwrap().1;
             assert!(text.contains(part), "{part} in {text}");
+        }
+        // What is enabled or started is among what is written, so that it is taken away again too.
+        let written: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+        for name in WATCH.iter().chain(&TIMERS) {
+            assert!(written.contains(name), "{name}");
+        }
+        for name in TIMERS {
+            assert!(WATCH.contains(&name) && written.contains(&name.replace(".timer", ".service").as_str()), "{name}");
         }
     }
 }

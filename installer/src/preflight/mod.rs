@@ -12,6 +12,7 @@ pub mod finding;
 mod kernel;
 mod machine;
 mod names;
+mod needs;
 mod space;
 
 use std::net::TcpListener;
@@ -26,14 +27,13 @@ use crate::error::Result;
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::release::Release;
-use crate::store::Store;
 
 pub use accept::{Acceptance, Options, record};
 use facts::Facts;
 pub use finding::{Check, Door, Finding, Severity, lines, refuse_unfit, to_json};
+pub use names::Own;
 use names::{Held, Wanted};
-pub use names::{Own, own};
-use space::Need;
+pub use needs::Needs;
 
 const PORT: Check = Check {
     id: "port",
@@ -95,14 +95,14 @@ pub struct Question<'a> {
     pub held: &'a [u16],
     /// What of the product is here already, by our own record.
     pub own: &'a Own,
+    /// What would be written.
+    pub needs: Needs,
     /// This machine's clock.
     pub clock: &'a Timestamp,
     /// The newest time on record here.
     pub floor: Option<&'a Timestamp>,
 }
 
-/// Compressed layers unpack to about this much (Debian layers: 2.5 to 3).
-const UNPACK: u64 = 3;
 /// Where the engine keeps images unless it says otherwise.
 const GRAPH_ROOT: &str = "/var/lib/containers";
 
@@ -111,7 +111,7 @@ pub fn preflight(question: &Question<'_>) -> Result<Vec<Finding>> {
     let (host, manifest, root) = (question.host, question.manifest, Path::new("/"));
     let facts = Facts::read(root, &host.kernel);
     let podman = Podman::detect(question.paths, host)?;
-    let graph = podman.as_ref().map_or_else(|| Ok(PathBuf::from(GRAPH_ROOT)), Podman::graph_root)?;
+    let graph = graph_root(podman.as_ref())?;
 
     let mut findings = vec![machine::user(nix::unistd::geteuid().is_root())];
     findings.extend(machine::memory(host.memory_mib, facts.memory_available_mib, manifest.requires.memory_mib));
@@ -121,7 +121,7 @@ pub fn preflight(question: &Question<'_>) -> Result<Vec<Finding>> {
     findings.extend(kernel::modules(&facts, &host.kernel));
     findings.extend([kernel::namespaces(&facts), kernel::cgroups(host)]);
     findings.extend([kernel::security_module(&facts), kernel::fips(&facts)]);
-    findings.extend(space::findings(&needs(question, podman.as_ref(), &graph))?);
+    findings.extend(space::findings(&question.needs.list(question.paths, &manifest.product, &graph))?);
     findings.extend(file_systems(question.paths, &facts, podman.as_ref(), &graph)?);
     findings.push(engine::engine(podman.as_ref(), manifest, &host.os));
     if let Some(podman) = &podman {
@@ -136,28 +136,13 @@ pub fn preflight(question: &Question<'_>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What is needed below which folder.
-fn needs(question: &Question<'_>, podman: Option<&Podman>, graph: &Path) -> Vec<Need> {
-    let (manifest, paths) = (question.manifest, question.paths);
-    let held = Store::peek(&paths.store());
-    let sizes = manifest.blob_sizes();
-    let missing: u64 = sizes.iter().filter(|(digest, size)| !held.holds(digest, **size)).map(|(_, size)| size).sum();
-    let mut unpacked = 0u64;
-    for image in &manifest.images {
-        if !podman.is_some_and(|podman| podman.image_exists(image).unwrap_or(false)) {
-            let packed: u64 = image.blobs.iter().filter_map(|digest| sizes.get(digest)).sum();
-            unpacked = unpacked.saturating_add(packed.saturating_mul(UNPACK));
-        }
-    }
-    let need = |what, path: &Path, bytes| Need { what, path: path.to_owned(), bytes };
-    vec![
-        need("store", &paths.store(), missing),
-        // A backup is made before the switch, a copy of the data for the new generation.
-        need("backups", &paths.backups(&manifest.product), question.own.data_bytes),
-        need("images", graph, unpacked),
-        need("data", graph, question.own.data_bytes.saturating_add(manifest.requires.disk_mib << 20)),
-        need("audit", &paths.audit(), space::AUDIT_BYTES),
-    ]
+/// Looks for room alone: for what copies data and brings no release.
+pub fn room(needs: &Needs, paths: &Paths, product: &str, podman: Option<&Podman>) -> Result<Vec<Finding>> {
+    space::findings(&needs.list(paths, product, &graph_root(podman)?))
+}
+
+fn graph_root(podman: Option<&Podman>) -> Result<PathBuf> {
+    podman.map_or_else(|| Ok(PathBuf::from(GRAPH_ROOT)), Podman::graph_root)
 }
 
 /// What the file systems of the state folder and of the engine can do, and how they are mounted.

@@ -9,8 +9,6 @@ use bundle_format::manifest::Manifest;
 use super::finding::{Check, Door, Finding};
 use crate::engine::Podman;
 use crate::error::Result;
-use crate::paths::Paths;
-use crate::plan;
 use crate::release::Release;
 use crate::state::State;
 
@@ -41,30 +39,24 @@ pub struct Own {
     pub products: BTreeSet<String>,
     /// Networks of products that are active.
     pub networks: BTreeSet<String>,
-    /// Bytes of the running release's data.
-    pub data_bytes: u64,
 }
 
 impl Own {
     /// Reads the record.
-    pub fn read(state: &State, podman: Option<&Podman>, product: &str) -> Result<Self> {
+    pub fn read(state: &State, product: &str) -> Result<Self> {
         let (active, run) = (state.active_generations()?, state.open_run()?);
         let of_run = run.as_ref().map(|run| run.product.clone());
         let mut networks = BTreeSet::new();
         for generation in &active {
             networks.insert(generation.parse()?.network.name);
         }
-        let running = active.iter().find(|generation| generation.product == product);
+        let running = active.iter().any(|generation| generation.product == product);
         Ok(Self {
-            running: running.is_some() || of_run.as_deref() == Some(product),
+            running: running || of_run.as_deref() == Some(product),
             before: !state.manifests_of(product)?.is_empty(),
             volumes: state.all_volumes(product)?.into_iter().map(|(_, volume)| volume).collect(),
             products: active.iter().map(|generation| generation.product.clone()).chain(of_run).collect(),
             networks,
-            data_bytes: match (running, podman) {
-                (Some(generation), Some(podman)) => plan::data_bytes(state, podman, generation.id)?,
-                _ => 0,
-            },
         })
     }
 }
@@ -176,11 +168,6 @@ pub(super) fn left_over(wanted: &Wanted, held: &Held, own: &Own) -> Vec<Finding>
         findings.push(LEFT.should(true, "nothing", "nothing of no known generation"));
     }
     findings
-}
-
-/// The record of this product; for callers that have no engine at hand.
-pub fn own(state: &State, paths: &Paths, host: &crate::host::HostFacts, product: &str) -> Result<Own> {
-    Own::read(state, Podman::detect(paths, host)?.as_ref(), product)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{State, one_row, sql};
 use crate::error::{ErrorKind, Result};
+use crate::release::Release;
 
 /// How far a run is. The recovery table of the spec has one row for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +153,9 @@ pub struct NewRun<'a> {
 /// Boots inside a trial: the first goes on, the second goes back.
 const BOOTS: i64 = 1;
 
+/// Site setting with the run that the machine tries to finish by itself, the start of the machine, how often.
+const TRIED: &str = "resume-tried";
+
 const RUN: &str = "id, act, product, generation, former, source, plan_sha384, phase, boots_left, reason, begun_at, dangerous FROM runs";
 
 fn read_run(row: &Row<'_>) -> rusqlite::Result<(Run, String)> {
@@ -208,6 +212,15 @@ impl State {
         found.map(|(run, phase)| Ok(Run { phase: Phase::parse(&phase)?, ..run })).transpose()
     }
 
+    /// When a run went on last, or ended; nothing where there was none.
+    pub fn newest_move(&self) -> Result<Option<Timestamp>> {
+        let found: Option<String> = self
+            .db
+            .query_row("SELECT max(changed_at) FROM runs", [], |row| row.get(0))
+            .map_err(sql("read the journal"))?;
+        Ok(found.map(|at| Timestamp::parse(&at)).transpose()?)
+    }
+
     /// Sets how far a run is, and why, where it goes back.
     pub fn set_phase(&mut self, run: i64, phase: Phase, reason: Option<&str>, now: &Timestamp) -> Result<()> {
         let update = "UPDATE runs SET phase = ?2, reason = coalesce(?3, reason), changed_at = ?4 WHERE id = ?1";
@@ -259,6 +272,16 @@ impl State {
     pub fn count_boot(&mut self, run: i64) -> Result<i64> {
         let update = "UPDATE runs SET boots_left = boots_left - 1 WHERE id = ?1 RETURNING boots_left";
         self.db.query_row(update, [run], |row| row.get(0)).map_err(sql("count a boot"))
+    }
+
+    /// Counts an attempt of the machine itself to finish a run, since its start `boot`; how many that makes.
+    pub fn count_try(&mut self, run: i64, boot: &str) -> Result<u64> {
+        let this = format!("{run} {boot} ");
+        let tried = self.setting(TRIED)?;
+        let tried = tried.as_deref().and_then(|text| text.strip_prefix(&this)).and_then(|count| count.parse().ok());
+        let count = tried.unwrap_or(0u64).saturating_add(1);
+        self.set_setting(TRIED, &format!("{this}{count}"))?;
+        Ok(count)
     }
 
     /// The steps of a run, in order.
@@ -329,6 +352,15 @@ impl State {
         rows.collect::<rusqlite::Result<_>>().map_err(&what)
     }
 
+    /// The same; for a generation of before they were recorded, volumes have the names of its claims.
+    pub fn volumes_of(&self, generation: i64, release: &Release) -> Result<BTreeMap<String, String>> {
+        let recorded = self.volumes(generation)?;
+        if recorded.is_empty() {
+            return Ok(release.volumes().into_iter().map(|claim| (claim.clone(), claim)).collect());
+        }
+        Ok(recorded)
+    }
+
     /// Records the volumes of a generation.
     pub fn set_volumes(&mut self, generation: i64, volumes: &BTreeMap<String, String>) -> Result<()> {
         let what = sql("record the volumes");
@@ -366,5 +398,22 @@ impl State {
         let found: Option<i64> =
             self.db.query_row(query, [product], |row| row.get(0)).optional().map_err(sql("read a floor"))?;
         Ok(found.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_are_counted_for_one_run_and_one_start_of_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&folder.path().join("state.db")).unwrap();
+        for (run, boot, count) in [(1, "a", 1), (1, "a", 2), (1, "b", 1), (2, "b", 1), (2, "b", 2), (12, "b", 1)] {
+            assert_eq!(state.count_try(run, boot).unwrap(), count, "{run} {boot}");
+        }
+        drop(state);
+        let mut state = State::open(&folder.path().join("state.db")).unwrap();
+        assert_eq!(state.count_try(12, "b").unwrap(), 2, "also when the machine's watch was killed meanwhile");
     }
 }

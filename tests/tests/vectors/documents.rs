@@ -7,7 +7,7 @@ use bundle_format::appliance::AppliancePublic;
 use bundle_format::approval::{Approval, PlanDocument, UnverifiedApproval, verify};
 use bundle_format::attachment::{Attachment, Origin, require_provenance, require_sboms};
 use bundle_format::digest::{Sha256, Sha384};
-use bundle_format::inventory::{ENVELOPE_FORMAT, Installed, Inventory};
+use bundle_format::inventory::{AuditHead, ENVELOPE_FORMAT, Installed, Inventory};
 use bundle_format::key::Scheme;
 use bundle_format::manifest::Blob;
 use bundle_format::marking::Marking;
@@ -421,6 +421,7 @@ fn inventory() -> Inventory {
         marking: Marking::UNCLASSIFIED,
         releases: vec![installed("a"), installed("b")],
         blobs,
+        audit: Some(AuditHead { seq: 7, hash: Sha384::of(b"record") }),
     }
 }
 
@@ -464,12 +465,26 @@ fn inventories() -> Vec<Vector> {
         part!("blobs of an inventory out of order", Inconsistent, "unsorted", changed(|i| i.blobs.reverse())),
         part!("blob twice in an inventory", Inconsistent, "doubled", changed(|i| i.blobs.push(i.blobs[1]))),
         part!("products of an inventory out of order", Inconsistent, "unsorted", changed(|i| i.releases.reverse())),
-        part!("inventory of another format", UnknownFormat, "inventory/2", {
-            listed(|text| text.replace("inventory/1", "inventory/2"))
+        part!("inventory of another format", UnknownFormat, "inventory/3", {
+            listed(|text| text.replace("inventory/2", "inventory/3"))
         }),
         part!("inventory with a space", NotCanonical, "inventory", listed(|text| text.replacen(':', ": ", 1))),
         part!("inventory with an unknown field", Json, "unknown field", {
             listed(|text| text.replacen("\"at\"", "\"x\":1,\"at\"", 1))
+        }),
+    ];
+    let heads = [
+        part!("inventory without the head of the audit log", Inconsistent, "lacks the audit log's head", {
+            changed(|i| i.audit = None)
+        }),
+        part!("inventory with a head of no record", Inconsistent, "lacks the audit log's head", {
+            changed(|i| i.audit = Some(AuditHead { seq: 0, hash: Sha384::of(b"record") }))
+        }),
+        part!("inventory of the former format with a head", Inconsistent, "has no audit log's head", {
+            changed(|i| i.format = "lockgate-inventory/1".into())
+        }),
+        part!("inventory with half a head", Json, "missing field `hash`", {
+            listed(|text| text.replacen(&format!(",\"hash\":\"{}\"", Sha384::of(b"record")), "", 1))
         }),
     ];
     let large = [part!("inventory over 24 MiB", TooLarge, "inventory", || {
@@ -500,6 +515,7 @@ fn inventories() -> Vec<Vector> {
     ];
     [
         breaks(&["R-INV-1"], forms),
+        breaks(&["R-INV-4"], heads),
         breaks(&["R-INV-1", "R-LIM-65"], large),
         breaks(&["R-INV-2"], comments),
         breaks(&["R-INV-3"], signatures),
