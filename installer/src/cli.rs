@@ -219,16 +219,18 @@ enum CustodyCommand {
 impl Command {
     /// What a refusal of this command is recorded as; nothing for those that only show what is here.
     const fn act(&self) -> Option<(&'static str, Kind)> {
+        if let Self::Change(command) = self {
+            return command.act();
+        }
         Some(match self {
             Self::Trust(TrustCommand::Init { .. }) => ("trust init", Kind::Change),
-            Self::Change(command) => (command.act(), Kind::Change),
             Self::Uninstall { .. } => ("uninstall", Kind::Change),
             Self::Receive(_) => ("receive", Kind::Change),
             Self::Verify { .. } => ("verify", Kind::Look),
             Self::Preflight { .. } => ("preflight", Kind::Look),
             Self::Plan { .. } => ("plan", Kind::Look),
             Self::Policy(PolicyCommand::Set { .. }) => ("policy", Kind::Change),
-            Self::Import { .. } => ("import", Kind::Look),
+            Self::Import { .. } => ("import", Kind::Duty),
             Self::Inspect(_) => ("inspect", Kind::Look),
             Self::Custody(_) => ("custody verify", Kind::Look),
             _ => return None,
@@ -585,6 +587,10 @@ impl Cli {
         };
         store.sync()?;
         store.write_index(&[verified.manifest()])?;
+        let (manifest, detail) = (verified.manifest(), format!("{} blobs into {}", added.len(), folder.display()));
+        let record = audit::Record::new(&clock(), "import", audit::Outcome::Ok);
+        let record = record.of(&manifest.product, &manifest.release).subject(&verified.sha384()).detail(&detail);
+        audit::append_look(&self.paths()?, &record);
         print(&[format!("imported {} blobs into {}", added.len(), folder.display())])
     }
 

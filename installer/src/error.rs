@@ -347,6 +347,12 @@ pub enum ErrorKind {
         /// Each difference.
         differences: String,
     },
+    /// A repair that could not put everything back.
+    #[error("the rest was put back, but what the store has lost cannot come out of it: {faults}")]
+    NotRepaired {
+        /// What is still not as signed.
+        faults: String,
+    },
     /// Going back to what a trust root reset away.
     #[error("{product}: generation {generation} is above the sequence that the trust root went back to")]
     GenerationRevoked {
@@ -439,6 +445,7 @@ impl ErrorKind {
             | Self::Requested
             | Self::Stopped
             | Self::Drift { .. }
+            | Self::NotRepaired { .. }
             | Self::NeedsOperator { .. } => Class::Operator,
         }
     }
@@ -476,7 +483,9 @@ impl ErrorKind {
             Self::NotHealthy { .. } => {
                 "look at the containers named, with podman logs; call your support if it stays so"
             }
-            Self::StoreDamaged { .. } => "install the bundle again from its medium; check the disk",
+            Self::StoreDamaged { .. } | Self::NotRepaired { .. } => {
+                "install the bundle again from its medium; check the disk"
+            }
             Self::NotInstalled { .. } => "installer status shows what is installed",
             Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
             Self::GenerationRevoked { .. } => {
@@ -506,7 +515,7 @@ impl ErrorKind {
             Self::ReadBack { .. } => "the disk or the memory is failing: look at the kernel's log before anything else",
             Self::BadBackup { .. } => "take another backup; installer backup list shows them",
             Self::NotCopied { .. } => "take it out of the volume, then run the command again",
-            Self::Drift { .. } => "run: installer repair",
+            Self::Drift { .. } => "run: installer repair; it says what it cannot put back",
             Self::NeedsOperator { .. } => "do not restart the machine; call your support with installer history",
         }
     }

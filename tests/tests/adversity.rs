@@ -50,12 +50,19 @@ fn a_signal_takes_back_what_was_made() {
     while status(&site)["unfinished"]["phase"] != "trial" {
         assert!(child.try_wait().unwrap().is_none(), "it ended before the trial");
     }
+    let holder = status(&site)["at_work"].clone();
+    assert_eq!((&holder["pid"], &holder["act"]), (&child.id().into(), &"install".into()), "{holder}");
+    let told = format!("pid {} doing install, by {} from ", child.id(), holder["actor"].as_str().unwrap());
+    let second = site.installer(&["--yes", "install", "two.tar"]).expect(6);
+    for part in [&told, ", since 2"] {
+        assert!(second.err.contains(part), "{part}: {}", second.err);
+    }
     site.tool("kill", &["-TERM", &child.id().to_string()]).expect(0);
     let said = Said::of(&child.wait_with_output().unwrap()).expect(7);
     assert!(said.err.contains("stopped on request"), "{}", said.err);
     assert!(site.answers(), "the former release runs again");
     assert_eq!(status(&site)["products"][0]["sequence"], 1);
-    assert!(status(&site)["unfinished"].is_null());
+    assert!(status(&site)["unfinished"].is_null() && status(&site)["at_work"].is_null());
     end(&site);
 }
 

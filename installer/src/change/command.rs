@@ -4,12 +4,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bundle_format::digest::Sha384;
 use bundle_format::marking::Marking;
 use clap::Subcommand;
 
 use super::step::Origin;
 use super::{Change, Data, Outcome, Recovery, Reporter};
-use crate::audit::refusal::Act;
+use crate::audit::refusal::{Act, Kind};
 use crate::backup::{self, Backup};
 use crate::cli::{findings, print, print_json};
 use crate::dangerous::Dangerous;
@@ -151,18 +152,20 @@ impl Reporter for Told {
 }
 
 impl ChangeCommand {
-    /// What it is called on record.
-    pub const fn act(&self) -> &'static str {
-        match self {
-            Self::Install { .. } => "install",
-            Self::Resume { .. } => "resume",
-            Self::Rollback { .. } => "rollback",
-            Self::Backup(_) => "backup",
-            Self::Restore { .. } => "restore",
-            Self::Check => "check",
-            Self::Repair => "repair",
-            Self::Settings { .. } => "settings",
-        }
+    /// What it is called on record; nothing for those that only show what is here.
+    pub const fn act(&self) -> Option<(&'static str, Kind)> {
+        Some(match self {
+            Self::Install { .. } => ("install", Kind::Change),
+            Self::Resume { .. } => ("resume", Kind::Change),
+            Self::Rollback { .. } => ("rollback", Kind::Change),
+            Self::Backup(BackupCommand::Make { .. }) => ("backup", Kind::Duty),
+            Self::Backup(BackupCommand::Verify { .. }) => ("backup verify", Kind::Duty),
+            Self::Backup(BackupCommand::List) => return None,
+            Self::Restore { .. } => ("restore", Kind::Change),
+            Self::Check => ("check", Kind::Duty),
+            Self::Repair => ("repair", Kind::Change),
+            Self::Settings { .. } => ("settings", Kind::Change),
+        })
     }
 
     /// Runs the command.
@@ -310,6 +313,8 @@ impl Desk<'_> {
         refuse_unfinished(&state)?;
         let generation = chosen(&state, product)?;
         banner::open(&Marking::parse(&generation.marking)?, self.no_color);
+        let manifest_sha384 = Sha384::parse(&generation.manifest_sha384)?;
+        self.act.seen(&generation.product, &generation.release, &manifest_sha384);
         let manifest = generation.parse()?;
         if manifest.lifecycle.data.is_empty() {
             return print(&[format!("{} declares no data to back up", generation.product)]);
@@ -342,8 +347,9 @@ impl Desk<'_> {
             now: &now,
         };
         let made = job.run(&mut state, &mut |line| lines.push(line.to_owned()))?;
-        let record =
-            audit::Record::new(&now, "backup", audit::Outcome::Ok).of(&generation.product, &generation.release);
+        let record = audit::Record::new(&now, "backup", audit::Outcome::Ok)
+            .of(&generation.product, &generation.release)
+            .subject(&manifest_sha384);
         state.audit()?.append(&record.detail(&made.display().to_string()))?;
         if self.json {
             return print_json(&serde_json::json!({"backup": made.display().to_string()}));
@@ -379,7 +385,13 @@ impl Desk<'_> {
     fn verify_backup(&self, folder: &Path) -> Result<()> {
         let backup = Backup::open(folder)?;
         banner::open(&backup.list().marking, self.no_color);
+        let list = backup.list();
+        let manifest = Sha384::parse(&list.manifest_sha384)?;
+        self.act.seen(&list.product, &list.release, &manifest);
         backup.check()?;
+        let record = audit::Record::new(&run_clock(), "backup verify", audit::Outcome::Ok);
+        let record = record.of(&list.product, &list.release).subject(&manifest);
+        audit::append_look(self.paths, &record.detail(&folder.display().to_string()));
         print(&[format!("{}: every file is as it was written", folder.display())])
     }
 
@@ -418,11 +430,12 @@ impl Desk<'_> {
         let mut progress = Progress::new("check", check::bytes(&state)?, self.json);
         let drift = check::look(&state, self.paths, &host, &mut |bytes| progress.add(bytes));
         progress.finish();
+        check::record_look(&state, self.paths, &drift)?;
         let drift = drift?;
         if self.json {
             print_json(&serde_json::json!({"differences": drift}))?;
         } else if drift.is_empty() {
-            print(&["store, units and running images are as signed".into()])?;
+            print(&["store, units, networks and running images are as signed".into()])?;
         }
         if drift.is_empty() { Ok(()) } else { Err(ErrorKind::Drift { differences: drift.join("; ") }.into()) }
     }
@@ -437,8 +450,13 @@ impl Desk<'_> {
         let host = HostFacts::read(Path::new("/"))?;
         self.confirm("Put back what differs?")?;
         self.change_quietly(&mut state, &host, |change| {
-            let done = check::repair(change)?;
-            if self.json { print_json(&serde_json::json!({"repaired": done})) } else { print(&done) }
+            let repaired = check::repair(change)?;
+            if self.json {
+                print_json(&serde_json::json!({"repaired": repaired.done, "not_repaired": repaired.faults}))?;
+            } else {
+                print(&repaired.done)?;
+            }
+            repaired.refuse_faults()
         })
     }
 
@@ -527,7 +545,12 @@ impl Desk<'_> {
         report.progress.finish();
         let text = match outcome {
             Outcome::Active { generation } => format!("active and healthy: generation {generation}"),
-            Outcome::AlreadyActive => "this very bundle is active and healthy; nothing was changed".into(),
+            Outcome::AlreadyActive { mended: 0 } => {
+                "this very bundle is active and healthy; nothing was changed".into()
+            }
+            Outcome::AlreadyActive { mended } => format!(
+                "this very bundle is active and healthy; {mended} blobs that the store had lost came back, nothing else was changed"
+            ),
             Outcome::Removed => "off this machine".into(),
             Outcome::TakenBack => "taken back: what ran before runs".into(),
             Outcome::Nothing => "nothing was left to do".into(),

@@ -9,6 +9,7 @@
 //! and the journal's one open run keep others out.
 
 mod activate;
+mod anew;
 pub mod command;
 mod data;
 mod prepare;
@@ -26,7 +27,6 @@ use bundle_format::timestamp::Timestamp;
 use crate::dangerous::Permitted;
 use crate::engine::{Podman, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::health;
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -81,7 +81,10 @@ pub enum Outcome {
         generation: i64,
     },
     /// The very bundle was active already and is healthy.
-    AlreadyActive,
+    AlreadyActive {
+        /// Blobs of it that the store had lost and that came back.
+        mended: usize,
+    },
     /// The product is off this machine.
     Removed,
     /// What ran before runs.
@@ -123,9 +126,6 @@ impl Change<'_> {
         }
         let manifest = bundle.manifest().clone();
         let active = self.state.active_generation(&manifest.product)?;
-        if active.as_ref().is_some_and(|active| active.manifest_sha384 == sha384) {
-            return self.check_active(&manifest).map(|()| Outcome::AlreadyActive);
-        }
         let mut detail = format!("plan SHA-384 {}, {source}", plan.sha384()?);
         if let Some(line) = permitted.line() {
             detail = format!("{line}; {detail}");
@@ -134,6 +134,9 @@ impl Change<'_> {
             .of(&manifest.product, &manifest.release)
             .subject(&bundle.verified().sha384())
             .detail(&detail);
+        if active.as_ref().is_some_and(|active| active.manifest_sha384 == sha384) {
+            return self.install_anew(bundle, &record);
+        }
         self.state.audit()?.begin(&record)?;
         trust::take_new(self.state, bundle.new_roots(), &self.now)?;
         let id = self.state.begin_generation(&manifest, bundle.verified().bytes(), &sha384, &self.now)?;
@@ -304,13 +307,6 @@ impl Change<'_> {
             self.state.forget_generation(walk.run.generation)?;
         }
         self.state.end_undone(&walk.run, state, &self.now)
-    }
-
-    fn check_active(&mut self, manifest: &Manifest) -> Result<()> {
-        let podman = self.engine()?;
-        let release = Release::load(manifest, &Store::peek(&self.paths.store()))?;
-        let deadline = self.deadline.unwrap_or(Duration::from_secs(manifest.lifecycle.deadline_seconds));
-        health::wait_healthy(&podman, &release, self.paths, deadline, &mut |_| ()).map(drop)
     }
 
     pub(crate) fn engine(&self) -> Result<Podman> {
