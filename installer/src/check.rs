@@ -23,7 +23,7 @@ use crate::plan::Plan;
 use crate::proof::clock;
 use crate::registry::Registry;
 use crate::release::Release;
-use crate::state::{Generation, State};
+use crate::state::{Generation, RecordCopy, State};
 use crate::store::Store;
 use crate::{atomic, network};
 
@@ -93,6 +93,8 @@ pub fn look(state: &State, paths: &Paths, host: &HostFacts, progress: &mut dyn F
     let sizes: BTreeMap<_, _> = state.kept_manifests()?.iter().flat_map(Manifest::blob_sizes).collect();
     let faults = Store::peek(&paths.store()).faults(&sizes, progress);
     let mut found: Vec<String> = faults.values().map(Error::to_string).collect();
+    // Read before the day on which it is needed.
+    found.extend(RecordCopy::read(&paths.database_copy()).err().map(|error| error.to_string()));
     let podman = Podman::detect(paths, host)?;
     for generation in state.active_generations()? {
         let Some(podman) = &podman else {
@@ -177,6 +179,10 @@ fn files(state: &State, paths: &Paths, generation: &Generation) -> Result<Vec<St
 pub fn repair(change: &mut Change<'_>) -> Result<Repaired> {
     let mut all = Repaired::default();
     let podman = change.engine()?;
+    if let Err(fault) = RecordCopy::read(&change.paths.database_copy()) {
+        change.state.keep_copy()?;
+        all.done.push(format!("mended: {fault}"));
+    }
     for generation in change.state.active_generations()? {
         let record = |result| Record::new(&change.now, "repair", result).of(&generation.product, &generation.release);
         let lost =

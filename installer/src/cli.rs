@@ -401,6 +401,7 @@ impl Cli {
             policy.map(|bytes| Policy::take_over(&mut state, bytes)).transpose()?;
             Ok(trusted)
         });
+        state.keep_copy_or_warn();
         let result = if trusted.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
         audit::append_or_warn(&paths, &record(result));
         let trusted = trusted?;
@@ -441,6 +442,7 @@ impl Cli {
                 let record = |result| audit::Record::new(&clock(), "policy", result).subject(&sha384).detail(&line);
                 state.audit()?.begin(&record(audit::Outcome::Begun))?;
                 let taken = Policy::take_over(&mut state, &bytes);
+                state.keep_copy_or_warn();
                 let result = if taken.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
                 audit::append_or_warn(&paths, &record(result));
                 taken?

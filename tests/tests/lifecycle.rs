@@ -288,7 +288,11 @@ fn what_the_store_lost_comes_back_from_the_bundle_without_downtime() {
     let rotten = [name(&files[0]), name(gone)];
     rot(&files[0]);
     std::fs::remove_file(gone).unwrap();
-    // Two other faults that have nothing to do with it: a workload file, and the rule that keeps the network inside.
+    // Other faults that have nothing to do with it: a workload file, the rule that keeps the network inside, the
+    // copy of the record.
+    let copy = site.path("high/state/state.db.copy");
+    let sound = std::fs::read(&copy).unwrap();
+    std::fs::write(&copy, &sound[..4096]).unwrap();
     let workload = site.path(&format!("high/state/generations/{}/1/web.yaml", site.name()));
     let signed = std::fs::read(&workload).unwrap();
     std::fs::write(&workload, "apiVersion: v2\n").unwrap();
@@ -296,16 +300,16 @@ fn what_the_store_lost_comes_back_from_the_bundle_without_downtime() {
     site.tool("nft", &["delete", "table", "inet", &table]).expect(0);
 
     let found = site.installer(&["check"]).expect(8);
-    for part in [&rotten[0], &rotten[1], "web.yaml is not as signed", "is not in force"] {
+    for part in [&rotten[0], &rotten[1], "web.yaml is not as signed", "is not in force", "state.db.copy: "] {
         assert!(found.err.contains(part), "{part}: {}", found.err);
     }
     let last = status(&site)["last_check"].clone();
-    assert!(last["as_signed"] == false && last["found"].as_str().unwrap().starts_with("4 differ: "), "{last}");
+    assert!(last["as_signed"] == false && last["found"].as_str().unwrap().starts_with("5 differ: "), "{last}");
     let said = site.installer(&["--yes", "repair"]).expect(8);
     for part in [&rotten[0], &rotten[1], "install the bundle again"] {
         assert!(said.err.contains(part), "{part}: {}", said.err);
     }
-    for part in ["mended: workload file", "is not in force", "started web anew"] {
+    for part in ["mended: workload file", "is not in force", "mended: copy of the record", "started web anew"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     assert_eq!(std::fs::read(&workload).unwrap(), signed);

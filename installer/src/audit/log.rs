@@ -227,7 +227,7 @@ impl Log {
     }
 
     /// The row of a number.
-    pub(super) fn row(&self, seq: u64) -> Result<Option<Stored>> {
+    pub(crate) fn row(&self, seq: u64) -> Result<Option<Stored>> {
         let query = format!("SELECT {COLUMNS} FROM records WHERE seq = ?1");
         let mut statement = self.db.prepare(&query).map_err(|e| damaged(&e))?;
         let mut rows = statement.query([signed(seq)]).map_err(|e| damaged(&e))?;

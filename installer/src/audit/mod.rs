@@ -145,6 +145,13 @@ impl Audit {
         Ok(begun)
     }
 
+    /// The same beside an act that was cut off and goes on afterwards: what it left open stays open.
+    pub fn begin_beside(&mut self, record: &Record) -> Result<Row> {
+        let begun = self.add(|transaction, audit| audit.push(transaction, record, 0))?;
+        ON_RECORD.store(true, Ordering::Relaxed);
+        Ok(begun)
+    }
+
     /// One transaction around `add`. The log must end where its signed head says, before anything is
     /// put behind it: nothing that was slipped in is ever signed.
     fn add(&mut self, add: impl FnOnce(&Transaction<'_>, &Self) -> Result<Row>) -> Result<Row> {

@@ -29,6 +29,7 @@ impl Change<'_> {
         let lost: BTreeSet<_> = store.faults(&manifest.blob_sizes(), &mut |_| ()).into_keys().collect();
         if !lost.is_empty() {
             self.state.audit()?.begin(begun)?;
+            self.state.keep_copy_or_warn();
             let refilled = self.refill(bundle, &store, &lost);
             let (result, detail) = match &refilled {
                 Ok(()) => (audit::Outcome::Ok, format!("{} blobs came back into the store", lost.len())),

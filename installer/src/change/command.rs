@@ -27,7 +27,7 @@ use crate::release::Release;
 use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
-use crate::{attachments, audit, banner, check, dangerous, preflight};
+use crate::{attachments, audit, banner, check, dangerous, preflight, record};
 
 /// Commands that change what runs, or its data.
 #[derive(Debug, Subcommand)]
@@ -84,7 +84,11 @@ pub enum ChangeCommand {
     /// Compares store, units and running images with the signed manifest.
     Check,
     /// Puts back what differs from the signed manifest.
-    Repair,
+    Repair {
+        /// Instead, puts back this machine's own record from its second copy, if it is damaged.
+        #[arg(long)]
+        record: bool,
+    },
     /// Shows the site's settings, or sets one.
     Settings {
         /// The setting.
@@ -163,7 +167,7 @@ impl ChangeCommand {
             Self::Backup(BackupCommand::List) => return None,
             Self::Restore { .. } => ("restore", Kind::Change),
             Self::Check => ("check", Kind::Duty),
-            Self::Repair => ("repair", Kind::Change),
+            Self::Repair { .. } => ("repair", Kind::Change),
             Self::Settings { .. } => ("settings", Kind::Change),
         })
     }
@@ -188,7 +192,8 @@ impl ChangeCommand {
             Self::Backup(BackupCommand::Verify { backup }) => desk.verify_backup(backup),
             Self::Restore { backup } => desk.restore(backup),
             Self::Check => desk.check(),
-            Self::Repair => desk.repair(),
+            Self::Repair { record: false } => desk.repair(),
+            Self::Repair { record: true } => desk.repair_record(),
             Self::Settings { key, value } => desk.settings(key.as_deref().zip(*value)),
         }
     }
@@ -460,6 +465,43 @@ impl Desk<'_> {
         })
     }
 
+    fn repair_record(&self) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "repair")?;
+        let Some(damage) = record::damage(self.paths)? else {
+            let text = "the record is sound; nothing was changed";
+            return if self.json { print_json(&serde_json::json!({"put_back": false})) } else { print(&[text.into()]) };
+        };
+        if !self.json {
+            print(std::slice::from_ref(&damage))?;
+        }
+        self.confirm("Put the record back from its copy?")?;
+        let mut done = record::put_back(self.paths, &damage, &run_clock())?;
+        self.banner(&done.state)?;
+        // Whether a backup held pods still, the copy does not say: each is let go by the next command.
+        backup::suspect(&mut done.state, self.paths)?;
+        let open = done.state.open_run()?;
+        if self.json {
+            return print_json(&serde_json::json!({
+                "put_back": true, "as_of": done.as_of, "aside": done.aside.display().to_string(),
+                "unfinished": open.map(|run| run.phase.text()),
+            }));
+        }
+        let mut lines = vec![
+            format!("the record is as of record {} of the audit log, behind which nothing was changed", done.as_of),
+            format!("the damaged one is kept in {}", done.aside.display()),
+        ];
+        lines.push(match open {
+            Some(run) => format!(
+                "the {} of {} is not over ({}); run installer resume, or installer rollback",
+                run.act,
+                run.product,
+                run.phase.text()
+            ),
+            None => "nothing was open; run: installer check".into(),
+        });
+        print(&lines)
+    }
+
     fn settings(&self, set: Option<(&str, u32)>) -> Result<()> {
         let _lock = Lock::take(&self.paths.lock(), "settings")?;
         let mut state = State::open(&self.paths.database())?;
@@ -468,6 +510,7 @@ impl Desk<'_> {
             let record = |result| audit::Record::new(&clock(), "settings", result).detail(&detail);
             state.audit()?.begin(&record(audit::Outcome::Begun))?;
             state.set_setting(key, &value.to_string())?;
+            state.keep_copy_or_warn();
             audit::append_or_warn(self.paths, &record(audit::Outcome::Ok));
         }
         let keep = state.setting("keep-generations")?.unwrap_or_else(|| super::KEEP.to_string());
@@ -481,6 +524,10 @@ impl Desk<'_> {
     fn let_go(&self, state: &mut State) -> Result<()> {
         crate::atomic::sweep(self.paths.state_dir())?;
         state.drop_orphans(&clock())?;
+        // An installer before this one kept none; a run that could not renew it took it away.
+        if !self.paths.database_copy().exists() {
+            state.keep_copy_or_warn();
+        }
         if !backup::holds(state)? {
             return Ok(());
         }

@@ -257,10 +257,14 @@ impl Change<'_> {
             let began = Instant::now();
             let note = self.note(walk, &what)?;
             self.state.step_doing(walk.run.id, ordinal, &note)?;
+            // R-RCD-1: nothing is made before the copy of the record holds its note.
+            self.state.keep_copy()?;
             self.perform(walk, &what)?;
             self.state.step_done(walk.run.id, ordinal, began.elapsed())?;
         }
-        self.state.set_phase(walk.run.id, Phase::Done, None, &self.now)
+        self.state.set_phase(walk.run.id, Phase::Done, None, &self.now)?;
+        self.state.keep_copy_or_warn();
+        Ok(())
     }
 
     /// Takes back what failed; the error that tells how that went.
@@ -277,6 +281,8 @@ impl Change<'_> {
     /// Takes everything back, newest first. Every step is tried; the first trouble is told.
     fn back(&mut self, walk: &Walk, reason: &str) -> Result<()> {
         self.state.set_phase(walk.run.id, Phase::Undoing, Some(reason), &self.now)?;
+        // A copy that says to go forward must not outlive this.
+        self.state.keep_copy_or_none();
         let mut trouble = Vec::new();
         for step in self.state.run_steps(walk.run.id)?.into_iter().rev() {
             if !matches!(step.state, StepState::Doing | StepState::Done) {
@@ -306,7 +312,9 @@ impl Change<'_> {
         if !returns {
             self.state.forget_generation(walk.run.generation)?;
         }
-        self.state.end_undone(&walk.run, state, &self.now)
+        self.state.end_undone(&walk.run, state, &self.now)?;
+        self.state.keep_copy_or_warn();
+        Ok(())
     }
 
     pub(crate) fn engine(&self) -> Result<Podman> {
