@@ -220,16 +220,18 @@ enum CustodyCommand {
 impl Command {
     /// What a refusal of this command is recorded as; nothing for those that only show what is here.
     const fn act(&self) -> Option<(&'static str, Kind)> {
+        if let Self::Change(command) = self {
+            return command.act();
+        }
         Some(match self {
             Self::Trust(TrustCommand::Init { .. }) => ("trust init", Kind::Change),
-            Self::Change(command) => (command.act(), Kind::Change),
             Self::Uninstall { .. } => ("uninstall", Kind::Change),
             Self::Receive(_) => ("receive", Kind::Change),
             Self::Verify { .. } => ("verify", Kind::Look),
             Self::Preflight { .. } => ("preflight", Kind::Look),
             Self::Plan { .. } => ("plan", Kind::Look),
             Self::Policy(PolicyCommand::Set { .. }) => ("policy", Kind::Change),
-            Self::Import { .. } => ("import", Kind::Look),
+            Self::Import { .. } => ("import", Kind::Duty),
             Self::Inspect(_) => ("inspect", Kind::Look),
             Self::Custody(_) => ("custody verify", Kind::Look),
             _ => return None,
@@ -400,6 +402,7 @@ impl Cli {
             policy.map(|bytes| Policy::take_over(&mut state, bytes)).transpose()?;
             Ok(trusted)
         });
+        state.keep_copy_or_warn();
         let result = if trusted.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
         audit::append_or_warn(&paths, &record(result));
         let trusted = trusted?;
@@ -440,6 +443,7 @@ impl Cli {
                 let record = |result| audit::Record::new(&clock(), "policy", result).subject(&sha384).detail(&line);
                 state.audit()?.begin(&record(audit::Outcome::Begun))?;
                 let taken = Policy::take_over(&mut state, &bytes);
+                state.keep_copy_or_warn();
                 let result = if taken.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
                 audit::append_or_warn(&paths, &record(result));
                 taken?
@@ -587,6 +591,10 @@ impl Cli {
         };
         store.sync()?;
         store.write_index(&[verified.manifest()])?;
+        let (manifest, detail) = (verified.manifest(), format!("{} blobs into {}", added.len(), folder.display()));
+        let record = audit::Record::new(&clock(), "import", audit::Outcome::Ok);
+        let record = record.of(&manifest.product, &manifest.release).subject(&verified.sha384()).detail(&detail);
+        audit::append_look(&self.paths()?, &record);
         print(&[format!("imported {} blobs into {}", added.len(), folder.display())])
     }
 

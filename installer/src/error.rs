@@ -41,6 +41,28 @@ pub enum ErrorKind {
         /// The cause.
         source: rusqlite::Error,
     },
+    /// The record itself does not read.
+    #[error("state database: damaged: {why}")]
+    RecordDamaged {
+        /// What SQLite says of it.
+        why: String,
+    },
+    /// The record's copy is not there, or does not read either.
+    #[error("copy of the record {path}: {why}")]
+    NoRecordCopy {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The record's copy is older than what was done since.
+    #[error("copy of the record: expected nothing newer than record {as_of} of the audit log, but {why}")]
+    RecordBehind {
+        /// Number of the last record that it knows.
+        as_of: u64,
+        /// What it does not know.
+        why: String,
+    },
     /// The state database is of a newer version of this program.
     #[error("state database: schema version {found}, expected at most {expected}")]
     StateVersion {
@@ -355,6 +377,12 @@ pub enum ErrorKind {
         /// Each difference.
         differences: String,
     },
+    /// A repair that could not put everything back.
+    #[error("the rest was put back, but what the store has lost cannot come out of it: {faults}")]
+    NotRepaired {
+        /// What is still not as signed.
+        faults: String,
+    },
     /// Going back to what a trust root reset away.
     #[error("{product}: generation {generation} is above the sequence that the trust root went back to")]
     GenerationRevoked {
@@ -425,6 +453,7 @@ impl ErrorKind {
             Self::Io { .. }
             | Self::DiskFull { .. }
             | Self::Sqlite { .. }
+            | Self::RecordDamaged { .. }
             | Self::StateVersion { .. }
             | Self::Locked { .. }
             | Self::Unfit { .. }
@@ -448,6 +477,9 @@ impl ErrorKind {
             | Self::Requested
             | Self::Stopped
             | Self::Drift { .. }
+            | Self::NotRepaired { .. }
+            | Self::NoRecordCopy { .. }
+            | Self::RecordBehind { .. }
             | Self::NeedsOperator { .. } => Class::Operator,
         }
     }
@@ -463,7 +495,13 @@ impl ErrorKind {
             Self::NeverAccepted { .. } => "mend it; what follows could not end well, or could not be trusted",
             Self::Io { .. } => "check the path, the medium and the permissions, then run the command again",
             Self::DiskFull { .. } => "free the space that preflight asks for, then run the command again",
-            Self::Sqlite { .. } => "keep the state folder as it is and call your support: the record is damaged",
+            Self::Sqlite { .. } => {
+                "look at the disk and at whether its file system can be written, then run the command again"
+            }
+            Self::RecordDamaged { .. } => "what runs is not touched; run: installer repair --record",
+            Self::NoRecordCopy { .. } | Self::RecordBehind { .. } => {
+                "what runs is not touched; put the state folder's newest backup of the site at that place and run it again, and tell your ISSO"
+            }
             Self::StateVersion { .. } => "use the installer of the newest release that ran here",
             Self::Locked { .. } => "wait for it to end; it releases the lock by itself",
             Self::Usage { .. } => "see --help",
@@ -486,7 +524,9 @@ impl ErrorKind {
             Self::NotHealthy { .. } => {
                 "look at the containers named, with podman logs; call your support if it stays so"
             }
-            Self::StoreDamaged { .. } => "install the bundle again from its medium; check the disk",
+            Self::StoreDamaged { .. } | Self::NotRepaired { .. } => {
+                "install the bundle again from its medium; check the disk"
+            }
             Self::NotInstalled { .. } => "installer status shows what is installed",
             Self::RolledBack { .. } => "what ran before runs again; read the log before the next attempt",
             Self::GenerationRevoked { .. } => {
@@ -516,7 +556,7 @@ impl ErrorKind {
             Self::ReadBack { .. } => "the disk or the memory is failing: look at the kernel's log before anything else",
             Self::BadBackup { .. } => "take another backup; installer backup list shows them",
             Self::NotCopied { .. } => "take it out of the volume, then run the command again",
-            Self::Drift { .. } => "run: installer repair",
+            Self::Drift { .. } => "run: installer repair; it says what it cannot put back",
             Self::NeedsOperator { .. } => "do not restart the machine; call your support with installer history",
         }
     }

@@ -41,6 +41,7 @@ pub mod proof;
 pub mod reader;
 pub mod receipt;
 pub mod receive;
+pub mod record;
 pub mod registry;
 pub mod release;
 pub mod runtime;

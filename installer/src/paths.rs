@@ -37,6 +37,11 @@ impl Paths {
         self.state.join("state.db")
     }
 
+    /// The second copy of the database.
+    pub fn database_copy(&self) -> PathBuf {
+        self.state.join("state.db.copy")
+    }
+
     /// The audit log's folder; a link where the log has a file system of its own.
     pub fn audit(&self) -> PathBuf {
         self.state.join("audit")
@@ -70,6 +75,11 @@ impl Paths {
     /// Configuration files for the engine.
     pub fn engine(&self) -> PathBuf {
         self.state.join("engine")
+    }
+
+    /// Rendered workloads of all products.
+    pub fn generations(&self) -> PathBuf {
+        self.state.join("generations")
     }
 
     /// Rendered workloads of one generation of a product.

@@ -100,7 +100,10 @@ impl Plan {
         plan.disk = Needs::of_install(manifest, active.as_ref(), state, paths, podman.as_ref())?;
         let old = active.as_ref().map(Generation::parse).transpose()?;
         plan.content = (manifest.content_size(), old.as_ref().map_or(0, Manifest::content_size));
-        plan.changes = changes(bundle, base, old.as_ref(), paths)?;
+        // Whoever brings damaged blobs back needs no list of what differs, and could not read one.
+        if !noop {
+            plan.changes = changes(bundle, base, old.as_ref(), paths)?;
+        }
         plan.needs = needs(manifest, plan.judged.floor, state)?;
         plan.estimate(state)?;
         let way = podman.map(|podman| Supervisor::choose(host, &podman).describe());
@@ -131,6 +134,13 @@ impl Plan {
         let mut plan = Self::bare("uninstall", &active.parse()?, &active.manifest_sha384, Some(active), steps);
         plan.to = "nothing".into();
         Ok(plan)
+    }
+
+    /// Fingerprint of a repair's plan: its steps are what differs, each to be put back.
+    pub fn repair(active: &Generation, differs: Vec<String>) -> Result<Sha384> {
+        let plan = Self::bare("repair", &active.parse()?, &active.manifest_sha384, Some(active), Vec::new());
+        let document = PlanDocument { steps: differs, ..plan.document() };
+        Ok(Sha384::of(&document.to_bytes()?))
     }
 
     fn bare(act: &str, manifest: &Manifest, sha384: &str, active: Option<&Generation>, steps: Vec<Step>) -> Self {
@@ -232,7 +242,8 @@ impl Plan {
         let from = self.from.as_deref().unwrap_or("nothing");
         let mut lines = vec![format!("plan: {} from {from} to {}", self.product, self.to)];
         if self.noop {
-            lines.push("  this very bundle is active; its health is looked at, nothing is changed".into());
+            let what = "its health is looked at; blobs that the store has lost come back; nothing else is changed";
+            lines.push(format!("  this very bundle is active; {what}"));
             return Ok(lines);
         }
         lines.extend(

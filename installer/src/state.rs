@@ -4,6 +4,7 @@
 //! SQLite in WAL mode with `synchronous=FULL`: a step that is recorded stays recorded through a
 //! power cut. Times come in as values.
 
+mod copy;
 mod floors;
 mod runs;
 
@@ -19,6 +20,7 @@ use crate::audit::record::Row;
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Paths;
 
+pub use copy::{AsOf, RecordCopy};
 pub use runs::{NewRun, Phase, Run, RunStep, StepState};
 
 /// Schema steps; the database's `user_version` counts those that were taken.
@@ -175,8 +177,20 @@ pub struct State {
 fn sql(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
     move |source| match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => ErrorKind::DiskFull { what: "the state database".into() }.into(),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            ErrorKind::RecordDamaged { why: format!("{what}: {source}") }.into()
+        }
         _ => ErrorKind::Sqlite { what, source }.into(),
     }
+}
+
+/// Reads a database whole, as far as SQLite can tell what is whole.
+fn check_sound(db: &Connection) -> Result<()> {
+    let sound: String = db.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(sql("check"))?;
+    if sound == "ok" {
+        return Ok(());
+    }
+    Err(ErrorKind::RecordDamaged { why: bundle_format::text::escaped(&sound) }.into())
 }
 
 /// An update that finds no row would be a record of something that never was.
@@ -197,16 +211,7 @@ impl State {
         db.pragma_update(None, "journal_mode", "WAL").map_err(sql("open"))?;
         db.pragma_update(None, "synchronous", "FULL").map_err(sql("open"))?;
         db.pragma_update(None, "foreign_keys", true).map_err(sql("open"))?;
-        let sound: String = db.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(sql("check"))?;
-        if sound != "ok" {
-            let what = "state database: quick_check".into();
-            return Err(ErrorKind::Unexpected {
-                what,
-                expected: "ok".into(),
-                found: bundle_format::text::escaped(&sound),
-            }
-            .into());
-        }
+        check_sound(&db)?;
         let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql("schema"))?;
         let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
         if found > newest || found < 0 {
@@ -587,8 +592,12 @@ mod tests {
         state.db.pragma_update(None, "user_version", 99).unwrap();
         drop(state);
         assert!(matches!(State::open(&path).unwrap_err().kind(), ErrorKind::StateVersion { found: 99, .. }));
-        std::fs::write(&path, [7; 4096]).unwrap();
         drop(std::fs::remove_file(folder.path().join("state.db-wal")));
-        assert!(matches!(State::open(&path).unwrap_err().kind(), ErrorKind::Sqlite { .. }));
+        for bytes in [&[7; 4096][..], crate::record::MEANWHILE] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = State::open(&path).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::RecordDamaged { .. }), "{error}");
+            assert!(error.advice().contains("installer repair --record"));
+        }
     }
 }

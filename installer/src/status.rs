@@ -6,12 +6,15 @@ use bundle_format::marking::Marking;
 use bundle_format::timestamp::Timestamp;
 use serde_json::{Value, json};
 
+use crate::audit::Outcome;
+use crate::audit::log::Log;
 use crate::audit::standing::Standing;
 use crate::backup::{self, Backup};
 use crate::engine::{Podman, Supervisor};
 use crate::error::{ErrorKind, Result};
 use crate::health;
 use crate::host::{self, HostFacts};
+use crate::lock::Holder;
 use crate::moment::Moment;
 use crate::paths::Paths;
 use crate::policy::Policy;
@@ -28,7 +31,47 @@ pub struct Status {
     policy: Result<String, String>,
     products: Vec<Product>,
     audit: Standing,
+    checked: Option<Checked>,
+    at_work: Option<Holder>,
     unfinished: Option<Run>,
+}
+
+/// The last look for drift, by a person or by the timer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Checked {
+    at: String,
+    well: bool,
+    found: String,
+    /// When a repair behind it ended well.
+    repaired: Option<String>,
+}
+
+impl Checked {
+    fn read(paths: &Paths) -> Result<Option<Self>> {
+        let Some(log) = Log::look(&paths.audit())? else { return Ok(None) };
+        let Some(check) = log.newest_end("check")? else { return Ok(None) };
+        let repair = log.newest_end("repair")?;
+        let repair = repair.filter(|repair| repair.seq > check.seq && repair.result == Outcome::Ok);
+        Ok(Some(Self {
+            at: check.at.to_string(),
+            well: check.result == Outcome::Ok,
+            found: check.detail,
+            repaired: repair.map(|repair| repair.at.to_string()),
+        }))
+    }
+
+    fn line(&self) -> String {
+        let found = bundle_format::text::escaped(&self.found);
+        match (self.well, &self.repaired) {
+            (true, _) => format!("last check {}: {found}", self.at),
+            (false, None) => format!("last check {}: NOT AS SIGNED: {found}; run: installer repair", self.at),
+            (false, Some(at)) => format!("last check {}: {found}; repaired since, at {at}", self.at),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({"at": self.at, "as_signed": self.well, "found": self.found, "repaired_at": self.repaired})
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +136,11 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
     }
     let policy = Policy::of(state).map(|policy| policy.line()).map_err(|error| error.to_string());
     let moment = Moment::read(state)?;
-    Ok(Status { root, moment, policy, products, unfinished: state.open_run()?, audit: Standing::read(paths) })
+    let audit = Standing::read(paths);
+    // A log that does not prove says nothing else either.
+    let checked = if audit.problem().is_none() { Checked::read(paths)? } else { None };
+    let (at_work, unfinished) = (Holder::look(&paths.lock()), state.open_run()?);
+    Ok(Status { root, moment, policy, products, audit, checked, at_work, unfinished })
 }
 
 /// Since when no backup was made, if that is longer than two should take. A machine that was off, and one
@@ -195,6 +242,8 @@ impl Status {
                 run.phase.text()
             ));
         }
+        lines.extend(self.at_work.as_ref().map(|holder| format!("at work: {holder}")));
+        lines.push(self.checked.as_ref().map_or_else(|| "last check: none yet".into(), Checked::line));
         lines.extend(self.audit.lines());
         lines
     }
@@ -215,6 +264,8 @@ impl Status {
             "trust_root": self.root.as_ref().map(|(version, sha384)| json!({"version": version, "sha384": sha384})),
             "products": self.products.iter().map(product).collect::<Vec<_>>(),
             "audit": self.audit.to_json(),
+            "at_work": self.at_work,
+            "last_check": self.checked.as_ref().map(Checked::to_json),
             "clock": self.moment.to_json(),
             "policy": self.policy.as_ref().ok(), "policy_problem": self.policy.as_ref().err(),
             "unfinished": self.unfinished.as_ref().map(|run| json!({

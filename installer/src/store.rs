@@ -5,7 +5,7 @@
 //! name only after its sha256 was proved and it was synced, leftovers are swept when the store is
 //! opened (under the installer's lock), a stored blob is hashed again before it counts as held.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -88,6 +88,16 @@ impl Store {
         }
         let found = hasher.finish();
         if found == *digest { Ok(()) } else { Err(damaged(format!("its bytes hash to {found}")).into()) }
+    }
+
+    /// Reads and hashes every blob; what is wrong with those that are missing or damaged.
+    pub fn faults(&self, blobs: &BTreeMap<Sha256, u64>, progress: &mut dyn FnMut(u64)) -> BTreeMap<Sha256, Error> {
+        let mut faults = BTreeMap::new();
+        for (digest, size) in blobs {
+            faults.extend(self.check(digest).err().map(|error| (*digest, error)));
+            progress(*size);
+        }
+        faults
     }
 
     /// The blobs of a base set that are not held with their size.
@@ -209,6 +219,7 @@ fn read_checked(path: &Path, digest: &Sha256, limit: u64) -> Result<Vec<u8>> {
 pub struct StoreSink<'a> {
     store: &'a Store,
     stop: Stop,
+    only: Option<BTreeSet<Sha256>>,
     current: Option<Incoming>,
     added: Vec<Sha256>,
 }
@@ -223,13 +234,20 @@ struct Incoming {
 impl<'a> StoreSink<'a> {
     /// A sink into `store`.
     pub fn new(store: &'a Store) -> Self {
-        Self { store, stop: Stop::default(), current: None, added: Vec::new() }
+        Self { store, stop: Stop::default(), only: None, current: None, added: Vec::new() }
     }
 
     /// The same, which ends at the next blob once somebody asks.
     #[must_use]
     pub fn until(mut self, stop: Stop) -> Self {
         self.stop = stop;
+        self
+    }
+
+    /// The same, which takes these blobs and lets all others pass unread.
+    #[must_use]
+    pub fn only(mut self, blobs: BTreeSet<Sha256>) -> Self {
+        self.only = Some(blobs);
         self
     }
 
@@ -247,6 +265,9 @@ impl BlobSink for StoreSink<'_> {
     fn begin(&mut self, blob: &Blob) -> bundle_format::Result<Want> {
         if self.stop.asked() {
             return Err(self.io(blob.digest, std::io::ErrorKind::Interrupted.into()));
+        }
+        if self.only.as_ref().is_some_and(|only| !only.contains(&blob.digest)) {
+            return Ok(Want::Skip);
         }
         // Held and sound is skipped; held and damaged is written anew.
         if self.store.holds(&blob.digest, blob.size) && self.store.check(&blob.digest).is_ok() {
@@ -314,8 +335,24 @@ mod tests {
         assert_eq!(sink.begin(&Blob { digest, size: 4 }).unwrap(), Want::Skip);
         std::fs::write(store.path(&digest), b"bloB").unwrap();
         assert!(matches!(store.check(&digest).unwrap_err().kind(), ErrorKind::StoreDamaged { .. }));
+        let held = BTreeMap::from([(digest, 4), (Sha256::of(b"gone"), 4)]);
+        let mut read = 0;
+        let faults = store.faults(&held, &mut |bytes| read += bytes);
+        assert_eq!(faults.keys().copied().collect::<BTreeSet<_>>(), held.keys().copied().collect());
+        assert_eq!(read, 8);
         assert_eq!(put(&store, b"blob"), digest);
         store.check(&digest).unwrap();
+        assert_eq!(store.faults(&held, &mut |_| ()).len(), 1);
+    }
+
+    #[test]
+    fn a_sink_for_some_lets_the_others_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let blob = |bytes: &[u8]| Blob { digest: Sha256::of(bytes), size: 4 };
+        let mut sink = StoreSink::new(&store).only(BTreeSet::from([Sha256::of(b"this")]));
+        assert_eq!(sink.begin(&blob(b"that")).unwrap(), Want::Skip);
+        assert_eq!(sink.begin(&blob(b"this")).unwrap(), Want::Keep);
     }
 
     #[test]

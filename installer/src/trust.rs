@@ -64,5 +64,8 @@ pub fn take_new(state: &mut State, roots: &[RootEnvelope], now: &Timestamp) -> R
         let record = Record::new(now, "trust root", Outcome::Ok).subject(&fingerprint).detail(&detail);
         state.audit()?.append(&record)?;
     }
+    if !roots.is_empty() {
+        state.keep_copy_or_warn();
+    }
     Ok(())
 }

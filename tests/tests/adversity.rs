@@ -50,12 +50,19 @@ fn a_signal_takes_back_what_was_made() {
     while status(&site)["unfinished"]["phase"] != "trial" {
         assert!(child.try_wait().unwrap().is_none(), "it ended before the trial");
     }
+    let holder = status(&site)["at_work"].clone();
+    assert_eq!((&holder["pid"], &holder["act"]), (&child.id().into(), &"install".into()), "{holder}");
+    let told = format!("pid {} doing install, by {} from ", child.id(), holder["actor"].as_str().unwrap());
+    let second = site.installer(&["--yes", "install", "two.tar"]).expect(6);
+    for part in [&told, ", since 2"] {
+        assert!(second.err.contains(part), "{part}: {}", second.err);
+    }
     site.tool("kill", &["-TERM", &child.id().to_string()]).expect(0);
     let said = Said::of(&child.wait_with_output().unwrap()).expect(7);
     assert!(said.err.contains("stopped on request"), "{}", said.err);
     assert!(site.answers(), "the former release runs again");
     assert_eq!(status(&site)["products"][0]["sequence"], 1);
-    assert!(status(&site)["unfinished"].is_null());
+    assert!(status(&site)["unfinished"].is_null() && status(&site)["at_work"].is_null());
     end(&site);
 }
 
@@ -202,21 +209,48 @@ fn a_damaged_record_and_a_wrong_clock() {
     let said = site.tool("faketime", &past).expect(5);
     assert!(said.err.contains("expired"), "{}", said.err);
 
-    // A page of the record is overwritten: refused, and the platform runs on.
-    let database = site.path("high/state/state.db");
-    let kept = std::fs::read(&database).unwrap();
-    let wal = site.path("high/state/state.db-wal");
-    drop(std::fs::remove_file(&wal));
-    let mut bytes = kept.clone();
-    for byte in &mut bytes[4096..8192] {
-        *byte = 0xa5;
-    }
-    std::fs::write(&database, bytes).unwrap();
+    // A page of the record is overwritten: refused, the platform runs on, and the copy takes its place.
+    let said = site.installer(&["--yes", "repair", "--record"]).expect(0);
+    assert!(said.out.contains("nothing was changed"), "{}", said.out);
+    let before = status(&site)["products"].clone();
+    let old_copy = std::fs::read(site.path("high/state/state.db.copy")).unwrap();
+    rot(&site);
     let said = site.installer(&["--yes", "install", "two.tar"]).expect(6);
-    assert!(said.err.contains("state database"), "{}", said.err);
+    for part in ["state database: damaged", "what to do: what runs is not touched; run: installer repair --record"] {
+        assert!(said.err.contains(part), "{part}: {}", said.err);
+    }
     assert!(site.answers(), "what runs is not touched");
-    std::fs::write(&database, kept).unwrap();
-    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    site.installer(&["repair", "--record"]).expect(2);
+    let said = site.installer(&["--yes", "repair", "--record"]).expect(0);
+    assert!(said.out.contains("nothing was open"), "{}", said.out);
+    assert_eq!(status(&site)["products"], before);
+    site.installer(&["check"]).expect(0);
+    let history = site.installer(&["history", "--limit", "3"]).expect(0).out;
+    assert!(history.contains("record put back"), "{history}");
+
+    // Cut off in an update, and rotten: the update goes on.
+    let inject = "inject=symlink,symlinkat:signal=KILL:when=1";
+    let args = ["-f", "-qq", "-b", "execve", "-o", "/dev/null", "-e", "trace=symlink,symlinkat", "-e", inject];
+    assert_ne!(site.installer_under("strace", &args, &["--yes", "install", "two.tar"]).code, 0);
+    assert_eq!(status(&site)["unfinished"]["phase"], "switching");
+    rot(&site);
+    let said = site.installer(&["--yes", "repair", "--record"]).expect(0);
+    assert!(said.out.contains("is not over (switching); run installer resume"), "{}", said.out);
+    site.installer(&["--yes", "resume"]).expect(0);
+    let now = status(&site)["products"][0].clone();
+    assert_eq!((&now["sequence"], &now["floor"]), (&2.into(), &2.into()));
+
+    // The copy of before the update in its place: the floor would sink by it, so it is refused.
+    let newest = std::fs::read(site.path("high/state/state.db.copy")).unwrap();
+    std::fs::write(site.path("high/state/state.db.copy"), old_copy).unwrap();
+    rot(&site);
+    let said = site.installer(&["--yes", "repair", "--record"]).expect(8);
+    assert!(said.err.contains("copy of the record: expected nothing newer than record"), "{}", said.err);
+    assert!(site.answers());
+    std::fs::write(site.path("high/state/state.db.copy"), newest).unwrap();
+    site.installer(&["--yes", "repair", "--record"]).expect(0);
+    assert_eq!(status(&site)["products"][0]["floor"], 2);
+    site.installer(&["--yes", "install", "one.tar"]).expect(5);
     end(&site);
 }
 
@@ -302,4 +336,15 @@ fn copies_of_data_that_do_not_fit_are_not_begun() {
     site.tool("umount", &["-l", &state]).expect(0);
     drop(site.tool("umount", &["-l", &format!("{graph}/overlay")]));
     site.tool("umount", &["-l", &graph]).expect(0);
+}
+
+/// Overwrites a page of the record.
+fn rot(site: &Site) {
+    let database = site.path("high/state/state.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    bytes[4096..8192].fill(0xa5);
+    std::fs::write(&database, bytes).unwrap();
+    for end in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(site.path(&format!("high/state/state.db{end}"))));
+    }
 }

@@ -176,6 +176,77 @@ fn every_act_and_refusal_is_on_record_and_proves() {
 }
 
 #[test]
+fn duties_are_on_record_whether_they_end_well_or_not() {
+    let _machine = machine();
+    let site = Site::new(18122);
+    let data = format!("  data:\n    - {{volume: {}-data, backup: {{method: copy}}, keep: 2}}\n", site.name());
+    site.release(1, Site::GOOD, |text| text.replace(Site::QUICK, &format!("lifecycle:\n  stable_seconds: 1\n{data}")));
+    site.bundle("good.tar", &["alice", "bob"]);
+    trust(&site, &[]).expect(0);
+    site.installer(&["--yes", "install", "good.tar"]).expect(0);
+    let before = records(&site).len();
+
+    // A file where the backups' folder would be made.
+    std::fs::write(site.path("high/state/backups"), "").unwrap();
+    site.installer(&["backup", "make", "--scheduled"]).expect(6);
+    std::fs::remove_file(site.path("high/state/backups")).unwrap();
+    let made: Value = serde_json::from_str(&site.installer(&["--json", "backup", "make"]).expect(0).out).unwrap();
+    let folder = made["backup"].as_str().unwrap().to_owned();
+    site.installer(&["backup", "verify", &folder]).expect(0);
+    std::fs::write(Path::new(&folder).join(format!("{}-data.tar.zst", site.name())), "rot").unwrap();
+    site.installer(&["backup", "verify", &folder]).expect(3);
+    site.installer(&["backup", "verify", "nowhere"]).expect(3);
+    site.installer(&["import", "good.tar", "--store", "imported"]).expect(0);
+    site.installer(&["import", "good.tar", "--store", "good.tar/below"]).expect(6);
+    site.installer(&["check"]).expect(0);
+    assert!(site.installer(&["status"]).expect(0).out.contains(": everything is as signed"));
+    site.podman(&["stop", "-t", "1", &format!("{}-web", site.name())]).expect(0);
+    site.installer(&["check"]).expect(8);
+    let said = site.installer(&["status"]).expect(8);
+    assert!(said.out.contains("NOT AS SIGNED: 1 differ: "), "{}", said.out);
+    site.installer(&["--yes", "repair"]).expect(0);
+    assert!(site.installer(&["status"]).expect(0).out.contains("; repaired since, at "));
+    // What only shows, or was never a command, is not.
+    site.installer(&["backup", "list"]).expect(0);
+    site.installer(&["backup", "make", "--product", "other"]).expect(2);
+
+    let rows = records(&site).split_off(before);
+    let manifest = rows[1]["subject"].clone();
+    let told: Vec<String> =
+        rows.iter().map(|row| format!("{} {}", row["act"], row["result"]).replace('"', "")).collect();
+    let expected = [
+        "backup failed",
+        "backup ok",
+        "backup verify ok",
+        "backup verify failed",
+        "backup verify failed",
+        "import ok",
+        "import failed",
+        "check ok",
+        "check failed",
+        "repair begun",
+        "repair ok",
+    ];
+    assert_eq!(told, expected);
+    assert!(manifest.as_str().unwrap().len() == 96 && [0, 2, 3, 5].iter().all(|at| rows[*at]["subject"] == manifest));
+    for (at, part) in [
+        (0, "backups"),
+        (1, folder.as_str()),
+        (2, folder.as_str()),
+        (3, "expected"),
+        (4, "nowhere"),
+        (5, "imported"),
+        (6, "good.tar"),
+        (8, "it does not run"),
+        (9, "plan SHA-384 "),
+    ] {
+        assert!(rows[at]["detail"].as_str().unwrap().contains(part), "{part}: {}", rows[at]);
+    }
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.assert_nothing_left();
+}
+
+#[test]
 fn a_full_audit_disk_stops_changes_and_nothing_else() {
     let _machine = machine();
     let site = Site::new(18121);

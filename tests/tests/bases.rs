@@ -119,6 +119,7 @@ fn inventory(site: &Site, bundle: &str) {
             manifest_sha384,
         }],
         blobs: manifest.blob_sizes().into_iter().map(|(digest, size)| Blob { digest, size }).collect(),
+        audit: None,
     };
     let payload = list.to_bytes().unwrap();
     let mut signatures = Vec::new();

@@ -1,5 +1,6 @@
 //! Every cut point of the installer: killed or refused at each operation that outlives it, it always
-//! comes back to the release before or the release after, with every acknowledged line of data.
+//! comes back to the release before or the release after, with every acknowledged line of data. After
+//! some kills the record has rotted as well, and is put back from its copy.
 //!
 //! `LOCKGATE_CUTS_EVERY=1` makes every cut, any other number each so many-th; `LOCKGATE_CUTS_SEED`
 //! moves where the counting begins; `LOCKGATE_CUTS_ONLY=update/kill` makes all cuts whose name begins
@@ -23,8 +24,8 @@ const EVERY: usize = TURN;
 const NOTHING: End = End { sequence: 0, has: &[], hasnt: &[] };
 const FIRST: End = End { sequence: 1, has: &[OLD, ACKNOWLEDGED], hasnt: &[NEW, MIGRATED, UNDER_NEW, LATER] };
 const SECOND: End = End { sequence: 2, has: &[OLD, ACKNOWLEDGED, NEW, MIGRATED], hasnt: &[LATER] };
-const ALL_WAYS: &[Recovery] = &[Recovery::Resume, Recovery::Boot, Recovery::Again];
-const NEVER_AGAIN: &[Recovery] = &[Recovery::Resume, Recovery::Boot];
+const ALL_WAYS: &[Recovery] = &[Recovery::Resume, Recovery::Boot, Recovery::Again, Recovery::Rotten];
+const NEVER_AGAIN: &[Recovery] = &[Recovery::Resume, Recovery::Boot, Recovery::Rotten];
 
 const FLOWS: &[Flow] = &[
     Flow {

@@ -37,7 +37,7 @@ struct Ground {
 fn ground() -> Ground {
     let root = keys::two_of_three();
     let high = High::trusting(&root, &[]);
-    let fingerprint = root.claimed().fingerprint().unwrap().to_string();
+    let fingerprint = root.claimed().fingerprint().to_string();
     let mut draft = Draft { roots: vec![root], signers: vec![alice(), bob()], ..Draft::empty() };
     draft.add_files(Encoding::Raw, &[b"TEST"]);
     high.bundle("good", &draft);

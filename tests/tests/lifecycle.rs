@@ -257,11 +257,7 @@ fn drift_is_named_and_repaired() {
     assert!(found.err.contains("its bytes hash to"), "{}", found.err);
     site.installer(&["--yes", "repair"]).expect(0);
     site.installer(&["check"]).expect(0);
-    // Any other is named; it comes back by installing the bundle again. The release can be stopped and
-    // taken off all the same, also when a workload rots again.
-    let files = std::fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path());
-    rot(&files.max_by_key(|path| path.metadata().unwrap().len()).unwrap());
-    site.installer(&["--yes", "repair"]).expect(8);
+    // The release can be taken off all the same when a workload rots again.
     rot(&workload);
     end(&site);
 }
@@ -523,5 +519,89 @@ fn the_plan_of_an_update() {
     let down = ["stop the running", "copy what changed", "switch", "start web", "migrate: add"]
         .map(|title| millis(step(title)));
     assert_eq!(plan["downtime_millis"].as_u64().unwrap(), down.iter().sum::<u64>());
+    end(&site);
+}
+
+/// Acts on record behind number `after`: act, result, detail.
+fn acts(site: &Site, after: usize) -> Vec<(String, String, String)> {
+    let said = site.installer(&["audit", "export", "--since", &after.to_string()]).expect(0);
+    let text = |row: &serde_json::Value, field: &str| row[field].as_str().unwrap().to_owned();
+    let rows = said.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    rows.map(|row| (text(&row, "act"), text(&row, "result"), text(&row, "detail"))).collect()
+}
+
+#[test]
+fn what_the_store_lost_comes_back_from_the_bundle_without_downtime() {
+    let _machine = machine();
+    let site = Site::new(18148);
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    let before = acts(&site, 0).len();
+    let blobs = site.path("high/state/store/blobs/sha256");
+    let mut files: Vec<_> = std::fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
+    let name = |path: &std::path::Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let spares = site.path("high/state/store/spare");
+    let gone = files.iter().skip(1).find(|path| !spares.join(name(path)).exists()).unwrap();
+    let rotten = [name(&files[0]), name(gone)];
+    rot(&files[0]);
+    std::fs::remove_file(gone).unwrap();
+    // Other faults that have nothing to do with it: a workload file, the rule that keeps the network inside, the
+    // copy of the record.
+    let copy = site.path("high/state/state.db.copy");
+    let sound = std::fs::read(&copy).unwrap();
+    std::fs::write(&copy, &sound[..4096]).unwrap();
+    let workload = site.path(&format!("high/state/generations/{}/1/web.yaml", site.name()));
+    let signed = std::fs::read(&workload).unwrap();
+    std::fs::write(&workload, "apiVersion: v2\n").unwrap();
+    let table = format!("lockgate_{}", site.name());
+    site.tool("nft", &["delete", "table", "inet", &table]).expect(0);
+
+    let found = site.installer(&["check"]).expect(8);
+    for part in [&rotten[0], &rotten[1], "web.yaml is not as signed", "is not in force", "state.db.copy: "] {
+        assert!(found.err.contains(part), "{part}: {}", found.err);
+    }
+    let last = status(&site)["last_check"].clone();
+    assert!(last["as_signed"] == false && last["found"].as_str().unwrap().starts_with("5 differ: "), "{last}");
+    let said = site.installer(&["--yes", "repair"]).expect(8);
+    for part in [&rotten[0], &rotten[1], "install the bundle again"] {
+        assert!(said.err.contains(part), "{part}: {}", said.err);
+    }
+    for part in ["mended: workload file", "is not in force", "mended: copy of the record", "started web anew"] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    assert_eq!(std::fs::read(&workload).unwrap(), signed);
+    site.tool("nft", &["list", "table", "inet", &table]).expect(0);
+    let found = site.installer(&["check"]).expect(8);
+    assert!(found.err.contains(&rotten[0]) && !found.err.contains("web.yaml"), "{}", found.err);
+
+    let running = || {
+        let format = "{{.Id}} {{.State.StartedAt}} {{.RestartCount}}";
+        site.podman(&["inspect", "--format", format, &format!("{}-web", site.name())]).expect(0).out
+    };
+    let incarnation = running();
+    let said = site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    assert!(said.out.contains("2 blobs that the store had lost came back"), "{}", said.out);
+    site.installer(&["check"]).expect(0);
+    let said = site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    assert!(said.out.contains("nothing was changed"), "{}", said.out);
+    assert_eq!(running(), incarnation, "nothing was started anew");
+
+    let acts = acts(&site, before);
+    let told: Vec<String> = acts.iter().map(|(act, result, _)| format!("{act} {result}")).collect();
+    let expected = ["check failed", "repair begun", "repair failed", "check failed", "install begun", "install ok"];
+    assert_eq!(told, [&expected[..], &["check ok"]].concat());
+    for (at, part) in [
+        (0, rotten[0].as_str()),
+        (1, "plan SHA-384 "),
+        (2, "NOT REPAIRED: "),
+        (2, "mended: workload file"),
+        (4, "plan SHA-384 "),
+        (5, "2 blobs came back"),
+    ] {
+        assert!(acts[at].2.contains(part), "{part}: {}", acts[at].2);
+    }
     end(&site);
 }

@@ -195,6 +195,11 @@ impl Site<'_> {
         (self.confirm)("Put the audit log aside and begin another one?")?;
         let _lock = Lock::take(&self.paths.lock(), "audit renew")?;
         let (audit, aside) = Audit::renew(self.paths, reason, &clock())?;
+        // The copy of the record names a record of the log: from now on of this one. A damaged record is no
+        // reason to keep a log that does not prove.
+        if let Ok(mut state) = State::open(&self.paths.database()) {
+            state.keep_copy_or_warn();
+        }
         print(&[
             format!("the former log is kept in {}", aside.display()),
             format!("a new one begins; its first record has the hash {}", groups_of_four(&audit.head()?.hash.hex())),

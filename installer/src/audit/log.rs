@@ -178,6 +178,16 @@ impl Log {
         found.optional().map_err(|e| damaged(&e))
     }
 
+    /// The newest end of an act, well or not.
+    pub fn newest_end(&self, act: &str) -> Result<Option<Row>> {
+        let query = format!(
+            "SELECT {COLUMNS} FROM records WHERE act = ?1 AND result IN ('ok', 'failed') ORDER BY seq DESC LIMIT 1"
+        );
+        let mut statement = self.db.prepare(&query).map_err(|e| damaged(&e))?;
+        let mut rows = statement.query([act]).map_err(|e| damaged(&e))?;
+        rows.next().map_err(|e| damaged(&e))?.map(|row| stored(row).map(|stored| stored.row)).transpose()
+    }
+
     /// The newest time on record.
     pub fn newest_time(&self) -> Result<Option<Timestamp>> {
         let text: Option<String> =
@@ -217,7 +227,7 @@ impl Log {
     }
 
     /// The row of a number.
-    pub(super) fn row(&self, seq: u64) -> Result<Option<Stored>> {
+    pub(crate) fn row(&self, seq: u64) -> Result<Option<Stored>> {
         let query = format!("SELECT {COLUMNS} FROM records WHERE seq = ?1");
         let mut statement = self.db.prepare(&query).map_err(|e| damaged(&e))?;
         let mut rows = statement.query([signed(seq)]).map_err(|e| damaged(&e))?;

@@ -41,8 +41,8 @@ use record::Row;
 
 pub use record::{Outcome, Record};
 
-/// Whether this process has put the beginning of an act on record.
-static BEGUN: AtomicBool = AtomicBool::new(false);
+/// Whether this process has put the beginning of its act on record, or that it failed.
+static ON_RECORD: AtomicBool = AtomicBool::new(false);
 
 /// The log, open to be written.
 #[derive(Debug)]
@@ -111,11 +111,15 @@ impl Audit {
     /// Appends a record and signs the new head, in one transaction. A record that ends an act
     /// (`ok`, `failed`) closes the newest one that began it on the same product.
     pub fn append(&mut self, record: &Record) -> Result<Row> {
-        self.add(|transaction, audit| {
+        let row = self.add(|transaction, audit| {
             let ends = matches!(record.result, Outcome::Ok | Outcome::Failed);
             let closes = if ends { log::begun(transaction, &record.act, &record.product)? } else { 0 };
             audit.push(transaction, record, closes)
-        })
+        })?;
+        if record.result == Outcome::Failed {
+            ON_RECORD.store(true, Ordering::Relaxed);
+        }
+        Ok(row)
     }
 
     /// Records that an act begins; only after that may anything change. The caller holds the
@@ -137,7 +141,14 @@ impl Audit {
             }
             audit.push(transaction, record, 0)
         })?;
-        BEGUN.store(true, Ordering::Relaxed);
+        ON_RECORD.store(true, Ordering::Relaxed);
+        Ok(begun)
+    }
+
+    /// The same beside an act that was cut off and goes on afterwards: what it left open stays open.
+    pub fn begin_beside(&mut self, record: &Record) -> Result<Row> {
+        let begun = self.add(|transaction, audit| audit.push(transaction, record, 0))?;
+        ON_RECORD.store(true, Ordering::Relaxed);
         Ok(begun)
     }
 
@@ -194,10 +205,18 @@ pub fn append_or_warn(paths: &Paths, record: &Record) {
     }
 }
 
-/// Whether this process has put the beginning of an act on record: then it ends by a record of its
-/// own, and no error of it is a refusal.
-fn has_begun() -> bool {
-    BEGUN.load(Ordering::Relaxed)
+/// Appends an act that changes nothing that runs, where this machine has a trust root: before that,
+/// nothing here is worth a record.
+pub fn append_look(paths: &Paths, record: &Record) {
+    if refusal::is_rooted(paths) {
+        append_or_warn(paths, record);
+    }
+}
+
+/// Whether this process's act is on record by its beginning, and so by an end of its own, or as failed:
+/// then no error of it is another one.
+fn is_on_record() -> bool {
+    ON_RECORD.load(Ordering::Relaxed)
 }
 
 fn draft(key: &std::path::Path) -> PathBuf {

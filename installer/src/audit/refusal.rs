@@ -1,6 +1,7 @@
-//! Acts that were not let begin: what the command line knows of them when they are refused.
+//! Acts that were not let begin, or failed before anything of them was on record: what the command line
+//! knows of them then.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use bundle_format::Class;
 use bundle_format::digest::Sha384;
@@ -15,7 +16,6 @@ use crate::state::State;
 #[derive(Debug, Default)]
 pub struct Act {
     seen: RefCell<Option<(String, String, Sha384)>>,
-    recorded: Cell<bool>,
 }
 
 /// Whether an act changes the system, or only looks.
@@ -23,6 +23,9 @@ pub struct Act {
 pub enum Kind {
     /// It changes the system: every refusal is of interest.
     Change,
+    /// It changes nothing that runs, but it is a duty that may not fail unseen: a backup, a check. Every
+    /// failure is of interest.
+    Duty,
     /// It looks at a bundle: only what is wrong with the bundle is.
     Look,
 }
@@ -33,27 +36,22 @@ impl Act {
         *self.seen.borrow_mut() = Some((product.to_owned(), release.to_owned(), *manifest));
     }
 
-    /// How the act ended is on record already, for each product that it was about.
-    pub fn recorded(&self) {
-        self.recorded.set(true);
-    }
-
-    /// Records that the act was refused, if this is a refusal, the act has not begun, and this machine
-    /// has a trust root: before that, nothing here is worth a record.
+    /// Records that the act was refused, or that a duty failed, if nothing of it is on record and this
+    /// machine has a trust root: before that, nothing here is worth a record.
     pub fn refused(&self, paths: &Paths, act: &str, kind: Kind, error: &Error) {
-        if self.recorded.get() || super::has_begun() || !is_refusal(kind, error) || !paths.database().exists() {
-            return;
-        }
-        let rooted = State::open(&paths.database()).and_then(|state| state.latest_root());
-        if !matches!(rooted, Ok(Some(_))) {
-            return;
-        }
-        let mut record = Record::new(&clock(), act, Outcome::Refused).detail(&told(error));
+        let Some(result) = outcome(kind, error).filter(|_| !super::is_on_record() && is_rooted(paths)) else { return };
+        let mut record = Record::new(&clock(), act, result).detail(&told(error));
         if let Some((product, release, manifest)) = &*self.seen.borrow() {
             record = record.of(product, release).subject(manifest);
         }
         append_or_warn(paths, &record);
     }
+}
+
+/// Whether this machine has a trust root.
+pub(super) fn is_rooted(paths: &Paths) -> bool {
+    let root = || State::open(&paths.database()).and_then(|state| state.latest_root());
+    paths.database().exists() && matches!(root(), Ok(Some(_)))
 }
 
 /// The error with its causes.
@@ -67,16 +65,24 @@ fn told(error: &Error) -> String {
     text
 }
 
-fn is_refusal(kind: Kind, error: &Error) -> bool {
+/// What the error of an act is on record as, if it is.
+fn outcome(kind: Kind, error: &Error) -> Option<Outcome> {
     let about_bundle = matches!(error.class(), Class::Damaged | Class::Untrusted | Class::Policy);
-    match error.kind() {
+    let refused = match error.kind() {
         // The log itself is what is wrong, and the error says so.
-        ErrorKind::Audit(_) => false,
+        ErrorKind::Audit(_) => return None,
         // Whatever it was that ended a reader, it came out of what was read.
         ErrorKind::ReaderLost { .. } => true,
-        ErrorKind::Locked { .. } | ErrorKind::Unfit { .. } | ErrorKind::NoEngine { .. } => kind == Kind::Change,
+        ErrorKind::Locked { .. }
+        | ErrorKind::Unfit { .. }
+        | ErrorKind::NoEngine { .. }
+        | ErrorKind::Unfinished { .. } => kind != Kind::Look,
+        // A backup is no bundle: one that is damaged is found, not refused.
+        ErrorKind::BadBackup { .. } if kind == Kind::Duty => false,
         _ => about_bundle,
-    }
+    };
+    let failed = kind == Kind::Duty && error.class() != Class::Usage;
+    if refused { Some(Outcome::Refused) } else { failed.then_some(Outcome::Failed) }
 }
 
 #[cfg(test)]
@@ -92,15 +98,24 @@ mod tests {
         let usage = || Error::from(ErrorKind::Usage { why: "x".into() });
         let full = || Error::from(Fault::Unwritable { why: "x".into() });
         let lost = || Error::from(ErrorKind::ReaderLost { how: "x".into() });
-        for (error, change, look) in [
-            (untrusted(), true, true),
-            (unfit(), true, false),
-            (locked(), true, false),
-            (usage(), false, false),
-            (full(), false, false),
-            (lost(), true, true),
+        let open = || Error::from(ErrorKind::Unfinished { act: "x".into(), product: "p".into(), phase: "trial" });
+        let backup = || Error::from(ErrorKind::BadBackup { path: "x".into(), why: "x".into() });
+        let disk = || Error::from(ErrorKind::DiskFull { what: "x".into() });
+        let (refused, failed) = (Some(Outcome::Refused), Some(Outcome::Failed));
+        for (error, change, duty, look) in [
+            (untrusted(), refused, refused, refused),
+            (unfit(), refused, refused, None),
+            (locked(), refused, refused, None),
+            (open(), refused, refused, None),
+            (backup(), refused, failed, refused),
+            (disk(), None, failed, None),
+            (usage(), None, None, None),
+            (full(), None, None, None),
+            (lost(), refused, refused, refused),
         ] {
-            assert_eq!((is_refusal(Kind::Change, &error), is_refusal(Kind::Look, &error)), (change, look), "{error}");
+            for (kind, expected) in [(Kind::Change, change), (Kind::Duty, duty), (Kind::Look, look)] {
+                assert_eq!(outcome(kind, &error), expected, "{kind:?}: {error}");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bundle_format::digest::Sha384;
 use bundle_format::marking::Marking;
 use clap::Subcommand;
 
@@ -63,6 +64,7 @@ impl Desk<'_> {
         refuse_unfinished(&state)?;
         let generation = chosen(&state, product)?;
         banner::open(&Marking::parse(&generation.marking)?, self.no_color);
+        self.act.seen(&generation.product, &generation.release, &Sha384::parse(&generation.manifest_sha384)?);
         if generation.parse()?.lifecycle.data.is_empty() {
             return print(&[format!("{} declares no data to back up", generation.product)]);
         }
@@ -129,8 +131,9 @@ impl Desk<'_> {
         };
         let mut lines = Vec::new();
         let folder = job.run(state, &mut |line| lines.push(line.to_owned()))?;
-        let record =
-            audit::Record::new(&now, "backup", audit::Outcome::Ok).of(&generation.product, &generation.release);
+        let record = audit::Record::new(&now, "backup", audit::Outcome::Ok)
+            .of(&generation.product, &generation.release)
+            .subject(&Sha384::parse(&generation.manifest_sha384)?);
         state.audit()?.append(&record.detail(&folder.display().to_string()))?;
         Ok(Made { product: generation.product.clone(), folder, lines })
     }
@@ -140,7 +143,6 @@ impl Desk<'_> {
         let record = audit::Record::new(&run_clock(), "backup", audit::Outcome::Failed);
         let record = record.of(&generation.product, &generation.release).detail(&error.to_string());
         audit::append_or_warn(self.paths, &record);
-        self.act.recorded();
     }
 
     fn tell_made(&self, made: &[Made]) -> Result<()> {
@@ -182,7 +184,13 @@ impl Desk<'_> {
     fn verify_backup(&self, folder: &Path) -> Result<()> {
         let backup = Backup::open(folder)?;
         banner::open(&backup.list().marking, self.no_color);
+        let list = backup.list();
+        let manifest = Sha384::parse(&list.manifest_sha384)?;
+        self.act.seen(&list.product, &list.release, &manifest);
         backup.check()?;
+        let record = audit::Record::new(&run_clock(), "backup verify", audit::Outcome::Ok);
+        let record = record.of(&list.product, &list.release).subject(&manifest);
+        audit::append_look(self.paths, &record.detail(&folder.display().to_string()));
         print(&[format!("{}: every file is as it was written", folder.display())])
     }
 

@@ -227,6 +227,20 @@ impl Job<'_> {
 /// Site setting with the pods that a backup holds still.
 const HELD: &str = "held-pods";
 
+/// Takes every pod of what runs for held, where nobody knows any more: letting go of one that is not is no
+/// trouble.
+pub fn suspect(state: &mut State, paths: &Paths) -> Result<()> {
+    let mut pods = Vec::new();
+    for generation in state.active_generations()? {
+        // One whose workloads cannot be read is named by a check.
+        let Ok(release) = Release::load(&generation.parse()?, &crate::store::Store::peek(&paths.store())) else {
+            continue;
+        };
+        pods.extend(release.files(&paths.current(&generation.product)).into_iter().flat_map(|file| file.pods));
+    }
+    state.set_setting(HELD, &pods.join(" "))
+}
+
 /// Whether a backup that was cut off holds pods still.
 pub fn holds(state: &State) -> Result<bool> {
     Ok(state.setting(HELD)?.is_some_and(|held| !held.is_empty()))

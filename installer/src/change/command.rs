@@ -12,7 +12,7 @@ use super::recover::is_for_the_machine;
 use super::{Change, Data, Outcome, Recovery, Reporter};
 use crate::audit::anchor;
 use crate::audit::head::Head;
-use crate::audit::refusal::Act;
+use crate::audit::refusal::{Act, Kind};
 use crate::audit::standing::Standing;
 use crate::backup;
 use crate::backup::command::BackupCommand;
@@ -31,7 +31,7 @@ use crate::proof::{ProvedBundle, SitePolicy, clock};
 use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
-use crate::{attachments, audit, banner, check, dangerous, preflight};
+use crate::{attachments, audit, banner, check, dangerous, preflight, record};
 
 /// Commands that change what runs, or its data.
 #[derive(Debug, Subcommand)]
@@ -94,7 +94,11 @@ pub enum ChangeCommand {
     /// Compares store, units and running images with the signed manifest.
     Check,
     /// Puts back what differs from the signed manifest.
-    Repair,
+    Repair {
+        /// Instead, puts back this machine's own record from its second copy, if it is damaged.
+        #[arg(long)]
+        record: bool,
+    },
     /// Shows the site's settings, or sets one.
     Settings {
         /// The setting.
@@ -141,18 +145,20 @@ impl Reporter for Told {
 }
 
 impl ChangeCommand {
-    /// What it is called on record.
-    pub const fn act(&self) -> &'static str {
-        match self {
-            Self::Install { .. } => "install",
-            Self::Resume { .. } => "resume",
-            Self::Rollback { .. } => "rollback",
-            Self::Backup(_) => "backup",
-            Self::Restore { .. } => "restore",
-            Self::Check => "check",
-            Self::Repair => "repair",
-            Self::Settings { .. } => "settings",
-        }
+    /// What it is called on record; nothing for those that only show what is here.
+    pub const fn act(&self) -> Option<(&'static str, Kind)> {
+        Some(match self {
+            Self::Install { .. } => ("install", Kind::Change),
+            Self::Resume { .. } => ("resume", Kind::Change),
+            Self::Rollback { .. } => ("rollback", Kind::Change),
+            Self::Backup(BackupCommand::Make { .. }) => ("backup", Kind::Duty),
+            Self::Backup(BackupCommand::Verify { .. }) => ("backup verify", Kind::Duty),
+            Self::Backup(BackupCommand::List) => return None,
+            Self::Restore { .. } => ("restore", Kind::Change),
+            Self::Check => ("check", Kind::Duty),
+            Self::Repair { .. } => ("repair", Kind::Change),
+            Self::Settings { .. } => ("settings", Kind::Change),
+        })
     }
 
     /// Runs the command.
@@ -173,7 +179,8 @@ impl ChangeCommand {
             Self::Backup(command) => command.run(desk),
             Self::Restore { backup, options } => desk.restore(backup, options),
             Self::Check => desk.check(),
-            Self::Repair => desk.repair(),
+            Self::Repair { record: false } => desk.repair(),
+            Self::Repair { record: true } => desk.repair_record(),
             Self::Settings { key, value } => desk.settings(key.as_deref().zip(*value)),
         }
     }
@@ -331,11 +338,12 @@ impl Desk<'_> {
         let mut progress = Progress::new("check", check::bytes(&state)?, self.json);
         let drift = check::look(&state, self.paths, &host, &mut |bytes| progress.add(bytes));
         progress.finish();
+        check::record_look(&state, self.paths, &drift)?;
         let drift = drift?;
         if self.json {
             print_json(&serde_json::json!({"differences": drift}))?;
         } else if drift.is_empty() {
-            print(&["store, units and running images are as signed".into()])?;
+            print(&["store, units, networks and running images are as signed".into()])?;
         }
         if drift.is_empty() { Ok(()) } else { Err(ErrorKind::Drift { differences: drift.join("; ") }.into()) }
     }
@@ -350,9 +358,51 @@ impl Desk<'_> {
         let host = HostFacts::read(Path::new("/"))?;
         self.confirm("Put back what differs?")?;
         self.change_quietly(&mut state, &host, |change| {
-            let done = check::repair(change)?;
-            if self.json { print_json(&serde_json::json!({"repaired": done})) } else { print(&done) }
+            let repaired = check::repair(change)?;
+            if self.json {
+                print_json(&serde_json::json!({"repaired": repaired.done, "not_repaired": repaired.faults}))?;
+            } else {
+                print(&repaired.done)?;
+            }
+            repaired.refuse_faults()
         })
+    }
+
+    fn repair_record(&self) -> Result<()> {
+        let _lock = Lock::take(&self.paths.lock(), "repair")?;
+        let Some(damage) = record::damage(self.paths)? else {
+            let text = "the record is sound; nothing was changed";
+            return if self.json { print_json(&serde_json::json!({"put_back": false})) } else { print(&[text.into()]) };
+        };
+        if !self.json {
+            print(std::slice::from_ref(&damage))?;
+        }
+        self.confirm("Put the record back from its copy?")?;
+        let mut done = record::put_back(self.paths, &damage, &run_clock())?;
+        self.banner(&done.state)?;
+        // Whether a backup held pods still, the copy does not say: each is let go by the next command.
+        backup::suspect(&mut done.state, self.paths)?;
+        let open = done.state.open_run()?;
+        if self.json {
+            return print_json(&serde_json::json!({
+                "put_back": true, "as_of": done.as_of, "aside": done.aside.display().to_string(),
+                "unfinished": open.map(|run| run.phase.text()),
+            }));
+        }
+        let mut lines = vec![
+            format!("the record is as of record {} of the audit log, behind which nothing was changed", done.as_of),
+            format!("the damaged one is kept in {}", done.aside.display()),
+        ];
+        lines.push(match open {
+            Some(run) => format!(
+                "the {} of {} is not over ({}); run installer resume, or installer rollback",
+                run.act,
+                run.product,
+                run.phase.text()
+            ),
+            None => "nothing was open; run: installer check".into(),
+        });
+        print(&lines)
     }
 
     fn settings(&self, set: Option<(&str, u32)>) -> Result<()> {
@@ -363,6 +413,7 @@ impl Desk<'_> {
             let record = |result| audit::Record::new(&clock(), "settings", result).detail(&detail);
             state.audit()?.begin(&record(audit::Outcome::Begun))?;
             state.set_setting(key, &value.to_string())?;
+            state.keep_copy_or_warn();
             audit::append_or_warn(self.paths, &record(audit::Outcome::Ok));
         }
         let keep = state.setting("keep-generations")?.unwrap_or_else(|| super::KEEP.to_string());
@@ -376,6 +427,10 @@ impl Desk<'_> {
     pub(crate) fn let_go(&self, state: &mut State) -> Result<()> {
         crate::atomic::sweep(self.paths.state_dir())?;
         state.drop_orphans(&clock())?;
+        // An installer before this one kept none; a run that could not renew it took it away.
+        if !self.paths.database_copy().exists() {
+            state.keep_copy_or_warn();
+        }
         if !backup::holds(state)? {
             return Ok(());
         }
@@ -440,12 +495,17 @@ impl Desk<'_> {
         report.progress.finish();
         let text = match &outcome {
             Outcome::Active { generation } => format!("active and healthy: generation {generation}"),
-            Outcome::AlreadyActive => "this very bundle is active and healthy; nothing was changed".into(),
+            Outcome::AlreadyActive { mended: 0 } => {
+                "this very bundle is active and healthy; nothing was changed".into()
+            }
+            Outcome::AlreadyActive { mended } => format!(
+                "this very bundle is active and healthy; {mended} blobs that the store had lost came back, nothing else was changed"
+            ),
             Outcome::Removed => "off this machine".into(),
             Outcome::TakenBack => "taken back: what ran before runs".into(),
             Outcome::Nothing => "nothing was left to do".into(),
         };
-        let changed = !matches!(outcome, Outcome::AlreadyActive | Outcome::Nothing);
+        let changed = !matches!(outcome, Outcome::AlreadyActive { .. } | Outcome::Nothing);
         let head = if changed { self.head() } else { None };
         if self.json {
             let head = head.as_ref().map(Head::anchor);

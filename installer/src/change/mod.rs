@@ -9,6 +9,7 @@
 //! and the journal's one open run keep others out.
 
 mod activate;
+mod anew;
 pub mod command;
 mod data;
 mod prepare;
@@ -26,7 +27,6 @@ use bundle_format::timestamp::Timestamp;
 use crate::dangerous::Permitted;
 use crate::engine::{Podman, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::health;
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -82,7 +82,10 @@ pub enum Outcome {
         generation: i64,
     },
     /// The very bundle was active already and is healthy.
-    AlreadyActive,
+    AlreadyActive {
+        /// Blobs of it that the store had lost and that came back.
+        mended: usize,
+    },
     /// The product is off this machine.
     Removed,
     /// What ran before runs.
@@ -124,9 +127,6 @@ impl Change<'_> {
         }
         let manifest = bundle.manifest().clone();
         let active = self.state.active_generation(&manifest.product)?;
-        if active.as_ref().is_some_and(|active| active.manifest_sha384 == sha384) {
-            return self.check_active(&manifest).map(|()| Outcome::AlreadyActive);
-        }
         let mut detail = format!("plan SHA-384 {}, {source}", plan.sha384()?);
         if let Some(line) = permitted.line() {
             detail = format!("{line}; {detail}");
@@ -135,6 +135,9 @@ impl Change<'_> {
             .of(&manifest.product, &manifest.release)
             .subject(&bundle.verified().sha384())
             .detail(&detail);
+        if active.as_ref().is_some_and(|active| active.manifest_sha384 == sha384) {
+            return self.install_anew(bundle, &record);
+        }
         self.state.audit()?.begin(&record)?;
         trust::take_new(self.state, bundle.new_roots(), &self.now)?;
         let id = self.state.begin_generation(&manifest, bundle.verified().bytes(), &sha384, &self.now)?;
@@ -255,10 +258,14 @@ impl Change<'_> {
             let began = Instant::now();
             let note = self.note(walk, &what)?;
             self.state.step_doing(walk.run.id, ordinal, &note)?;
+            // R-RCD-1: nothing is made before the copy of the record holds its note.
+            self.state.keep_copy()?;
             self.perform(walk, &what)?;
             self.state.step_done(walk.run.id, ordinal, began.elapsed())?;
         }
-        self.state.set_phase(walk.run.id, Phase::Done, None, &self.now)
+        self.state.set_phase(walk.run.id, Phase::Done, None, &self.now)?;
+        self.state.keep_copy_or_warn();
+        Ok(())
     }
 
     /// Takes back what failed; the error that tells how that went.
@@ -275,6 +282,8 @@ impl Change<'_> {
     /// Takes everything back, newest first. Every step is tried; the first trouble is told.
     fn back(&mut self, walk: &Walk, reason: &str) -> Result<()> {
         self.state.set_phase(walk.run.id, Phase::Undoing, Some(reason), &self.now)?;
+        // A copy that says to go forward must not outlive this.
+        self.state.keep_copy_or_none();
         let mut trouble = Vec::new();
         for step in self.state.run_steps(walk.run.id)?.into_iter().rev() {
             if !matches!(step.state, StepState::Doing | StepState::Done) {
@@ -304,14 +313,9 @@ impl Change<'_> {
         if !returns {
             self.state.forget_generation(walk.run.generation)?;
         }
-        self.state.end_undone(&walk.run, state, &self.now)
-    }
-
-    fn check_active(&mut self, manifest: &Manifest) -> Result<()> {
-        let podman = self.engine()?;
-        let release = Release::load(manifest, &Store::peek(&self.paths.store()))?;
-        let deadline = self.deadline.unwrap_or(Duration::from_secs(manifest.lifecycle.deadline_seconds));
-        health::wait_healthy(&podman, &release, self.paths, deadline, &mut |_| ()).map(drop)
+        self.state.end_undone(&walk.run, state, &self.now)?;
+        self.state.keep_copy_or_warn();
+        Ok(())
     }
 
     pub(crate) fn engine(&self) -> Result<Podman> {

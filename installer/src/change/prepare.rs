@@ -221,7 +221,7 @@ impl Change<'_> {
     }
 
     /// A copy of this program that is there when the medium is not.
-    fn keep_program(&self) -> Result<()> {
+    pub(crate) fn keep_program(&self) -> Result<()> {
         let running = std::fs::read("/proc/self/exe").map_err(|e| Error::io("/proc/self/exe", e))?;
         let kept = self.paths.program();
         if std::fs::read(&kept).is_ok_and(|found| found == running) {

@@ -113,6 +113,7 @@ impl Change<'_> {
         } else {
             self.state.set_phase(run.id, Phase::Undoing, None, &self.now)?;
         }
+        self.state.keep_copy_or_none();
         let link = self.paths.current(&run.product);
         match run.former {
             Some(former) => atomic::symlink(&link, Path::new(&former.to_string())),

@@ -51,6 +51,11 @@ impl Supervisor {
         enable_network_unit(network, rules, nft)
     }
 
+    /// What of a network's unit is not as [`Supervisor::enable_network`] leaves it, in words.
+    pub fn differing_network(network: &str, rules: &Path, nft: &Path) -> Result<Vec<String>> {
+        wanted_network(Path::new(UNITS), network, rules, nft).differing(&systemd_says)
+    }
+
     /// Takes a network's unit away.
     pub fn disable_network(network: &str) -> Result<()> {
         disable_network_unit(network)
@@ -79,16 +84,18 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Units that are not as [`Supervisor::place`] writes them, in words.
-    pub fn differing(self, product: &str, network: &str, workloads: &[WorkloadFile]) -> Vec<String> {
-        let mut found = Vec::new();
+    /// Units that are not as [`Supervisor::place`] leaves them, in words.
+    pub fn differing(self, product: &str, network: &str, workloads: &[WorkloadFile]) -> Result<Vec<String>> {
+        let mut wanted = Wanted::default();
         for workload in workloads {
-            let Some(file) = self.unit_path(product, &workload.name) else { return found };
-            if !std::fs::read(&file).is_ok_and(|bytes| bytes == self.unit(product, network, workload).as_bytes()) {
-                found.push(format!("unit {} is not as written", file.display()));
+            let Some(file) = self.unit_path(product, &workload.name) else { return Ok(Vec::new()) };
+            wanted.files.push((file, self.unit(product, network, workload)));
+            // Quadlet units are enabled by being there.
+            if self == Self::Units {
+                wanted.enabled.push(service(product, &workload.name));
             }
         }
-        found
+        wanted.differing(&systemd_says)
     }
 
     fn unit(self, product: &str, network: &str, workload: &WorkloadFile) -> String {
@@ -196,6 +203,15 @@ impl Supervisor {
         Path::new(UNITS).join(BACKUP_TIMER).exists().then_some(BACKUP_EVERY)
     }
 
+    /// What of the installer's own units is not as [`Supervisor::place_watch`] leaves it, in words; their
+    /// program too.
+    pub fn differing_watch(self, program: &Path, state_dir: &Path) -> Result<Vec<String>> {
+        if self == Self::Direct {
+            return Ok(Vec::new());
+        }
+        wanted_watch(Path::new(UNITS), program, state_dir).differing(&systemd_says)
+    }
+
     /// Takes the installer's own units away.
     pub fn remove_watch(self) -> Result<()> {
         if self == Self::Direct {
@@ -260,15 +276,80 @@ fn watch_units(program: &Path, state_dir: &Path) -> [(&'static str, String); 7] 
     ]
 }
 
-/// Loads the network's rules now and at boot.
-fn enable_network_unit(network: &str, rules: &Path, nft: &Path) -> Result<()> {
-    let unit = format!(
+/// What systemd is to have: files, units that are enabled, units that are at work, the program that they
+/// call.
+#[derive(Debug, Default)]
+struct Wanted {
+    files: Vec<(PathBuf, String)>,
+    enabled: Vec<String>,
+    active: Vec<String>,
+    program: Option<PathBuf>,
+}
+
+impl Wanted {
+    /// What is otherwise, in words. `says` asks systemd whether a unit is enabled or active.
+    fn differing(&self, says: &dyn Fn(&str, &str) -> Result<bool>) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (path, text) in &self.files {
+            if !std::fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes()) {
+                found.push(format!("unit {} is not as written", path.display()));
+            }
+        }
+        for (question, word, units) in [("is-enabled", "enabled", &self.enabled), ("is-active", "active", &self.active)]
+        {
+            for unit in units {
+                if !says(question, unit)? {
+                    found.push(format!("unit {unit} is not {word}"));
+                }
+            }
+        }
+        let is_program = |path: &&PathBuf| {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        };
+        if let Some(program) = self.program.as_ref().filter(|path| !is_program(path)) {
+            found.push(format!("{} is no program any more; units call it", program.display()));
+        }
+        Ok(found)
+    }
+}
+
+fn systemd_says(question: &str, unit: &str) -> Result<bool> {
+    Ok(Command::new("systemctl").args([question, "--quiet", unit]).output()?.code == 0)
+}
+
+fn wanted_watch(units: &Path, program: &Path, state_dir: &Path) -> Wanted {
+    Wanted {
+        files: watch_units(program, state_dir).map(|(name, text)| (units.join(name), text)).into(),
+        enabled: WATCH.map(str::to_owned).into(),
+        active: [BACKUP_TIMER, CHECK_TIMER].map(str::to_owned).into(),
+        program: Some(program.to_owned()),
+    }
+}
+
+fn wanted_network(units: &Path, network: &str, rules: &Path, nft: &Path) -> Wanted {
+    let name = format!("{}.service", network_unit(network));
+    Wanted {
+        files: vec![(units.join(&name), network_unit_text(network, rules, nft))],
+        enabled: vec![name.clone()],
+        active: vec![name],
+        program: None,
+    }
+}
+
+fn network_unit_text(network: &str, rules: &Path, nft: &Path) -> String {
+    format!(
         "[Unit]\nDescription=Lockgate: what the network {network} may reach\nBefore=network-pre.target\nWants=network-pre.target\n\
          DefaultDependencies=no\nAfter=local-fs.target\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={} -f {}\n\n\
          [Install]\nWantedBy=multi-user.target\n",
         nft.display(),
         rules.display()
-    );
+    )
+}
+
+/// Loads the network's rules now and at boot.
+fn enable_network_unit(network: &str, rules: &Path, nft: &Path) -> Result<()> {
+    let unit = network_unit_text(network, rules, nft);
     let (path, name) = (network_unit_path(network), format!("{}.service", network_unit(network)));
     if !std::fs::read(&path).is_ok_and(|found| found == unit.as_bytes()) {
         atomic::write(&path, unit.as_bytes(), Access::Public)?;
@@ -398,5 +479,53 @@ mod tests {
         for name in TIMERS {
             assert!(WATCH.contains(&name) && written.contains(&name.replace(".timer", ".service").as_str()), "{name}");
         }
+    }
+
+    /// Puts everything in place that is wanted.
+    fn put(wanted: &Wanted) {
+        for (path, text) in &wanted.files {
+            atomic::write(path, text.as_bytes(), Access::Public).unwrap();
+        }
+        if let Some(program) = &wanted.program {
+            atomic::write(program, b"", Access::Program).unwrap();
+        }
+    }
+
+    #[test]
+    fn each_change_to_the_installers_own_units_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("bin/installer");
+        let units = folder.path().join("units");
+        let yes = |_: &str, _: &str| Ok(true);
+        let watch = wanted_watch(&units, &program, Path::new("/s"));
+        let network = wanted_network(&units, "net", Path::new("/s/net.nft"), Path::new("/sbin/nft"));
+        for wanted in [&watch, &network] {
+            put(wanted);
+            assert!(wanted.differing(&yes).unwrap().is_empty());
+        }
+        for wanted in [&watch, &network] {
+            for (path, _) in &wanted.files {
+                let named = [format!("unit {} is not as written", path.display())];
+                std::fs::write(path, "[Unit]\n").unwrap();
+                assert_eq!(wanted.differing(&yes).unwrap(), named);
+                std::fs::remove_file(path).unwrap();
+                assert_eq!(wanted.differing(&yes).unwrap(), named);
+                put(wanted);
+            }
+        }
+        for (wanted, question, unit, word) in [
+            (&watch, "is-enabled", GUARD, "enabled"),
+            (&watch, "is-enabled", "lockgate-resume.service", "enabled"),
+            (&watch, "is-enabled", CHECK_TIMER, "enabled"),
+            (&watch, "is-active", BACKUP_TIMER, "active"),
+            (&network, "is-enabled", "lockgate-network-net.service", "enabled"),
+            (&network, "is-active", "lockgate-network-net.service", "active"),
+        ] {
+            let but = |asked: &str, of: &str| Ok((asked, of) != (question, unit));
+            assert_eq!(wanted.differing(&but).unwrap(), [format!("unit {unit} is not {word}")]);
+        }
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let found = watch.differing(&yes).unwrap();
+        assert!(found.len() == 1 && found[0].ends_with("is no program any more; units call it"), "{found:?}");
     }
 }

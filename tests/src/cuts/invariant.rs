@@ -278,12 +278,13 @@ fn engine(held: &Held, record: &Record) -> Check {
 /// No file in the state folder that nothing explains.
 fn files(case: &Case, held: &Held, record: &Record) -> Check {
     let root = case.state();
-    let mut explained: BTreeSet<String> = ["state.db", "state.db-wal", "state.db-shm", "lock", "bin/installer"]
-        .into_iter()
-        .chain(["audit/audit.db", "audit/audit.db-wal", "audit/audit.db-shm", "keys/appliance.key"])
-        .chain(["store/oci-layout", "store/index.json", "engine/registries.conf", "engine/containers.conf"])
-        .map(str::to_owned)
-        .collect();
+    let mut explained: BTreeSet<String> =
+        ["state.db", "state.db-wal", "state.db-shm", "state.db.copy", "lock", "bin/installer"]
+            .into_iter()
+            .chain(["audit/audit.db", "audit/audit.db-wal", "audit/audit.db-shm", "keys/appliance.key"])
+            .chain(["store/oci-layout", "store/index.json", "engine/registries.conf", "engine/containers.conf"])
+            .map(str::to_owned)
+            .collect();
     for kept in record.kept() {
         let workloads = kept.manifest.workloads.iter();
         explained.extend(workloads.map(|own| format!("generations/{PRODUCT}/{}/{}.yaml", kept.id, own.name)));
@@ -300,9 +301,10 @@ fn files(case: &Case, held: &Held, record: &Record) -> Check {
     let mut stray = Vec::new();
     for path in tree(&root) {
         let name = path.strip_prefix(&root).unwrap().display().to_string();
-        // Blobs, backups and logs have checks of their own, or none: a log is kept for a person.
-        let elsewhere =
-            ["store/blobs/sha256/", "store/spare/", "backups/", "logs/"].iter().any(|folder| name.starts_with(folder));
+        // Blobs, backups and logs have checks of their own, or none: a log and a damaged record are kept for a person.
+        let elsewhere = ["store/blobs/sha256/", "store/spare/", "backups/", "logs/", "record-aside-"]
+            .iter()
+            .any(|folder| name.starts_with(folder));
         if !(explained.contains(&name) || elsewhere && !name.contains("/.tmp")) {
             stray.push(name);
         }

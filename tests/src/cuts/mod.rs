@@ -51,6 +51,9 @@ pub enum Recovery {
     Boot,
     /// A person runs the same command again.
     Again,
+    /// The record has rotted as well, and its write-ahead log is lost: a person has it put back from its
+    /// copy and resumes.
+    Rotten,
 }
 
 /// A point of a flow with what happens there.
@@ -241,6 +244,12 @@ fn recover(case: &Case, cut: &Cut<'_>, said: &Said, args: &[&str], story: &mut V
         }
         return match cut.way() {
             Recovery::Resume => run(&resume, cut.flow.codes),
+            Recovery::Rotten => {
+                rot(case);
+                run(&resume, &[6])
+                    .and_then(|()| run(&["--yes", "repair", "--record"], &[0]))
+                    .and_then(|()| run(&resume, cut.flow.codes))
+            }
             Recovery::Again => run(args, cut.flow.codes),
             Recovery::Boot => run(&["--yes", "resume", "--guard"], &[0])
                 .and_then(|()| run(&["--yes", "resume", "--boot"], cut.flow.codes))
@@ -254,6 +263,20 @@ fn recover(case: &Case, cut: &Cut<'_>, said: &Said, args: &[&str], story: &mut V
         // What could not be swept on a disk that refuses everything is swept by the next command.
         0 | 6 | 7 if said.code == 0 || explained => run(&resume, cut.flow.codes),
         code => Err(format!("failed call: exit code {code}")),
+    }
+}
+
+/// Overwrites the first pages of the record and takes its write-ahead log away.
+pub fn rot(case: &Case) {
+    let database = case.state().join("state.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    let end = bytes.len().min(8192);
+    bytes[..end].fill(0xa5);
+    // Shorter than a page, it holds nothing yet.
+    bytes.resize(bytes.len().max(4096), 0xa5);
+    std::fs::write(&database, bytes).unwrap();
+    for end in ["state.db-wal", "state.db-shm"] {
+        drop(std::fs::remove_file(case.state().join(end)));
     }
 }
 
