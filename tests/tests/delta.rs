@@ -235,8 +235,11 @@ fn one_update_for_sites_at_two_releases_and_by_inventory() {
     site.trust();
     site.installer(&["--yes", "install", "1.tar"]).expect(0);
     runs(&site, 1);
-    let plan = site.installer(&["plan", "both.tar"]).expect(0);
-    assert!(plan.out.contains("needs   the blobs of release 1.0 (sequence 1), which are here"), "{}", plan.out);
+    let plan = site.installer(&["plan", "both.tar"]).expect(0).out;
+    assert!(
+        plan.contains("the blobs of release 1.0 (sequence 1) or release 2.0 (sequence 2), which are here"),
+        "{plan}"
+    );
     site.installer(&["--yes", "install", "both.tar"]).expect(0);
     runs(&site, 3);
     assert!(data_layer(&site, 3).exists() && !data_layer(&site, 2).exists(), "straight from 1 to 3");
