@@ -308,6 +308,8 @@ impl Change<'_> {
             Some(_) => GenerationState::Superseded,
             None => GenerationState::Failed,
         };
+        // Undoing reads workloads in the store: a copy that asks for it again must not outlive them.
+        self.state.keep_copy_or_none();
         // A run that is taken back keeps nothing in the store; it is over only when that is gone.
         self.clear_store()?;
         if !returns {
