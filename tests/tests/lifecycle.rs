@@ -266,6 +266,66 @@ fn drift_is_named_and_repaired() {
     end(&site);
 }
 
+/// podman, but for what `case` (a pattern of sh) names, which fails as long as the file `stuck` is there.
+/// Gives the PATH.
+fn failing(site: &Site, case: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir(site.path("shim")).unwrap();
+    let real = site.tool("sh", &["-c", "command -v podman"]).expect(0).out;
+    let shim = format!(
+        "#!/bin/sh\ncase \"$*\" in {case}) [ -e {stuck} ] && {{ echo TEST stuck >&2; exit 125; }};; esac\nexec {real} \"$@\"\n",
+        stuck = site.path("stuck").display(),
+        real = real.trim()
+    );
+    std::fs::write(site.path("shim/podman"), shim).unwrap();
+    std::fs::set_permissions(site.path("shim/podman"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(site.path("stuck"), "").unwrap();
+    format!("{}:{}", site.path("shim").display(), std::env::var("PATH").unwrap())
+}
+
+#[test]
+fn an_undoing_that_fails_stays_open_until_it_succeeds() {
+    let _machine = machine();
+    let site = Site::new(18126);
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.release(2, Site::BAD, |text| text);
+    site.bundle("bad.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    write(&site, "first");
+    // The new release never gets healthy, and its volume cannot be taken off.
+    let path = failing(&site, "*\"volume rm\"*");
+    let stuck = [("PATH", path.as_str())];
+    let failed = site.installer_env(&["--yes", "install", "bad.tar", "--health-timeout", "6"], &stuck).expect(8);
+    assert!(
+        failed.err.contains("not everything could be taken back") && failed.err.contains("TEST stuck"),
+        "{failed:?}"
+    );
+    let open = |site: &Site| {
+        let open = status(site)["unfinished"].clone();
+        assert_eq!((&open["act"], &open["phase"]), (&"install".into(), &"undoing".into()), "{open}");
+    };
+    open(&site);
+    assert!(site.installer(&["status"]).out.contains(": undoing; run installer resume"));
+    // As long as it fails, it stays open; nothing else is begun before.
+    site.installer_env(&["--yes", "resume"], &stuck).expect(8);
+    open(&site);
+    let refused = site.installer_env(&["--yes", "install", "one.tar"], &stuck).expect(8);
+    assert!(refused.err.contains("an earlier install was cut off; that is settled first"), "{}", refused.err);
+    assert!(refused.err.contains("TEST stuck"), "{}", refused.err);
+    open(&site);
+    std::fs::remove_file(site.path("stuck")).unwrap();
+    site.installer_env(&["--yes", "resume"], &stuck).expect(0);
+    assert!(status(&site)["unfinished"].is_null());
+    assert_eq!(status(&site)["products"][0]["sequence"], 1);
+    assert_eq!(data(&site), "first\n");
+    let volumes = site.podman(&["volume", "ls", "-q"]).expect(0).out;
+    assert_eq!(volumes.lines().count(), 1, "what the failed release made is gone: {volumes}");
+    site.installer(&["check"]).expect(0);
+    end(&site);
+}
+
 /// What a site keeps: numbers of generations, count of volumes, whether each bundle's own workload is in
 /// the store.
 fn kept(site: &Site, bundles: &[&str]) -> (Vec<i64>, usize, Vec<bool>) {
