@@ -605,3 +605,168 @@ fn what_the_store_lost_comes_back_from_the_bundle_without_downtime() {
     }
     end(&site);
 }
+
+/// podman, but for what `case` (a pattern of sh) names, which fails as long as the file `stuck` is there.
+/// Gives the PATH.
+fn failing(site: &Site, case: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir(site.path("shim")).unwrap();
+    let real = site.tool("sh", &["-c", "command -v podman"]).expect(0).out;
+    let shim = format!(
+        "#!/bin/sh\ncase \"$*\" in {case}) [ -e {stuck} ] && {{ echo TEST stuck >&2; exit 125; }};; esac\nexec {real} \"$@\"\n",
+        stuck = site.path("stuck").display(),
+        real = real.trim()
+    );
+    std::fs::write(site.path("shim/podman"), shim).unwrap();
+    std::fs::set_permissions(site.path("shim/podman"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(site.path("stuck"), "").unwrap();
+    format!("{}:{}", site.path("shim").display(), std::env::var("PATH").unwrap())
+}
+
+#[test]
+fn an_undoing_that_fails_stays_open_until_it_succeeds() {
+    let _machine = machine();
+    let site = Site::new(18149);
+    site.release(1, Site::GOOD, |text| text);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.release(2, Site::BAD, |text| text);
+    site.bundle("bad.tar", &["alice", "bob"]);
+    site.trust();
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    write(&site, "first");
+    // The new release never gets healthy, and its volume cannot be taken off.
+    let path = failing(&site, "*\"volume rm\"*");
+    let stuck = [("PATH", path.as_str())];
+    let failed = site.installer_env(&["--yes", "install", "bad.tar", "--health-timeout", "6"], &stuck).expect(8);
+    assert!(
+        failed.err.contains("not everything could be taken back") && failed.err.contains("TEST stuck"),
+        "{failed:?}"
+    );
+    let open = |site: &Site| {
+        let open = status(site)["unfinished"].clone();
+        assert_eq!((&open["act"], &open["phase"]), (&"install".into(), &"undoing".into()), "{open}");
+    };
+    open(&site);
+    assert!(site.installer(&["status"]).out.contains(": undoing; run installer resume"));
+    // As long as it fails, it stays open; nothing else is begun before.
+    site.installer_env(&["--yes", "resume"], &stuck).expect(8);
+    open(&site);
+    let refused = site.installer_env(&["--yes", "install", "one.tar"], &stuck).expect(8);
+    assert!(refused.err.contains("an earlier install was cut off; that is settled first"), "{}", refused.err);
+    assert!(refused.err.contains("TEST stuck"), "{}", refused.err);
+    open(&site);
+    std::fs::remove_file(site.path("stuck")).unwrap();
+    site.installer_env(&["--yes", "resume"], &stuck).expect(0);
+    assert!(status(&site)["unfinished"].is_null());
+    assert_eq!(status(&site)["products"][0]["sequence"], 1);
+    assert_eq!(data(&site), "first\n");
+    let volumes = site.podman(&["volume", "ls", "-q"]).expect(0).out;
+    assert_eq!(volumes.lines().count(), 1, "what the failed release made is gone: {volumes}");
+    site.installer(&["check"]).expect(0);
+    end(&site);
+}
+
+/// What a site keeps: numbers of generations, count of volumes, whether each bundle's own workload is in
+/// the store.
+fn kept(site: &Site, bundles: &[&str]) -> (Vec<i64>, usize, Vec<bool>) {
+    let folder = site.path(&format!("high/state/generations/{}", site.name()));
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut generations: Vec<i64> = entries.filter_map(|name| name.to_string_lossy().parse().ok()).collect();
+    generations.sort_unstable();
+    let volumes = site.podman(&["volume", "ls", "-q"]).expect(0).out.lines().count();
+    let in_store = |bundle: &&str| {
+        let said = site.builder(&["--json", "inspect", bundle]).expect(0).out;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let digest = said["claimed_manifest"]["workloads"][0]["digest"].as_str().unwrap().to_owned();
+        site.path("high/state/store/blobs/sha256").join(digest.strip_prefix("sha256:").unwrap()).exists()
+    };
+    (generations, volumes, bundles.iter().map(in_store).collect())
+}
+
+#[test]
+fn as_many_generations_are_kept_as_the_site_says() {
+    let _machine = machine();
+    let site = Site::new(18150);
+    let bundles = ["1.tar", "2.tar", "3.tar", "4.tar", "5.tar", "6.tar"];
+    for (bundle, sequence) in bundles.into_iter().zip(1..) {
+        // The first release alone carries a second image.
+        let extra = "\n  - {name: \"registry.example/test/extra:1\", source: \"oci:images:registry\"}\nnetwork:";
+        site.release(
+            sequence,
+            Site::GOOD,
+            |text| {
+                if sequence == 1 { text.replacen("\nnetwork:", extra, 1) } else { text }
+            },
+        );
+        site.bundle(bundle, &["alice", "bob"]);
+    }
+    let has_extra = || !site.podman(&["images", "-q", "registry.example/test/extra"]).expect(0).out.is_empty();
+    site.trust();
+    for bundle in &bundles[..2] {
+        site.installer(&["--yes", "install", bundle]).expect(0);
+    }
+    assert!(has_extra(), "of the generation before");
+    for bundle in &bundles[2..4] {
+        site.installer(&["--yes", "install", bundle]).expect(0);
+    }
+    // Three updates, one former generation: the setting's default.
+    assert_eq!(kept(&site, &bundles), (vec![3, 4], 2, vec![false, false, true, true, false, false]));
+    assert!(!has_extra(), "an image that no kept generation has");
+    site.installer(&["--yes", "rollback", "--to", "2"]).expect(2);
+    site.installer(&["settings", "keep-generations", "2"]).expect(0);
+    for bundle in &bundles[4..] {
+        site.installer(&["--yes", "install", bundle]).expect(0);
+    }
+    assert_eq!(kept(&site, &bundles), (vec![4, 5, 6], 3, vec![false, false, false, true, true, true]));
+    site.installer(&["--yes", "rollback", "--to", "4"]).expect(0);
+    assert_eq!(status(&site)["products"][0]["sequence"], 4);
+    end(&site);
+}
+
+/// Whether any file below a folder, unpacked where it is an archive, holds these bytes.
+fn holds(folder: &std::path::Path, needle: &[u8]) -> bool {
+    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.any(|file| {
+        let raw = std::fs::read(&file).unwrap();
+        let plain = zstd::decode_all(&raw[..]).unwrap_or_default();
+        [raw, plain].iter().any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+    })
+}
+
+#[test]
+fn a_backup_holds_no_secret_and_a_restore_changes_none() {
+    let _machine = machine();
+    let site = Site::new(18151);
+    let data_line = format!("  data:\n    - {{volume: {}-data, backup: {{method: copy}}, keep: 2}}\n", site.name());
+    site.release(1, Site::GOOD, lifecycle(&data_line));
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    let password = || {
+        let said = site.podman(&["exec", &format!("{}-web", site.name()), "sh", "-c", "printf %s \"$PASSWORD\""]);
+        let password = said.expect(0).out;
+        assert!(password.len() >= 16, "a password that can be looked for");
+        password
+    };
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    write(&site, "kept");
+    let first = password();
+    let made = site.installer(&["--json", "backup", "make"]).expect(0).out;
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let folder = std::path::PathBuf::from(made["backup"].as_str().unwrap());
+    assert!(holds(&folder, b"kept\n"), "the search finds what is there");
+    assert!(!holds(&folder, first.as_bytes()));
+    assert!(!holds(&folder, bundle_format::text::base64(first.as_bytes()).as_bytes()), "nor as Kubernetes writes it");
+    write(&site, "later");
+    site.installer(&["--yes", "restore", &folder.display().to_string()]).expect(0);
+    assert_eq!((data(&site), password()), ("kept\n".into(), first.clone()));
+
+    // Onto a machine that lost everything: its own new password stays.
+    site.tool("cp", &["-a", &folder.display().to_string(), "carried"]).expect(0);
+    end(&site);
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    let second = password();
+    assert_ne!(first, second);
+    site.installer(&["--yes", "restore", "carried"]).expect(0);
+    assert_eq!((data(&site), password()), ("kept\n".into(), second));
+    end(&site);
+}
