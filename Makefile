@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh Debian 12 or 13 (root, Rust toolchain, package mirrors):
 #   make demo   the whole way on real images, left running for a look (make demo-down ends it)
-#   make test   every test, those in containers and in the isolated machine included
+#   make test   every suite, those in containers and in the isolated machine included
 # Slow things (images, packages, VM disks) are kept in ${LOCKGATE_CACHE:-~/.cache/lockgate}.
 SHELL := /bin/bash
 CARGO ?= cargo

@@ -149,7 +149,8 @@ impl Signature {
 }
 
 /// A public key as each implementation wants it; what one cannot read, it will not verify with. Made
-/// once for all signatures by that key in a proof: an ML-DSA-87 key is expanded to 56 polynomials.
+/// once for all signatures by that key in a proof: ml-dsa expands an ML-DSA-87 key to 56 polynomials here
+/// (fips204 0.5 does it for each signature).
 struct Expanded<'a> {
     public: &'a PublicKey,
     form: Form,

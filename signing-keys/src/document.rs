@@ -30,7 +30,7 @@ impl Document {
 
     /// A trust root.
     pub fn of_root(envelope: &RootEnvelope) -> Result<Self> {
-        Self::root(envelope.claimed())
+        Ok(Self::root(envelope.claimed()))
     }
 
     /// Parses exported bytes: a manifest or the payload of a trust root, nothing else. `what` names
@@ -41,7 +41,7 @@ impl Document {
             return Self::manifest(bytes);
         }
         if bytes.starts_with(br#"{"format":"lockgate-root/"#) {
-            return Self::root(&TrustRoot::parse(bytes)?);
+            return Ok(Self::root(&TrustRoot::parse(bytes)?));
         }
         let found = escaped(&String::from_utf8_lossy(bytes.get(..40).unwrap_or(bytes)));
         Err(ErrorKind::NotSignable { what: what.into(), found }.into())
@@ -65,7 +65,7 @@ impl Document {
         Ok(Self { bytes: bytes.to_vec(), comment, marking: Some(m.marking), facts })
     }
 
-    fn root(root: &TrustRoot) -> Result<Self> {
+    fn root(root: &TrustRoot) -> Self {
         let mut facts = vec![
             ("document", "trust root".to_owned()),
             ("version", root.version().to_string()),
@@ -84,7 +84,7 @@ impl Document {
         }));
         facts.extend(root.key_list().map(|(holder, scheme, id, _)| ("key", format!("{id}  {scheme:<9}  {holder}"))));
         let comment = format!("lockgate root version={}", root.version());
-        Ok(Self { bytes: root.to_bytes().to_vec(), comment, marking: None, facts })
+        Self { bytes: root.to_bytes().to_vec(), comment, marking: None, facts }
     }
 
     /// The exact bytes to sign.
