@@ -41,7 +41,10 @@ fn decoded(stored: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     match stored {
         [0x1f, 0x8b, ..] => drop(flate2::read::MultiGzDecoder::new(stored).read_to_end(&mut plain)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => plain = zstd::decode_all(stored).unwrap_or_default(),
+        // Or behind a skippable frame.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50, 0x2a, 0x4d, 0x18, ..] => {
+            plain = zstd::decode_all(stored).unwrap_or_default();
+        }
         _ => plain = stored.to_vec(),
     }
     plain

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bundle_format::digest::{Sha256, Sha384};
 use bundle_format::envelope::UnverifiedEnvelope;
-use bundle_format::inventory::{self, Installed, Inventory};
+use bundle_format::inventory::{self, AuditHead, Installed, Inventory};
 use bundle_format::manifest::{Blob, Manifest};
 use bundle_format::marking::Marking;
 use bundle_format::signed;
@@ -119,7 +119,7 @@ fn inventory(site: &Site, bundle: &str) {
             manifest_sha384,
         }],
         blobs: manifest.blob_sizes().into_iter().map(|(digest, size)| Blob { digest, size }).collect(),
-        audit: None,
+        audit: Some(AuditHead { seq: 1, hash: Sha384::of(b"TEST record") }),
     };
     let payload = list.to_bytes().unwrap();
     let mut signatures = Vec::new();

@@ -142,6 +142,11 @@ impl Desk<'_> {
     fn record_failure(&self, generation: &Generation, error: &Error) {
         let record = audit::Record::new(&run_clock(), "backup", audit::Outcome::Failed);
         let record = record.of(&generation.product, &generation.release).detail(&error.to_string());
+        // A digest of the record's own that is none is the more reason to put this on record.
+        let record = match Sha384::parse(&generation.manifest_sha384) {
+            Ok(manifest) => record.subject(&manifest),
+            Err(_) => record,
+        };
         audit::append_or_warn(self.paths, &record);
     }
 
