@@ -125,7 +125,7 @@ impl Moment {
             return Ok(());
         }
         let record = Record::new(&self.clock, "clock suspect", Outcome::Failed).detail(&self.line());
-        state.audit()?.append(&record).map(drop)
+        state.audit()?.note(&record).map(drop)
     }
 }
 

@@ -111,15 +111,20 @@ impl Audit {
     /// Appends a record and signs the new head, in one transaction. A record that ends an act
     /// (`ok`, `failed`) closes the newest one that began it on the same product.
     pub fn append(&mut self, record: &Record) -> Result<Row> {
-        let row = self.add(|transaction, audit| {
-            let ends = matches!(record.result, Outcome::Ok | Outcome::Failed);
-            let closes = if ends { log::begun(transaction, &record.act, &record.product)? } else { 0 };
-            audit.push(transaction, record, closes)
-        })?;
+        let row = self.note(record)?;
         if record.result == Outcome::Failed {
             ON_RECORD.store(true, Ordering::Relaxed);
         }
         Ok(row)
+    }
+
+    /// The same for what is no act of this process but was seen by the way, such as a wrong clock.
+    pub fn note(&mut self, record: &Record) -> Result<Row> {
+        self.add(|transaction, audit| {
+            let ends = matches!(record.result, Outcome::Ok | Outcome::Failed);
+            let closes = if ends { log::begun(transaction, &record.act, &record.product)? } else { 0 };
+            audit.push(transaction, record, closes)
+        })
     }
 
     /// Records that an act begins; only after that may anything change. The caller holds the
