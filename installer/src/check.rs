@@ -146,7 +146,7 @@ fn drift(state: &State, paths: &Paths, host: &HostFacts, podman: &Podman, genera
     drift.units = supervisor.differing(&manifest.product, &manifest.network.name, &files)?;
     drift.health = match health::problems(podman, &release) {
         Ok(problems) => problems,
-        // A container on another image than the signed one.
+        // An engine that does not say how its containers are.
         Err(error) => vec![error.to_string()],
     };
     Ok(drift)

@@ -228,8 +228,12 @@ pub fn problems(podman: &Podman, release: &Release) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let now = podman.containers(release.containers().map(|container| container.name.as_str()))?;
     for container in release.containers() {
-        if let Look::NotYet(why) = look(podman, release, container, now.get(&container.name), SETTLED)? {
-            found.push(format!("{}: {why}", container.name));
+        match look(podman, release, container, now.get(&container.name), SETTLED) {
+            Ok(Look::Healthy(_)) => {}
+            Ok(Look::NotYet(why)) => found.push(format!("{}: {why}", container.name)),
+            // Not what was signed: named like the others, so that the rest is still shown.
+            Err(error) if matches!(error.kind(), ErrorKind::WrongImage { .. }) => found.push(error.to_string()),
+            Err(error) => return Err(error),
         }
     }
     Ok(found)

@@ -358,8 +358,10 @@ fn cut_off(ground: &Ground, name: &str, from: &str) -> String {
         Knobs::default().set(&case.engine());
     });
     let said = ground.case(&format!("prepared/{name}")).installer(&["--json", "status"]);
-    let status: serde_json::Value = serde_json::from_str(said.out.trim()).unwrap();
-    status["unfinished"]["phase"].as_str().unwrap_or("nothing").to_owned()
+    match serde_json::from_str::<serde_json::Value>(said.out.trim()) {
+        Ok(status) => status["unfinished"]["phase"].as_str().unwrap_or("nothing").to_owned(),
+        Err(_) => panic!("{name}: {}", told("status", &said)),
+    }
 }
 
 fn command(ground: &Ground, flow: &Flow) -> Vec<String> {
