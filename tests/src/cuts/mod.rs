@@ -360,7 +360,7 @@ fn cut_off(ground: &Ground, name: &str, from: &str) -> String {
     let said = ground.case(&format!("prepared/{name}")).installer(&["--json", "status"]);
     match serde_json::from_str::<serde_json::Value>(said.out.trim()) {
         Ok(status) => status["unfinished"]["phase"].as_str().unwrap_or("nothing").to_owned(),
-        Err(_) => panic!("{name}: {}", told("status", &said)),
+        Err(error) => panic!("{name}: {error}: {}", told("status", &said)),
     }
 }
 
