@@ -20,7 +20,7 @@ if [ ! -x "$tool/bin/cargo-mutants" ]; then
     cargo install --quiet --locked --version "$version" --root "$tool" cargo-mutants
 fi
 files=("$@")
-[ "${#files[@]}" -gt 0 ] || files=(archive envelope signed key root signature)
+[ "${#files[@]}" -gt 0 ] || files=(archive envelope signed key root root/chain signature)
 
 mkdir -p "$work"
 rm -rf "$work/tree"
