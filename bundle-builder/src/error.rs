@@ -241,7 +241,7 @@ pub enum ErrorKind {
         missing: &'static str,
     },
     /// The release demands a publisher's signature and there is none.
-    #[error("image {image}: expected a cosign signature over {digest}, found none")]
+    #[error("image {image}: expected a publisher's signature over {digest} of the demanded kind, found none")]
     UpstreamUnsigned {
         /// The image.
         image: String,
@@ -269,6 +269,37 @@ pub enum ErrorKind {
         expected: Sha256,
         /// What the payload says, escaped.
         found: String,
+    },
+    /// None of the publisher's keyless signatures is accepted; the source is what the most telling of them lacks.
+    #[error("image {image}: none of {found} keyless signatures over {digest} is accepted")]
+    UpstreamKeyless {
+        /// The image.
+        image: String,
+        /// What must be signed.
+        digest: Sha256,
+        /// Signatures found.
+        found: usize,
+        /// The check that failed.
+        #[source]
+        fault: Box<crate::keyless::Fault>,
+    },
+    /// A trusted root has other bytes than the release pins.
+    #[error("trusted root {file}: SHA-384 differs from the pinned one: expected {expected}, found {found}")]
+    TrustedRootPin {
+        /// The file.
+        file: String,
+        /// SHA-384 that the release names.
+        expected: Sha384,
+        /// SHA-384 of the bytes.
+        found: Sha384,
+    },
+    /// A pinned trusted root cannot be used.
+    #[error("trusted root {file}: {why}")]
+    TrustedRootFile {
+        /// The file.
+        file: String,
+        /// Why.
+        why: String,
     },
     /// A pinned key cannot be used.
     #[error("key {file}: expected a PEM public key, ECDSA P-256 or Ed25519: {why}")]
@@ -366,6 +397,7 @@ impl ErrorKind {
             | Self::Workload { .. }
             | Self::AlreadySigned { .. }
             | Self::UpstreamKey { .. }
+            | Self::TrustedRootFile { .. }
             | Self::HalfSigned { .. } => Class::Usage,
             Self::BlobMissing { .. }
             | Self::SourceDigest { .. }
@@ -379,6 +411,8 @@ impl ErrorKind {
             | Self::UpstreamUnsigned { .. }
             | Self::UpstreamSignature { .. }
             | Self::UpstreamPayload { .. }
+            | Self::UpstreamKeyless { .. }
+            | Self::TrustedRootPin { .. }
             | Self::UnknownSigner { .. } => Class::Untrusted,
             Self::TagMoved { .. } | Self::Infected { .. } | Self::ReceiptOfOther { .. } => Class::Policy,
         }
@@ -414,6 +448,11 @@ impl ErrorKind {
                 "do not ship this image; ask its publisher, and compare the key file with the one they publish"
             }
             Self::UpstreamKey { .. } => "name the publisher's cosign.pub",
+            Self::UpstreamKeyless { fault, .. } => fault.advice(),
+            Self::TrustedRootPin { .. } => {
+                "put the reviewed file back; a new trusted root is reviewed first, then pinned in the release"
+            }
+            Self::TrustedRootFile { .. } => "name the sigstore instance's trusted_root.json",
             Self::OtherDocument { .. } => {
                 "sign nothing; find out which is right, the bytes on the medium or the digest on paper"
             }

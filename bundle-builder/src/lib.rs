@@ -23,6 +23,7 @@ pub mod custody;
 pub mod disc;
 pub mod error;
 pub mod inspect;
+pub mod keyless;
 pub mod keys;
 pub mod link;
 pub mod output;

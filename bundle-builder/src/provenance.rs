@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bundle_format::attachment::Attachment;
 use bundle_format::digest::{Sha256, Sha384};
-use bundle_format::lock::Lock;
+use bundle_format::lock::{Lock, LockedSignature};
 use bundle_format::manifest::Manifest;
 use bundle_format::provenance::{
     self, BUILD_TYPE, BuildDefinition, PREDICATE, Parameters, Predicate, Resource, RunDetails, STATEMENT, Statement,
@@ -72,11 +72,7 @@ fn dependencies(lock: &Lock) -> Vec<Resource> {
         let mut resource = Resource::sha256(image.name.clone(), &image.digest);
         resource.uri = Some(image.source.to_string());
         if let Some(verified) = &image.verified {
-            resource.annotations = BTreeMap::from([
-                ("verified-by".to_owned(), verified.by.clone()),
-                ("verified-key-sha256".to_owned(), verified.key.hex()),
-                ("verified-digest".to_owned(), verified.signed.to_string()),
-            ]);
+            resource.annotations = annotations(verified);
         }
         resource
     });
@@ -90,4 +86,27 @@ fn dependencies(lock: &Lock) -> Vec<Resource> {
         runtime.packages.iter().map(|p| Resource::sha256(format!("runtime/{}/{}", runtime.os, p.name), &p.sha256))
     });
     images.chain(sboms).chain(workloads).chain(files).chain(packages).collect()
+}
+
+/// What is said of a publisher's signature (spec 5.4).
+fn annotations(verified: &LockedSignature) -> BTreeMap<String, String> {
+    let signed = ("verified-digest", verified.signed().to_string());
+    let said = match verified {
+        LockedSignature::Cosign(locked) => {
+            vec![("verified-by", "cosign".to_owned()), ("verified-key-sha256", locked.key.hex())]
+        }
+        LockedSignature::Keyless(locked) => vec![
+            ("verified-by", "keyless".to_owned()),
+            ("verified-identity", locked.identity.to_string()),
+            ("verified-issuer", locked.issuer.clone()),
+            ("verified-claim", locked.claim.clone()),
+            ("verified-log", locked.log.hex()),
+            ("verified-log-index", locked.log_index.to_string()),
+            ("verified-time", locked.time.to_string()),
+            ("verified-time-from", locked.time_from.word().to_owned()),
+            ("verified-certificate-sha256", locked.certificate.hex()),
+            ("verified-trusted-root-sha384", locked.trusted_root.hex()),
+        ],
+    };
+    said.into_iter().chain([signed]).map(|(name, text)| (name.to_owned(), text)).collect()
 }

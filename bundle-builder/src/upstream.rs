@@ -1,24 +1,25 @@
 //! Publishers' signatures over images, where the release demands them: cosign's format with a pinned
-//! public key (github.com/sigstore/cosign, `specs/SIGNATURE_SPEC.md`).
+//! public key (github.com/sigstore/cosign, `specs/SIGNATURE_SPEC.md`), or [`keyless`].
 //!
 //! What may hurt it: an image that somebody else pushed under a good name, a good signature moved to
 //! another image, a signature by another key, one that was taken away. Who defends: the key is a
 //! file beside the release, the payload must name the very digest that is pinned, and a demanded
-//! signature that is missing is an error. Keyless signatures (Fulcio, Rekor) are not read: nothing
-//! here trusts a service's key that the release did not pin.
+//! signature that is missing is an error. One way is demanded, and nothing falls back to the other.
 
 use std::path::Path;
 
 use bundle_format::digest::Sha256;
-use bundle_format::lock::LockedSignature;
+use bundle_format::lock::{LockedKey, LockedSignature};
 use bundle_format::oci::{Artifact, Descriptor};
-use bundle_format::release::ReleaseImage;
+use bundle_format::release::{CosignKey, ReleaseImage, Verify};
 use bundle_format::text::{escaped, unbase64};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
 use serde::Deserialize;
 
 use crate::error::{ErrorKind, Result};
 use crate::source::{self, ImageSource, ResolvedImage};
+
+mod keyless;
 
 /// Media type of a payload.
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -36,15 +37,30 @@ pub fn verify(
     base: &Path,
     resolved: &ResolvedImage,
 ) -> Result<Option<LockedSignature>> {
-    let Some(demand) = &image.verify else { return Ok(None) };
     let name = image.name.to_string();
-    let key = Key::read(&base.join(&demand.cosign.key))?;
+    Ok(match &image.verify {
+        None => None,
+        Some(Verify::Cosign(pinned)) => Some(LockedSignature::Cosign(with_key(source, &name, pinned, base, resolved)?)),
+        Some(Verify::Keyless(demand)) => {
+            Some(LockedSignature::Keyless(keyless::verify(source, &name, demand, base, resolved)?))
+        }
+    })
+}
+
+fn with_key(
+    source: &dyn ImageSource,
+    image: &str,
+    pinned: &CosignKey,
+    base: &Path,
+    resolved: &ResolvedImage,
+) -> Result<LockedKey> {
+    let key = Key::read(&base.join(&pinned.key))?;
     let mut found = Vec::new();
     for artifact in signatures(source, resolved.digest)? {
         found.extend(artifact.layers.into_iter().filter(|(layer, _)| layer.media_type == SIMPLE_SIGNING));
     }
     if found.is_empty() {
-        return Err(ErrorKind::UpstreamUnsigned { image: name, digest: resolved.digest }.into());
+        return Err(ErrorKind::UpstreamUnsigned { image: image.into(), digest: resolved.digest }.into());
     }
     let count = found.len();
     for (layer, annotations) in found {
@@ -52,13 +68,15 @@ pub fn verify(
         let payload = source::small_blob(source, &layer, MOST)?;
         // Signatures by other keys may lie beside the one that is asked for.
         if signature.is_some_and(|signature| key.verifies(&payload, &signature)) {
-            check_payload(&name, &payload, resolved.digest, &layer)?;
-            let (by, signed) = ("cosign".into(), resolved.digest);
-            return Ok(Some(LockedSignature { by, key: key.sha256, signed }));
+            let (expected, signed) = (resolved.digest, resolved.digest);
+            return match other_artifact(&payload, expected, &layer)? {
+                None => Ok(LockedKey { key: key.sha256, signed }),
+                Some(found) => Err(ErrorKind::UpstreamPayload { image: image.into(), expected, found }.into()),
+            };
         }
     }
-    let key = escaped(&demand.cosign.key.display().to_string());
-    Err(ErrorKind::UpstreamSignature { image: name, digest: resolved.digest, key, found: count }.into())
+    let key = escaped(&pinned.key.display().to_string());
+    Err(ErrorKind::UpstreamSignature { image: image.into(), digest: resolved.digest, key, found: count }.into())
 }
 
 /// The manifests that may hold signatures over `digest`: under cosign's tag, and referrers.
@@ -89,16 +107,13 @@ struct PayloadImage {
     digest: String,
 }
 
-/// The verified payload must name the image. Its `docker-reference` is not compared: images are
-/// mirrored under other names, and the digest is what is pinned.
-fn check_payload(image: &str, payload: &[u8], expected: Sha256, layer: &Descriptor) -> Result<()> {
+/// What a verified payload names if that is not the image. Its `docker-reference` is not compared: images
+/// are mirrored under other names, and the digest is what is pinned.
+fn other_artifact(payload: &[u8], expected: Sha256, layer: &Descriptor) -> Result<Option<String>> {
     let payload: Payload = bundle_format::json::parse(&format!("payload {}", layer.digest), payload, MOST)?;
     let said = payload.critical;
-    if said.kind == TYPE && said.image.digest == expected.to_string() {
-        return Ok(());
-    }
-    let found = escaped(&format!("{} of type {:?}", said.image.digest, said.kind));
-    Err(ErrorKind::UpstreamPayload { image: image.into(), expected, found }.into())
+    let same = said.kind == TYPE && said.image.digest == expected.to_string();
+    Ok((!same).then(|| escaped(&format!("{} of type {:?}", said.image.digest, said.kind))))
 }
 
 /// A pinned public key.

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use bundle_builder::ErrorKind;
 use bundle_builder::source::{PlainHttp, RegistryOptions};
 use bundle_format::digest::Sha256;
+use bundle_format::lock::LockedSignature;
 use bundle_format::text::base64;
-use fixture::{collect_release, layout, pin_release, release, run};
+use fixture::{Lies, SIMPLE_SIGNING, collect_release, demanding, layout, payload, pin_release, release, run};
 
 /// A key pair `NAME.key`, `NAME.pub`; `kind` as `openssl genpkey` takes it.
 fn keypair(dir: &Path, name: &str, kind: &[&str]) -> PathBuf {
@@ -39,13 +40,6 @@ fn sign(dir: &Path, secret: &Path, payload: &[u8], ed25519: bool) -> Vec<u8> {
     fs::read(output).unwrap()
 }
 
-fn payload(digest: &Sha256) -> Vec<u8> {
-    format!(
-        r#"{{"critical":{{"identity":{{"docker-reference":"registry.example/team/app"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
-    )
-    .into_bytes()
-}
-
 struct Site {
     dir: tempfile::TempDir,
 }
@@ -66,70 +60,29 @@ impl Site {
     }
 
     fn index(&self) -> serde_json::Value {
-        serde_json::from_slice(&fs::read(self.images().join("index.json")).unwrap()).unwrap()
+        fixture::index(&self.images())
     }
 
     fn image(&self) -> Sha256 {
-        Sha256::parse(self.index()["manifests"][0]["digest"].as_str().unwrap()).unwrap()
+        fixture::image(&self.images())
     }
 
-    /// Writes the manifest that holds signatures: payload and signature of each. Under cosign's tag,
-    /// or as a referrer.
-    fn attach(&self, signatures: &[(Vec<u8>, Vec<u8>)], referrer: bool) {
-        let images = self.images();
-        let blob = |bytes: &[u8]| {
-            let digest = Sha256::of(bytes);
-            fs::write(images.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
-            digest.to_string()
-        };
+    /// Writes the artifact that holds signatures: payload and signature of each.
+    fn attach(&self, signatures: &[(Vec<u8>, Vec<u8>)], lies: Lies) {
         let layers: Vec<_> = signatures
             .iter()
             .map(|(payload, signature)| {
-                serde_json::json!({
-                    "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": blob(payload),
-                    "size": payload.len(), "annotations": {"dev.cosignproject.cosign/signature": base64(signature)},
-                })
+                let annotations = serde_json::json!({"dev.cosignproject.cosign/signature": base64(signature)});
+                (SIMPLE_SIGNING, payload.clone(), annotations)
             })
             .collect();
-        let ids: Vec<_> = signatures.iter().map(|(payload, _)| Sha256::of(payload).to_string()).collect();
-        let config = serde_json::to_vec(&serde_json::json!({
-            "architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": ids},
-        }))
-        .unwrap();
-        let mut index = self.index();
-        let mut manifest = serde_json::json!({
-            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob(&config), "size": config.len()},
-            "layers": layers,
-        });
-        if referrer {
-            let image = &index["manifests"][0];
-            manifest["subject"] =
-                serde_json::json!({"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]});
-        }
-        let manifest = serde_json::to_vec(&manifest).unwrap();
-        let mut entry = serde_json::json!({
-            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": blob(&manifest), "size": manifest.len(),
-        });
-        if !referrer {
-            let tag = format!("sha256-{}.sig", self.image().hex());
-            entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": tag});
-        }
-        let entries = index["manifests"].as_array_mut().unwrap();
-        entries.truncate(1);
-        entries.push(entry);
-        fs::write(images.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
+        fixture::detach(&self.images());
+        fixture::attach(&self.images(), &layers, lies);
     }
 
     /// A release that demands a signature by `key`.
     fn release(&self, source: &str, key: &str) -> PathBuf {
-        let path = release(self.path(), source);
-        let text = fs::read_to_string(&path).unwrap();
-        let line = format!("  source: {source}\n");
-        let edited = text.replace(&line, &format!("{line}  verify: {{cosign: {{key: {key}}}}}\n"));
-        assert_ne!(edited, text, "{text}");
-        fs::write(&path, edited).unwrap();
-        path
+        demanding(self.path(), source, &format!("{{cosign: {{key: {key}}}}}"))
     }
 }
 
@@ -143,15 +96,16 @@ fn signatures_of_both_algorithms_in_a_layout() {
         let good = sign(site.path(), &key, &payload, ed25519);
         let theirs = sign(site.path(), &other, &payload, ed25519);
         let path = site.release("oci:images:app", "good.pub");
-        for referrer in [false, true] {
-            site.attach(&[(payload.clone(), theirs.clone()), (payload.clone(), good.clone())], referrer);
+        for lies in [Lies::UnderTag, Lies::AsReferrer] {
+            site.attach(&[(payload.clone(), theirs.clone()), (payload.clone(), good.clone())], lies);
             let lock = pin_release(&path, &RegistryOptions::default()).unwrap();
             let verified = lock.images[0].verified.clone().unwrap();
-            assert_eq!((verified.by.as_str(), verified.signed), ("cosign", site.image()));
+            assert!(matches!(verified, LockedSignature::Cosign(_)), "{verified:?}");
+            assert_eq!(verified.signed(), site.image());
             collect_release(&path, &RegistryOptions::default()).unwrap();
         }
         // What was there when it was pinned is gone when it is built.
-        site.attach(&[(payload.clone(), theirs)], false);
+        site.attach(&[(payload.clone(), theirs)], Lies::UnderTag);
         let error = collect_release(&path, &RegistryOptions::default()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::UpstreamSignature { found: 1, .. }), "{error}");
     }
@@ -169,27 +123,27 @@ fn refusals() {
     assert_eq!(error.class().exit_code(), 4);
 
     let right = payload(&site.image());
-    site.attach(&[(right.clone(), sign(site.path(), &other, &right, false))], false);
+    site.attach(&[(right.clone(), sign(site.path(), &other, &right, false))], Lies::UnderTag);
     let error = pin();
     assert!(matches!(error.kind(), ErrorKind::UpstreamSignature { found: 1, .. }), "wrong key: {error}");
 
     let mut bad = sign(site.path(), &key, &right, false);
     *bad.last_mut().unwrap() ^= 1;
-    site.attach(&[(right.clone(), bad)], false);
+    site.attach(&[(right.clone(), bad)], Lies::UnderTag);
     let error = pin();
     assert!(matches!(error.kind(), ErrorKind::UpstreamSignature { .. }), "bad signature: {error}");
 
     let elsewhere = payload(&Sha256::of(b"another image"));
-    site.attach(&[(elsewhere.clone(), sign(site.path(), &key, &elsewhere, false))], false);
+    site.attach(&[(elsewhere.clone(), sign(site.path(), &key, &elsewhere, false))], Lies::UnderTag);
     let error = pin();
     assert!(matches!(error.kind(), ErrorKind::UpstreamPayload { .. }), "{error}");
     let of_other_type = String::from_utf8(right.clone()).unwrap().replace("cosign container", "atomic container");
     let signature = sign(site.path(), &key, of_other_type.as_bytes(), false);
-    site.attach(&[(of_other_type.into_bytes(), signature)], false);
+    site.attach(&[(of_other_type.into_bytes(), signature)], Lies::UnderTag);
     let error = pin();
     assert!(matches!(error.kind(), ErrorKind::UpstreamPayload { .. }), "{error}");
     // An artifact about another image does not count as a referrer of this one.
-    site.attach(&[(right.clone(), sign(site.path(), &key, &right, false))], true);
+    site.attach(&[(right.clone(), sign(site.path(), &key, &right, false))], Lies::AsReferrer);
     pin_release(&path, &RegistryOptions::default()).unwrap();
 
     keypair(site.path(), "rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
@@ -210,7 +164,7 @@ fn another_key_than_was_pinned_needs_a_new_lock() {
         .into_iter()
         .map(|name| (payload.clone(), sign(site.path(), &keypair(site.path(), name, &P256), &payload, false)))
         .collect();
-    site.attach(&both, false);
+    site.attach(&both, Lies::UnderTag);
     let path = site.release("oci:images:app", "key.pub");
     fs::copy(site.path().join("one.pub"), site.path().join("key.pub")).unwrap();
     pin_release(&path, &RegistryOptions::default()).unwrap();
@@ -346,11 +300,11 @@ fn from_a_registry_under_the_tag_that_cosign_uses() {
     assert!(matches!(error.kind(), ErrorKind::UpstreamUnsigned { .. }), "{error}");
 
     let payload = payload(&site.image());
-    site.attach(&[(payload.clone(), sign(site.path(), &key, &payload, false))], false);
+    site.attach(&[(payload.clone(), sign(site.path(), &key, &payload, false))], Lies::UnderTag);
     let tag = format!("sha256-{}.sig", site.image().hex());
     registry.push(&site.images(), &tag, &tag);
     let lock = pin_release(&path, &options).unwrap();
-    assert_eq!(lock.images[0].verified.as_ref().unwrap().signed, site.image());
+    assert_eq!(lock.images[0].verified.as_ref().unwrap().signed(), site.image());
     collect_release(&path, &options).unwrap();
     let path = site.release(&source, "other.pub");
     let error = pin_release(&path, &options).unwrap_err();

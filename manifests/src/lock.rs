@@ -12,6 +12,10 @@ use crate::release::{Release, Source};
 use crate::timestamp::Timestamp;
 use crate::{ErrorKind, Result};
 
+mod verified;
+
+pub use verified::{LockedKey, LockedKeyless, LockedSignature, TimeSource};
+
 /// The `format` value of this version.
 pub const FORMAT: &str = "lockgate-lock/1";
 
@@ -69,19 +73,6 @@ pub struct LockedSbom {
     pub digest: Sha256,
     /// Its bytes.
     pub size: u64,
-}
-
-/// A publisher's signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LockedSignature {
-    /// How it was verified: `cosign`.
-    pub by: String,
-    /// sha256 of the pinned public key (DER `SubjectPublicKeyInfo`).
-    pub key: Sha256,
-    /// Digest of the document in the source that the signature names: the image's own, or the
-    /// index's.
-    pub signed: Sha256,
 }
 
 /// A blob of a pinned image.
@@ -158,6 +149,7 @@ impl Lock {
                 return Err(inconsistent(format!("image {} does not list its own manifest", image.name)));
             }
             image.sbom.iter().try_for_each(|sbom| check_file_name("SBOM format", &sbom.format))?;
+            image.verified.iter().try_for_each(LockedSignature::check)?;
             for (index, blob) in image.blobs.iter().enumerate() {
                 if image.blobs.iter().take(index).any(|earlier| earlier.digest == blob.digest) {
                     return Err(inconsistent(format!("image {} lists blob {} twice", image.name, blob.digest)));
@@ -235,11 +227,10 @@ mod tests {
                 manifest: Sha256::of(b"manifest"),
                 blobs: vec![blob(b"index"), blob(b"manifest"), blob(b"config")],
                 sbom: Some(LockedSbom { format: "spdx-2.3".into(), digest: Sha256::of(b"sbom"), size: 4 }),
-                verified: Some(LockedSignature {
-                    by: "cosign".into(),
+                verified: Some(LockedSignature::Cosign(LockedKey {
                     key: Sha256::of(b"key"),
                     signed: Sha256::of(b"index"),
-                }),
+                })),
             }],
             workloads: vec![LockedWorkload { name: "w".into(), sha256: Sha256::of(b"w") }],
             files: vec![LockedFile { path: "docs/a".into(), sha256: Sha256::of(b"f"), size: 1 }],

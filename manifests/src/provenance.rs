@@ -176,9 +176,15 @@ pub fn subjects(manifest: &Manifest) -> Vec<Resource> {
     all
 }
 
-/// The bytes that a DSSE signature is over: the pre-authentication encoding.
+/// The bytes that a DSSE signature over a statement is over: [`pae_of`] of [`PAYLOAD`].
 pub fn pae(payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {PAYLOAD} {} ", PAYLOAD.len(), payload.len());
+    pae_of(PAYLOAD, payload)
+}
+
+/// The bytes that a DSSE signature over `payload` of a type is over: the pre-authentication encoding
+/// (github.com/secure-systems-lab/dsse, `protocol.md`).
+pub fn pae_of(kind: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len());
     [head.as_bytes(), payload].concat()
 }
 

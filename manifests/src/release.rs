@@ -17,6 +17,10 @@ use crate::reference::ImageName;
 use crate::timestamp::Timestamp;
 use crate::{ErrorKind, Result, limits};
 
+mod verify;
+
+pub use verify::{CosignKey, Identity, Keyless, PinnedFile, Verify};
+
 /// The `format` value of this version.
 pub const FORMAT: &str = "lockgate-release/1";
 
@@ -72,22 +76,6 @@ pub struct ReleaseImage {
     /// Whose signature over the image must be there.
     #[serde(default)]
     pub verify: Option<Verify>,
-}
-
-/// How a publisher's signature is verified.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Verify {
-    /// By cosign's format and a pinned key.
-    pub cosign: CosignKey,
-}
-
-/// The pinned key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CosignKey {
-    /// Public key file: PEM, ECDSA P-256 or Ed25519.
-    pub key: PathBuf,
 }
 
 /// A workload and its YAML file.
@@ -295,6 +283,7 @@ impl Release {
             if matches!(image.source, Source::File { .. } | Source::Dir { .. }) {
                 return Err(wrong("an image", "docker:, oci: or docker-archive:", &image.source));
             }
+            image.verify.iter().try_for_each(Verify::check)?;
         }
         for file in &self.files {
             check_path("file", &file.path)?;

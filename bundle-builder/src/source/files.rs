@@ -108,17 +108,22 @@ pub fn open_pinned(path: &Path, digest: Sha256, size: u64) -> Result<Box<dyn Rea
 
 /// The text of a YAML file that a person wrote.
 pub fn read_yaml(path: &Path) -> Result<String> {
+    String::from_utf8(read_small(path, limits::YAML_BYTES)?).map_err(|_| {
+        let file = path.display().to_string();
+        bundle_format::Error::from(bundle_format::ErrorKind::Yaml { file, why: "not UTF-8 text".into() }).into()
+    })
+}
+
+/// Reads a file of at most `limit` bytes.
+pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let what = path.display().to_string();
     let mut bytes = Vec::new();
-    let limit = limits::YAML_BYTES;
     Watched::open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Error::io(&what, error))?;
     let found = crate::source::length(&bytes);
     if found > limit {
         return Err(bundle_format::Error::from(bundle_format::ErrorKind::TooLarge { what, limit, found }).into());
     }
-    String::from_utf8(bytes).map_err(|_| {
-        bundle_format::Error::from(bundle_format::ErrorKind::Yaml { file: what, why: "not UTF-8 text".into() }).into()
-    })
+    Ok(bytes)
 }
 
 /// Names of the files of a directory that holds files and nothing else, sorted.
