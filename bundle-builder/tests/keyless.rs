@@ -108,6 +108,7 @@ fn a_certificate_that_is_not_the_demanded_one() {
             Recipe { issuer: "https://id.example/other", ..recipe() },
             |f| matches!(f, Fault::Issuer { expected, found } if expected == ISSUER && found == "https://id.example/other"),
         ),
+        ("an issuer twice", Recipe { issuer_in: Names::Twice, ..recipe() }, |f| matches!(f, Fault::Malformed { .. })),
         ("no longer valid", Recipe { from: NOW - 601, ..recipe() }, |f| {
             matches!(f, Fault::CertificateTime { time, not_after, .. }
                 if *time == Timestamp::from_unix(NOW) && *not_after == Timestamp::from_unix(NOW - 1))

@@ -68,6 +68,12 @@ fn time_stamps() {
         }
         assert!(site.judge(&with(&stamp[..at])).is_err(), "cut at {at}");
     }
+    // Another second in it.
+    let (mut moved, text) = (stamp.clone(), time.as_str().replace(['-', ':', 'T'], ""));
+    let at = stamp.windows(text.len()).position(|part| part == text.as_bytes()).unwrap() + text.len() - 2;
+    moved[at] = if moved[at] == b'0' { b'1' } else { b'0' };
+    let fault = site.judge(&with(&moved)).unwrap_err();
+    assert!(matches!(&fault, Fault::TimeStamp { why } if why.contains("of another stamp")), "{fault}");
     assert!(refused > 300, "{refused} of {}", stamp.len());
     // A stamp that is there must be good, also beside a promise that would do.
     let mut both = signature.bundle(&site.instance.entry(&recipe, &signature.record(ARTIFACT)), ARTIFACT);

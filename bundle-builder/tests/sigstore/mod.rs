@@ -57,6 +57,8 @@ pub(crate) enum Names {
     Older,
     Newer,
     Both,
+    /// The newer one a second time.
+    Twice,
 }
 
 /// How a signature is made.
@@ -194,7 +196,9 @@ impl Instance {
         }
         if recipe.issuer_in != Names::Older {
             let content = [&[0x0c, u8::try_from(text.len()).unwrap()], text].concat();
-            params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, 8], content));
+            let newer = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, 8], content);
+            let times = if recipe.issuer_in == Names::Twice { 2 } else { 1 };
+            params.custom_extensions.extend(std::iter::repeat_n(newer, times));
         }
         if recipe.seen == Seen::ByNobody {
             return self.authority.issue(&params, key);
