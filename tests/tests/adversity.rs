@@ -1,7 +1,7 @@
 //! What goes wrong around an installation, each with a named state and a named exit code: signals,
 //! full and read-only disks, too little memory, a dead medium, a killed engine, a damaged record, a wrong
-//! clock. (Kills
-//! and failures at every durable operation: `cuts.rs`. Power cuts: `vm/powercut.sh`.)
+//! clock. And what a disk that can share blocks is spared. (Kills and failures at every durable operation:
+//! `cuts.rs`. Power cuts: `vm/powercut.sh`.)
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -269,14 +269,7 @@ fn copies_of_data_that_do_not_fit_are_not_begun() {
     let (state, graph) = (site.path("high/state").display().to_string(), site.path("graph").display().to_string());
     mount(&state, "400m");
     mount(&graph, "400m");
-    let data = format!(
-        "lifecycle:\n  stable_seconds: 1\n  data:\n    - {{volume: {name}-data, backup: {{method: copy}}, keep: 3}}\n"
-    );
-    for (sequence, bundle) in [(1, "one.tar"), (2, "two.tar")] {
-        site.release(sequence, Site::GOOD, |text| text.replace(Site::QUICK, &data));
-        site.bundle(bundle, &["alice", "bob"]);
-    }
-    site.trust();
+    one_and_two_with_copies(&site);
     site.installer(&["--yes", "install", "one.tar"]).expect(0);
     site.installer(&["--yes", "install", "two.tar"]).expect(0);
     let dd = ["busybox", "dd", "if=/dev/zero", "of=/data/large", "bs=1M", "count=50"];
@@ -295,10 +288,7 @@ fn copies_of_data_that_do_not_fit_are_not_begun() {
     };
 
     // Room for the archive, and none for the copy that it is packed from.
-    let used = |path: &str| -> u64 {
-        let said = site.tool("df", &["-B1M", "--output=used", path]).expect(0).out;
-        said.lines().last().unwrap().trim().parse().unwrap()
-    };
+    let used = |path: &str| used(&site, path);
     resize(&state, &format!("{}m", used(&state) + 50 + 64 + 20));
     for scheduled in [&[][..], &["--scheduled"]] {
         let said = site.installer(&[&["backup", "make"], scheduled].concat()).expect(6);
@@ -336,6 +326,64 @@ fn copies_of_data_that_do_not_fit_are_not_begun() {
     site.tool("umount", &["-l", &state]).expect(0);
     drop(site.tool("umount", &["-l", &format!("{graph}/overlay")]));
     site.tool("umount", &["-l", &graph]).expect(0);
+}
+
+#[test]
+fn a_copy_of_data_shares_its_blocks_where_the_disk_can() {
+    let _machine = machine();
+    let site = Site::new(18137);
+    let (disk, graph) = (site.path("disk").display().to_string(), site.path("graph").display().to_string());
+    std::fs::create_dir_all(&graph).unwrap();
+    std::fs::File::create(&disk).unwrap().set_len(700 << 20).unwrap();
+    site.tool("mkfs.xfs", &["-q", &disk]).expect(0);
+    site.tool("mount", &["-o", "loop", &disk, &graph]).expect(0);
+    one_and_two_with_copies(&site);
+    site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    let dd = ["busybox", "dd", "if=/dev/urandom", "of=/data/large", "bs=1M", "count=100"];
+    site.podman(&[&["exec", &format!("{}-web", site.name())], &dd[..]].concat()).expect(0);
+    site.tool("sync", &["-f", &graph]).expect(0);
+    let before = used(&site, &graph);
+
+    // The new generation has the 100 MiB as its own, and they take no room.
+    site.installer(&["--yes", "install", "two.tar"]).expect(0);
+    site.tool("sync", &["-f", &graph]).expect(0);
+    let grown = used(&site, &graph).saturating_sub(before);
+    assert!(grown < 50, "100 MiB took {grown} MiB more");
+    let volumes = site.podman(&["volume", "ls", "-q"]).expect(0).out;
+    let inspect = ["volume", "inspect", "--format", "{{.Mountpoint}}"];
+    let copies: Vec<String> = volumes
+        .lines()
+        .map(|volume| format!("{}/large", site.podman(&[&inspect[..], &[volume]].concat()).expect(0).out.trim()))
+        .filter(|path| std::path::Path::new(path).exists())
+        .collect();
+    assert_eq!(copies.len(), 2, "each generation has its own: {volumes}");
+    for copy in &copies {
+        assert_eq!(std::fs::metadata(copy).unwrap().len(), 100 << 20);
+        let said = site.tool("filefrag", &["-v", copy]).expect(0).out;
+        assert!(said.contains("shared"), "{said}");
+    }
+    end(&site);
+    drop(site.tool("umount", &["-l", &format!("{graph}/overlay")]));
+    site.tool("umount", &["-l", &graph]).expect(0);
+}
+
+/// Two releases whose volume is backed up by copying.
+fn one_and_two_with_copies(site: &Site) {
+    let data = format!(
+        "lifecycle:\n  stable_seconds: 1\n  data:\n    - {{volume: {}-data, backup: {{method: copy}}, keep: 3}}\n",
+        site.name()
+    );
+    for (sequence, bundle) in [(1, "one.tar"), (2, "two.tar")] {
+        site.release(sequence, Site::GOOD, |text| text.replace(Site::QUICK, &data));
+        site.bundle(bundle, &["alice", "bob"]);
+    }
+    site.trust();
+}
+
+/// MiB in use of the file system at `path`.
+fn used(site: &Site, path: &str) -> u64 {
+    let said = site.tool("df", &["-B1M", "--output=used", path]).expect(0).out;
+    said.lines().last().unwrap().trim().parse().unwrap()
 }
 
 /// Overwrites a page of the record.

@@ -2,8 +2,8 @@
 //! comes back to the release before or the release after, with every acknowledged line of data. After
 //! some kills the record has rotted as well, and is put back from its copy.
 //!
-//! `LOCKGATE_CUTS_EVERY=1` makes every cut, any other number each so many-th; `LOCKGATE_CUTS_SEED`
-//! moves where the counting begins; `LOCKGATE_CUTS_ONLY=update/kill` makes all cuts whose name begins
+//! `LOCKGATE_CUTS_EVERY=1` makes every cut, any other number each so many-th; `LOCKGATE_CUTS_EACH=1` one
+//! cut at each point, the faults by turns; `LOCKGATE_CUTS_SEED` moves where the counting begins; `LOCKGATE_CUTS_ONLY=update/kill` makes all cuts whose name begins
 //! so. A flow is one row of the table below.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "the totals are for whoever reads the run")]

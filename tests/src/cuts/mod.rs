@@ -63,6 +63,8 @@ struct Cut<'a> {
     fault: Fault,
     /// Its place among all cuts of the flow.
     index: usize,
+    /// Whether it is this fault's turn at the point: each point has one fault whose turn it is.
+    turn: bool,
 }
 
 /// What became of the cuts of one flow.
@@ -90,19 +92,22 @@ pub const TURN: usize = 15;
 pub struct Choice {
     /// Each so many-th.
     pub every: usize,
-    /// Where the counting begins.
+    /// Where the counting begins, of cuts or of turns.
     pub seed: usize,
+    /// Instead: each point once, the faults by turns.
+    pub each: bool,
     /// Only names `flow/fault/index` that begin so.
     pub only: Option<String>,
 }
 
 impl Choice {
-    /// From `LOCKGATE_CUTS_EVERY`, `LOCKGATE_CUTS_SEED` and `LOCKGATE_CUTS_ONLY`.
+    /// From `LOCKGATE_CUTS_EVERY`, `LOCKGATE_CUTS_EACH`, `LOCKGATE_CUTS_SEED` and `LOCKGATE_CUTS_ONLY`.
     pub fn of_environment(every: usize) -> Self {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
         Self {
             every: number("LOCKGATE_CUTS_EVERY").unwrap_or(every).max(1),
             seed: number("LOCKGATE_CUTS_SEED").unwrap_or(0),
+            each: std::env::var_os("LOCKGATE_CUTS_EACH").is_some(),
             only: std::env::var("LOCKGATE_CUTS_ONLY").ok(),
         }
     }
@@ -110,6 +115,7 @@ impl Choice {
     fn takes(&self, cut: &Cut<'_>) -> bool {
         match &self.only {
             Some(only) => cut.name().starts_with(only.as_str()),
+            None if self.each => cut.turn,
             None => (cut.index + self.seed).is_multiple_of(self.every),
         }
     }
@@ -157,8 +163,11 @@ pub fn run(flows: &[Flow], choice: &Choice) -> BTreeMap<&'static str, Tally> {
     let mut cuts = Vec::new();
     for (flow, points) in flows.iter().zip(&counted) {
         say(&format!("cuts: {}: {} points", flow.name, points.len()));
-        let all = Fault::ALL.into_iter().flat_map(|fault| points.iter().map(move |point| (point, fault)));
-        cuts.extend(all.enumerate().map(|(index, (point, fault))| Cut { flow, point, fault, index }));
+        let all = Fault::ALL.into_iter().enumerate().flat_map(|(number, fault)| {
+            let turn = move |at: usize| (at + choice.seed) % Fault::ALL.len() == number;
+            points.iter().enumerate().map(move |(at, point)| (point, fault, turn(at)))
+        });
+        cuts.extend(all.enumerate().map(|(index, (point, fault, turn))| Cut { flow, point, fault, index, turn }));
     }
     cuts.retain(|cut| choice.takes(cut));
     make(&ground, flows, &cuts)
