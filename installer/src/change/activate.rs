@@ -28,7 +28,7 @@ impl Change<'_> {
         let Some((_, files, _)) = self.former(walk)? else { return Ok(()) };
         let podman = self.engine()?;
         let supervisor = self.supervisor(&podman);
-        files.iter().rev().try_for_each(|workload| supervisor.stop(&podman, &walk.run.product, workload))
+        supervisor.stop_all(&podman, &walk.run.product, &files.iter().rev().collect::<Vec<_>>())
     }
 
     pub(super) fn start_former(&mut self, walk: &Walk) -> Result<()> {

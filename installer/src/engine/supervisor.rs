@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bundle_format::parallel;
+
 use crate::atomic::{self, Access};
 use crate::command::Command;
 use crate::engine::Podman;
@@ -153,6 +155,20 @@ impl Supervisor {
             podman.call(["pod", "rm", "--force", "--ignore", pod]).deadline(START).run()?;
         }
         workload.config_maps.iter().try_for_each(|name| podman.remove_volume(name))
+    }
+
+    /// Stops workloads in the order given. Without systemd each is made to stop before the next, and only
+    /// then what is left of all of them is taken away, at the same time: the engine may wait seconds for the
+    /// control group of each pod.
+    pub fn stop_all(self, podman: &Podman, product: &str, workloads: &[&WorkloadFile]) -> Result<()> {
+        if self != Self::Direct {
+            return workloads.iter().try_for_each(|workload| self.stop(podman, product, workload));
+        }
+        for pod in workloads.iter().flat_map(|workload| &workload.pods) {
+            // What does not stop is ended with its pod.
+            podman.call(["pod", "stop", "--ignore", pod]).deadline(START).output()?;
+        }
+        parallel::map(workloads.len(), workloads, |_, workload| self.stop(podman, product, workload)).map(drop)
     }
 
     /// Where a workload's unit lies; nowhere without systemd.

@@ -88,6 +88,11 @@ fn dispatch(held: &mut Held, words: &[&str], input: impl FnOnce() -> Vec<u8>) ->
             held.pods.remove(*name);
             Ok(String::new())
         }
+        ["pod", "stop", "--ignore", name] => {
+            let inside = held.pods.get_mut(*name).into_iter().flat_map(|pod| &mut pod.containers);
+            inside.for_each(|container| container.running = false);
+            Ok(String::new())
+        }
         ["pod", "exists", name] => exists(held.pods.contains_key(*name)),
         ["pod", "inspect", name] => match held.pods.get(*name) {
             Some(pod) => Ok(format!("{{\"State\": \"{}\"}}\n", if pod.paused { "Paused" } else { "Running" })),

@@ -58,6 +58,11 @@ fn a_pod_is_played_works_on_its_data_and_is_taken_down() {
     for (in_use, code) in [(&["volume", "rm", "data"][..], 2), (&["rmi", IMAGE], 2), (&["network", "rm", "net"], 2)] {
         assert_eq!(podman(in_use).unwrap_err().code, code, "{in_use:?}");
     }
+    podman(&["pod", "stop", "--ignore", "app-pod"]).unwrap();
+    podman(&["pod", "stop", "--ignore", "not-there"]).unwrap();
+    let stopped: serde_json::Value =
+        serde_json::from_str(&podman(&["container", "inspect", "app-pod-c"]).unwrap()).unwrap();
+    assert_eq!(stopped[0]["State"]["Running"], false);
     podman(&["kube", "down", &file]).unwrap();
     assert_eq!(podman(&["kube", "down", &file]).unwrap_err().code, 125, "nothing runs any more");
     for free in [
