@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use bundle_format::digest::Sha384;
 use bundle_format::marking::Marking;
 use bundle_format::receipt::Health;
 use bundle_format::text::{escaped, groups_of_four};
@@ -67,6 +68,21 @@ enum Command {
     Trust(TrustCommand),
     /// The whole proof of a bundle; changes nothing.
     Verify {
+        /// The bundle.
+        bundle: PathBuf,
+    },
+    /// Takes a bundle apart for another process of this program.
+    #[command(name = crate::unpacker::COMMAND, hide = true)]
+    Unpack {
+        /// SHA-384 of the manifest that the other process proved.
+        #[arg(long, value_parser = parse_sha384)]
+        manifest: Sha384,
+        /// The base set that it found.
+        #[arg(long, requires = "store")]
+        base_set: Option<usize>,
+        /// The store that holds it.
+        #[arg(long, requires = "base_set")]
+        store: Option<PathBuf>,
         /// The bundle.
         bundle: PathBuf,
     },
@@ -252,6 +268,10 @@ impl Command {
     }
 }
 
+fn parse_sha384(text: &str) -> std::result::Result<Sha384, String> {
+    Sha384::parse(text).map_err(|e| e.to_string())
+}
+
 fn parse_marking(text: &str) -> std::result::Result<Marking, String> {
     Marking::parse(text).map_err(|e| e.to_string())
 }
@@ -290,7 +310,7 @@ impl Cli {
     /// Reads for [`Cli::by_reader`], which prints the error and the last line.
     fn as_reader(&self) -> Result<()> {
         reader::check_starter()?;
-        if !self.command.is_read_apart() {
+        if !self.command.is_read_apart() && !matches!(self.command, Command::Unpack { .. }) {
             return Err(ErrorKind::Usage { why: "this command is not for a reader".into() }.into());
         }
         if let Err(error) = self.dispatch() {
@@ -319,6 +339,13 @@ impl Cli {
             Command::CryptoReport => self.crypto_report(),
             Command::Trust(TrustCommand::Show) => self.trust_show(),
             Command::Verify { bundle } => self.verify(bundle),
+            Command::Unpack { .. } if !self.in_reader => {
+                let why = format!("{} is for this program's own use", crate::unpacker::COMMAND);
+                Err(ErrorKind::Usage { why }.into())
+            }
+            Command::Unpack { manifest, base_set, store, bundle } => {
+                crate::unpacker::serve(bundle, manifest, base_set.zip(store.as_deref()))
+            }
             Command::Inspect(command) => self.inspect(command),
             Command::Receive(command) => {
                 let paths = self.paths()?;

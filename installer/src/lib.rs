@@ -53,5 +53,6 @@ pub mod store;
 pub mod support;
 pub mod tree;
 pub mod trust;
+pub mod unpacker;
 
 pub use error::{Error, ErrorKind, Result};

@@ -67,3 +67,9 @@ impl Progress {
         }
     }
 }
+/// A line for whoever looks on, whatever the command does.
+pub(crate) fn warn(text: &str) {
+    use std::io::Write as _;
+    // A closed standard error leaves nowhere to complain to.
+    drop(writeln!(std::io::stderr(), "WARNING: {text}"));
+}

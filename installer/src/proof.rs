@@ -9,7 +9,7 @@ use bundle_format::approval::Override;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::{UnverifiedEnvelope, VerifiedManifest};
 use bundle_format::limits;
-use bundle_format::manifest::{BaseSet, Blob, Manifest};
+use bundle_format::manifest::{BaseSet, Blob, Manifest, PackedBlob};
 use bundle_format::marking::Marking;
 use bundle_format::pack::{BaseBlobs, BlobSink, Held, PackReader, Want, unpack};
 use bundle_format::root::{RootEnvelope, TrustedRoot};
@@ -24,7 +24,7 @@ use crate::policy::{Policy, Requirement};
 use crate::release::Release;
 use crate::state::State;
 use crate::store::Store;
-use crate::trust;
+use crate::{trust, unpacker};
 
 /// A bundle whose head is proved and permitted; its packs are still to be read.
 #[derive(Debug)]
@@ -32,6 +32,16 @@ pub struct ProvedBundle {
     path: PathBuf,
     manifest: VerifiedManifest,
     packs: PackReader<File>,
+    decoder: Decoder,
+}
+
+/// Who takes the packs apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decoder {
+    /// A confined process of its own.
+    Apart,
+    /// This process, which is confined itself.
+    Here,
 }
 
 /// What the site allows.
@@ -183,19 +193,20 @@ impl ProvedBundle {
     /// site's policy asks for.
     pub fn open(path: &Path, state: &State) -> Result<Self> {
         let (trusted, policy) = (trust::required(state)?, Policy::of(state)?);
-        Self::open_by(path, &trusted, &policy)
+        Self::open_by(path, &trusted, &policy, Decoder::Apart)
     }
 
-    /// The same by what was read of the record before.
+    /// The same by what was read of the record before, for a process that is confined: it decodes the packs
+    /// itself.
     pub fn open_at(path: &Path, site: &Site) -> Result<Self> {
-        Self::open_by(path, &site.trusted, &site.policy)
+        Self::open_by(path, &site.trusted, &site.policy, Decoder::Here)
     }
 
-    fn open_by(path: &Path, trusted: &TrustedRoot, policy: &Policy) -> Result<Self> {
+    fn open_by(path: &Path, trusted: &TrustedRoot, policy: &Policy, decoder: Decoder) -> Result<Self> {
         let file = open_regular(path).map_err(|e| Error::io(path.display().to_string(), e))?;
         let (envelope, packs) = UnverifiedEnvelope::read(file)?;
         let manifest = envelope.verify(trusted, policy.algorithms())?;
-        Ok(Self { path: path.to_owned(), manifest, packs })
+        Ok(Self { path: path.to_owned(), manifest, packs, decoder })
     }
 
     /// The proven manifest.
@@ -265,10 +276,16 @@ impl ProvedBundle {
         if wanted.is_empty() {
             return Ok(found);
         }
-        let file = open_regular(&self.path).map_err(|e| Error::io(self.path.display().to_string(), e))?;
-        let (_, mut packs) = UnverifiedEnvelope::read(file)?;
         let mut sink = KeepSink { stop: true, ..KeepSink::new(wanted) };
-        match unpack(&mut packs, &self.manifest, base.held(), &mut sink, 1, &mut |_| ()) {
+        let walked = match self.decoder {
+            Decoder::Apart => self.unpack_apart(base, &mut sink, &mut |_| ()),
+            Decoder::Here => {
+                let file = open_regular(&self.path).map_err(|e| Error::io(self.path.display().to_string(), e))?;
+                let (_, mut packs) = UnverifiedEnvelope::read(file)?;
+                unpack(&mut packs, &self.manifest, base.held(), &mut sink, 1, &mut |_| ()).map_err(Error::from)
+            }
+        };
+        match walked {
             // The sink ends the walk once it has all that it came for.
             Err(_) if sink.is_full() => {}
             other => other?,
@@ -277,28 +294,49 @@ impl ProvedBundle {
         Ok(found)
     }
 
-    /// Proves every byte behind the head and hands the blobs to `sink`. A bundle that builds on a base
-    /// asks for the one that [`ProvedBundle::find_base`] found.
+    /// Proves every byte behind the head and hands the blobs to `sink`; unless this process is confined, one
+    /// that is does it ([`unpacker`]). A bundle that builds on a base asks for the one that
+    /// [`ProvedBundle::find_base`] found.
     pub fn unpack(
         mut self,
         base: &Base,
         sink: &mut dyn BlobSink,
         progress: &mut dyn FnMut(u64),
     ) -> Result<VerifiedManifest> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(HASHERS);
-        let unpacked = unpack(&mut self.packs, &self.manifest, base.held(), sink, threads, progress);
+        let unpacked = match self.decoder {
+            Decoder::Apart => self.unpack_apart(base, sink, progress),
+            Decoder::Here => {
+                unpack(&mut self.packs, &self.manifest, base.held(), sink, hashers(), progress).map_err(Error::from)
+            }
+        };
         let Err(error) = unpacked else { return Ok(self.manifest) };
         // What a base blob that changed meanwhile spoils is told as what it is.
         if let (Some(set), bundle_format::Class::Damaged) = (base.set, error.class()) {
             let sets = self.manifest.manifest().bases.get(set);
             sets.map_or(Ok(()), |set| base.store.check_set(set, &mut |_| ()))?;
         }
-        Err(error.into())
+        Err(error)
+    }
+
+    fn unpack_apart(&self, base: &Base, sink: &mut dyn BlobSink, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let (manifest, held) = (self.manifest(), base.held());
+        let blobs = manifest.packs.iter().filter(|pack| held.needs(pack)).flat_map(|pack| &pack.blobs);
+        let order = unpacker::Order {
+            bundle: &self.path,
+            manifest: self.manifest.sha384(),
+            stored: manifest.stored_size(),
+            blobs: blobs.map(PackedBlob::blob).collect(),
+            base: base.set.map(|set| (set, base.store.folder())),
+        };
+        unpacker::unpack(order, sink, progress)
     }
 }
 
 /// Threads that hash frames: more are no quicker than the one that decodes, and each costs memory.
-const HASHERS: usize = 4;
+pub(crate) fn hashers() -> usize {
+    const MOST: usize = 4;
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST)
+}
 
 /// What a bundle builds on, as this site's store holds it.
 #[derive(Debug)]

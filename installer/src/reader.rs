@@ -39,9 +39,44 @@ enum Message {
     /// The head is proved.
     Seen { product: String, release: String, manifest_sha384: Sha384 },
     /// It ends here.
-    Failed { exit_code: u8, message: String, causes: Vec<String>, advice: String },
+    Failed(Failure),
     /// So many bytes follow behind this line.
     Document { bytes: u64 },
+}
+
+/// How it ended, as it goes through the pipe.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Failure {
+    exit_code: u8,
+    message: String,
+    causes: Vec<String>,
+    advice: String,
+}
+
+impl Failure {
+    fn of(error: &Error) -> Self {
+        let mut causes = Vec::new();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            causes.push(cut(&cause.to_string()));
+            source = cause.source();
+        }
+        let (exit_code, message) = (error.class().exit_code(), cut(&error.to_string()));
+        Self { exit_code, message, causes, advice: cut(error.advice()) }
+    }
+
+    /// What it said, with the exit code that it has to end with.
+    pub(crate) fn told(self) -> Result<(u8, Told)> {
+        let Self { exit_code, message, causes, advice } = self;
+        let class = class_of(exit_code).ok_or_else(|| lost(format!("it gave the exit code {exit_code}")))?;
+        Ok((exit_code, Told::new(class, &message, &causes, &advice)))
+    }
+}
+
+/// The refusal of a process that does not do what it is there for.
+pub(crate) fn lost(how: String) -> Error {
+    ErrorKind::ReaderLost { how }.into()
 }
 
 /// An error in a reader's words.
@@ -112,7 +147,6 @@ pub fn run() -> Result<(Reading, Result<()>)> {
 
 /// Takes in all that a reader says, within its bounds.
 fn hear(pipe: impl Read) -> Result<Reading> {
-    let lost = |how: String| Error::from(ErrorKind::ReaderLost { how });
     let mut said = std::io::BufReader::new(pipe).take(SAID);
     let mut reading = Reading::default();
     loop {
@@ -127,10 +161,7 @@ fn hear(pipe: impl Read) -> Result<Reading> {
             Message::Seen { product, release, manifest_sha384 } => {
                 reading.seen = Some((printable(&product), printable(&release), manifest_sha384));
             }
-            Message::Failed { exit_code, message, causes, advice } => {
-                let class = class_of(exit_code).ok_or_else(|| lost(format!("it gave the exit code {exit_code}")))?;
-                reading.failed = Some((exit_code, Told::new(class, &message, &causes, &advice)));
-            }
+            Message::Failed(failure) => reading.failed = Some(failure.told()?),
             Message::Document { bytes } => {
                 if bytes > limits::SBOM_BYTES {
                     return Err(lost(format!("it gave a document of {bytes} bytes")));
@@ -148,7 +179,7 @@ fn hear(pipe: impl Read) -> Result<Reading> {
 }
 
 /// What came of it: what it said must fit how it ended.
-fn verdict(status: ExitStatus, failed: Option<(u8, Told)>) -> Result<()> {
+pub(crate) fn verdict(status: ExitStatus, failed: Option<(u8, Told)>) -> Result<()> {
     let how = match (status.code(), status.signal(), failed) {
         (Some(0), _, None) => return Ok(()),
         (Some(code), _, Some((said, told))) if code == i32::from(said) && code != 0 => {
@@ -214,16 +245,8 @@ pub fn tell_document(bytes: &[u8]) -> Result<()> {
 
 /// In the reader: says why it refuses, and ends. A parent that is gone hears nothing and needs nothing.
 pub fn fail(error: &Error) -> ! {
-    let mut causes = Vec::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        causes.push(cut(&cause.to_string()));
-        source = cause.source();
-    }
-    let exit_code = error.class().exit_code();
-    let message = Message::Failed { exit_code, message: cut(&error.to_string()), causes, advice: cut(error.advice()) };
-    drop(tell(&message));
-    std::process::exit(i32::from(exit_code))
+    drop(tell(&Message::Failed(Failure::of(error))));
+    std::process::exit(i32::from(error.class().exit_code()))
 }
 
 fn cut(text: &str) -> String {
@@ -239,7 +262,7 @@ fn tell(message: &Message) -> Result<()> {
 }
 
 /// Descriptor 0 is the pipe to the parent.
-fn write_all(mut bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_all(mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         match nix::unistd::write(std::io::stdin(), bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
@@ -254,7 +277,7 @@ fn write_all(mut bytes: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn lost(said: &[u8]) -> String {
+    fn lost_how(said: &[u8]) -> String {
         match hear(said).unwrap_err().into_kind() {
             ErrorKind::ReaderLost { how } => how,
             other => panic!("{other}"),
@@ -287,7 +310,7 @@ mod tests {
             (b"{\"document\":{\"bytes\":99999999999}}\n", "99999999999 bytes"),
             (b"{\"failed\":{\"exit_code\":9,\"message\":\"\",\"causes\":[],\"advice\":\"\"}}\n", "exit code 9"),
         ] {
-            assert!(lost(said).contains(how), "{how}");
+            assert!(lost_how(said).contains(how), "{how}");
         }
         let endless = std::io::repeat(b'x');
         assert!(matches!(hear(endless).unwrap_err().kind(), ErrorKind::ReaderLost { .. }));

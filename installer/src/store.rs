@@ -51,6 +51,11 @@ impl Store {
         Self { folder: folder.to_owned() }
     }
 
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn blobs(&self) -> PathBuf {
         self.folder.join("blobs/sha256")
     }

@@ -33,6 +33,18 @@ pub struct VerifiedManifest {
     new_roots: Vec<RootEnvelope>,
 }
 
+/// A manifest that is known by its SHA-384 from whoever proved it. Made only by
+/// [`UnverifiedEnvelope::pinned`].
+#[derive(Debug, Clone)]
+pub struct PinnedManifest(Manifest);
+
+impl PinnedManifest {
+    /// The manifest.
+    pub const fn manifest(&self) -> &Manifest {
+        &self.0
+    }
+}
+
 impl UnverifiedEnvelope {
     /// Puts together a new envelope, to be written.
     pub const fn new(manifest: Vec<u8>, signatures: Vec<Signature>, roots: Vec<RootEnvelope>) -> Self {
@@ -154,6 +166,17 @@ impl UnverifiedEnvelope {
             members.push((root_member(index + 1), root.to_bytes()?));
         }
         Ok(members)
+    }
+
+    /// For a helper of whoever proved this bundle ([`UnverifiedEnvelope::verify`]) and says which manifest it
+    /// has: the same one, by the SHA-384 of its bytes. Signatures and roots are not looked at.
+    pub fn pinned(self, expected: &Sha384) -> Result<PinnedManifest> {
+        let found = Sha384::of(&self.manifest);
+        if found != *expected {
+            let why = format!("expected SHA-384 {expected}, found {found}: the bundle was exchanged meanwhile");
+            return Err(ErrorKind::Inconsistent { what: MANIFEST.into(), why }.into());
+        }
+        Ok(PinnedManifest(crate::manifest::parse(&self.manifest)?))
     }
 
     /// The proof (spec 7): the root chain from `trusted`, then the release threshold (and the builder

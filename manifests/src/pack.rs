@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::archive::{ArchiveReader, Member};
 use crate::digest::{Sha256, Sha384};
-use crate::envelope::VerifiedManifest;
+use crate::envelope::{PinnedManifest, VerifiedManifest};
 use crate::manifest::{Blob, Manifest, Pack};
 use crate::{Error, ErrorKind, Result};
 
@@ -81,7 +81,7 @@ pub enum Held<'a> {
 
 impl Held<'_> {
     /// Whether this reader decodes a pack; of the others it proves the frames.
-    fn needs(self, pack: &Pack) -> bool {
+    pub fn needs(self, pack: &Pack) -> bool {
         pack.is_for(self.set()) && (pack.codec != DELTA || self.set().is_some())
     }
 
@@ -183,6 +183,18 @@ type Job = (usize, usize, Vec<u8>, SyncSender<Proof>);
 pub fn unpack<R: Read + Send>(
     packs: &mut PackReader<R>,
     manifest: &VerifiedManifest,
+    held: Held<'_>,
+    sink: &mut dyn BlobSink,
+    threads: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    dangerous_unpack_claim(packs, manifest.manifest(), held, sink, threads, progress)
+}
+
+/// The same for a helper of whoever proved the manifest.
+pub fn unpack_pinned<R: Read + Send>(
+    packs: &mut PackReader<R>,
+    manifest: &PinnedManifest,
     held: Held<'_>,
     sink: &mut dyn BlobSink,
     threads: usize,

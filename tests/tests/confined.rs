@@ -184,7 +184,13 @@ fn refusals_cross_from_the_reader_to_the_record() {
 #[test]
 fn nobody_else_can_ask_the_reader() {
     let high = ground();
-    for args in [&["--in-reader", "verify", "strange"][..], &["--in-reader", "status"]] {
+    let zeros = "0".repeat(96);
+    for args in [
+        &["--in-reader", "verify", "strange"][..],
+        &["--in-reader", "status"],
+        &["--in-reader", "unpack", "--manifest", &zeros, "good"],
+        &["unpack", "--manifest", &zeros, "good"],
+    ] {
         let count = high.records().len();
         let said = high.installer(args).expect(2);
         assert!(said.err.contains("for this program's own use"), "{}", said.err);
@@ -192,4 +198,57 @@ fn nobody_else_can_ask_the_reader() {
     }
     let help = high.installer(&["verify", "--help"]).expect(0);
     assert!(!help.out.contains("in-reader"), "{}", help.out);
+    assert!(!high.installer(&["--help"]).expect(0).out.contains("unpack"));
+}
+
+#[test]
+fn who_writes_what_a_bundle_holds_does_not_decode_it() {
+    let high = ground();
+    let import = ["--yes", "import", "good", "--store", "held"];
+    let held = || std::fs::read_dir(high.path("held/blobs/sha256")).map_or(0, Iterator::count);
+    // Who opens the bundle, and what each gave up before.
+    let under = [
+        "strace",
+        "-f",
+        "-qq",
+        "-y",
+        "-o",
+        "trace",
+        "-e",
+        "trace=openat,seccomp,landlock_restrict_self,renameat,rename,renameat2",
+    ];
+    high.installer_under(&under, &import).expect(0);
+    assert_eq!(held(), 1);
+    let trace = std::fs::read_to_string(high.path("trace")).unwrap();
+    let mut calls: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in trace.lines() {
+        let (pid, call) = line.split_once(' ').unwrap();
+        calls.entry(pid).or_default().push(call.trim());
+    }
+    let first = |pid: &str, what: &str| calls[pid].iter().position(|call| call.contains(what));
+    let of = |what: &str| -> Vec<&str> { calls.keys().copied().filter(|pid| first(pid, what).is_some()).collect() };
+    let (writers, confined) = (of("held/blobs/sha256/"), of("landlock_restrict_self("));
+    assert_eq!((writers.len(), confined.len()), (1, 1), "{trace}");
+    assert_ne!(writers, confined, "{trace}");
+    let (bundle, landlock, seccomp) = (
+        first(confined[0], "/good\", O_RDONLY|O_NOCTTY"),
+        first(confined[0], "landlock_restrict_self("),
+        first(confined[0], "seccomp("),
+    );
+    assert!(landlock < bundle && seccomp < bundle && seccomp.is_some() && bundle.is_some(), "{trace}");
+
+    // One that does not come back, and a kernel that lacks something.
+    std::fs::remove_dir_all(high.path("held")).unwrap();
+    let under = strace(&["-e", "inject=landlock_restrict_self:signal=SIGKILL"]);
+    let said = high.installer_under(&under, &import).expect(70);
+    assert!(said.err.contains("ended without a verdict: signal 9"), "{}", said.err);
+    assert_eq!(held(), 0, "nothing is kept");
+    let said = high.installer_under(&strace(&NO_LANDLOCK), &import).expect(0);
+    assert!(
+        said.err
+            .contains("WARNING: what decodes the bundle is not confined as it should be: this kernel lacks landlock"),
+        "{}",
+        said.err
+    );
+    assert_eq!(held(), 1);
 }

@@ -14,6 +14,7 @@ use super::{State, check_sound, sql};
 use crate::atomic::{self, Access};
 use crate::audit::log::Log;
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::warn;
 
 /// The setting in a copy that holds number and hash of the last record of the audit log.
 const AS_OF: &str = "copy-as-of";
@@ -144,12 +145,6 @@ fn in_memory(mut bytes: Vec<u8>) -> Result<Connection> {
     db.deserialize_read_exact(MAIN_DB, bytes.as_slice(), bytes.len(), false).map_err(&what)?;
     check_sound(&db)?;
     Ok(db)
-}
-
-fn warn(text: &str) {
-    use std::io::Write as _;
-    // A closed standard error leaves nowhere to complain to.
-    drop(writeln!(std::io::stderr(), "WARNING: {text}"));
 }
 
 #[cfg(test)]
