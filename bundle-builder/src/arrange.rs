@@ -62,15 +62,7 @@ pub fn packs(
     progress: &Mutex<&mut (dyn FnMut(u64) + Send)>,
 ) -> Result<Vec<(Pack, Spool)>> {
     let plans = plan(carried, effort);
-    // The longest first, so that no core waits long at the end.
-    let mut order: Vec<usize> = (0..plans.len()).collect();
-    order.sort_by_key(|index| std::cmp::Reverse(plans.get(*index).map_or(0, Plan::work)));
-    let mut made = parallel::map(jobs, &order, |_, index| {
-        let Some(plan) = plans.get(*index) else { return Ok(None) };
-        plan.make(*index, spools, progress).map(|made| Some((*index, made)))
-    })?;
-    made.sort_by_key(|made| made.as_ref().map(|(index, _)| *index));
-    Ok(made.into_iter().flatten().map(|(_, made)| made).collect())
+    parallel::map_longest_first(jobs, &plans, Plan::work, |index, plan| plan.make(index, spools, progress))
 }
 
 fn plan<'a>(carried: &'a [Carried<'a>], effort: Effort) -> Vec<Plan<'a>> {
@@ -81,7 +73,7 @@ fn plan<'a>(carried: &'a [Carried<'a>], effort: Effort) -> Vec<Plan<'a>> {
     for item in sorted {
         let group = (rank(item), item.sets.clone());
         let (encoding, target) = match group.0 {
-            Rank::Documents | Rank::Content => (Encoding::Zstd { level: effort.level() }, effort.pack_target()),
+            Rank::Documents | Rank::Content => (Encoding::Zstd { level: 0 }, effort.pack_target()),
             Rank::Compressed => (Encoding::Raw, RAW_TARGET),
             Rank::Deltas => (Encoding::Delta, RAW_TARGET),
         };
@@ -95,6 +87,11 @@ fn plan<'a>(carried: &'a [Carried<'a>], effort: Effort) -> Vec<Plan<'a>> {
             None => plans.push(Plan { encoding, sets: item.sets.clone(), items: vec![item], coded: size }),
         }
         former = Some(group);
+    }
+    for plan in &mut plans {
+        if let Encoding::Zstd { level } = &mut plan.encoding {
+            *level = effort.level(plan.coded);
+        }
     }
     plans
 }
@@ -226,18 +223,20 @@ mod tests {
             })
             .collect();
         carried.push(Carried { blob: &blobs[0], coded: &all[0], sets: vec![0], form: Form::Delta(&difference) });
-        let zstd = |effort: Effort| Encoding::Zstd { level: effort.level() };
+        let zstd =
+            |effort: Effort, sizes: &[u64]| Encoding::Zstd { level: effort.level(sizes.iter().sum::<u64>() * MIB) };
         // By rank, sets, kind and place: 100 and 28 MiB are just a pack's 128; what is larger is alone.
         let of = |effort: Effort, content: &[&[u64]]| {
-            let mut packs = vec![(zstd(effort), vec![], vec![1, 2])];
-            packs.extend(content.iter().map(|sizes| (zstd(effort), vec![], sizes.to_vec())));
-            packs.push((zstd(effort), vec![1], vec![7]));
+            let mut packs = vec![(zstd(effort, &[1, 2]), vec![], vec![1, 2])];
+            packs.extend(content.iter().map(|sizes| (zstd(effort, sizes), vec![], sizes.to_vec())));
+            packs.push((zstd(effort, &[7]), vec![1], vec![7]));
             packs.push((Encoding::Raw, vec![], vec![200, 56]));
             packs.push((Encoding::Raw, vec![], vec![1]));
             packs.push((Encoding::Delta, vec![0], vec![0]));
             packs
         };
         let smaller: &[&[u64]] = &[&[100, 28], &[300], &[60, 5]];
+        assert_eq!([3, 4].map(|mib| Effort::Default.level(mib * MIB)), [15, 3]);
         for effort in [Effort::Fast, Effort::Default] {
             assert_eq!(planned(&carried, effort), of(effort, smaller));
         }

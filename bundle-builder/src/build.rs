@@ -41,8 +41,19 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// zstd's level.
-    pub const fn level(self) -> i32 {
+    /// zstd's level for a pack of so many coded bytes that are carried whole. A small pack takes no time
+    /// that anybody would notice.
+    pub const fn level(self, coded: u64) -> i32 {
+        match self {
+            Self::Fast => 1,
+            Self::Default if coded < SMALL_PACK => 15,
+            Self::Default => 3,
+            Self::Max => 22,
+        }
+    }
+
+    /// zstd's level for differences: they are small, and what they save is most of an update.
+    pub const fn delta_level(self) -> i32 {
         match self {
             Self::Fast => 3,
             Self::Default => 6,
@@ -59,6 +70,9 @@ impl Effort {
         }
     }
 }
+
+/// Coded bytes below which a pack is small.
+const SMALL_PACK: u64 = 4 << 20;
 
 /// How a build works.
 #[derive(Debug, Clone, Copy)]
@@ -143,12 +157,17 @@ pub fn build(
     let progress = Mutex::new(progress);
     // 1. Every blob that is not everywhere already, coded.
     let sketches = if bases.is_empty() { Sketches::NotWanted } else { Sketches::Wanted };
-    let coded: Vec<Option<Coded>> = parallel::map(options.jobs, &collected.blobs, |_, blob| {
-        let coded =
-            if bases.all_hold(&blob.digest) { None } else { Some(coding::code(blob, options.spool, sketches)?) };
-        progress.lock().unwrap_or_else(PoisonError::into_inner)(blob.size);
-        Ok::<_, Error>(coded)
-    })?;
+    let coded: Vec<Option<Coded>> = parallel::map_longest_first(
+        options.jobs,
+        &collected.blobs,
+        |blob| blob.size,
+        |_, blob| {
+            let coded =
+                if bases.all_hold(&blob.digest) { None } else { Some(coding::code(blob, options.spool, sketches)?) };
+            progress.lock().unwrap_or_else(PoisonError::into_inner)(blob.size);
+            Ok::<_, Error>(coded)
+        },
+    )?;
     // 2. To whom each is carried, and as what.
     let lots: Vec<(usize, Lot)> = choose::lots(collected, &coded, bases, options)?;
     let carried: Vec<Carried<'_>> = lots

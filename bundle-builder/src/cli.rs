@@ -443,15 +443,14 @@ impl Cli {
         let mut collected = collect(&file, &read_lock(&file)?, &source.options())?;
         let layers = collected.unknown_layer_bytes();
         let mut progress = Progress::new("packages", layers);
-        collected.add_sboms(&mut |bytes| progress.add(bytes))?;
+        collected.add_sboms(size.jobs(), &mut |bytes| progress.add(bytes))?;
         drop(progress);
         collected.add_provenance(builder)?;
         let total: u64 = collected.blobs.iter().map(|blob| blob.size).sum();
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let spool = self.tmpdir.as_deref().unwrap_or(parent);
         let bases = size.bases(&collected, &source.options(), spool)?;
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
-        let options = Options { effort: size.effort, jobs: size.jobs.map_or_else(cores, usize::from), spool };
+        let options = Options { effort: size.effort, jobs: size.jobs(), spool };
         let mut progress = Progress::new("build", total.saturating_mul(3));
         let built = crate::build::build(&collected, &roots, &bases, out, &options, &mut |bytes| progress.add(bytes))?;
         drop(progress);
@@ -503,6 +502,11 @@ impl Cli {
 }
 
 impl SizeArgs {
+    fn jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
+        self.jobs.map_or_else(cores, usize::from)
+    }
+
     fn bases(&self, new: &Collected, registry: &RegistryOptions, spool: &Path) -> Result<Bases> {
         if self.bases.is_empty() {
             return Ok(Bases::none());

@@ -296,7 +296,7 @@ fn a_layer_of_another_diff_id_is_refused() {
         documents.seal();
         pin_release(&path, &options()).unwrap();
         let mut collected = collect_release(&path, &options()).unwrap();
-        collected.add_sboms(&mut |_| ())
+        collected.add_sboms(2, &mut |_| ())
     };
     scan(|_| ()).unwrap();
     let inconsistent = |error: bundle_builder::Error| {

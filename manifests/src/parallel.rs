@@ -24,6 +24,20 @@ pub fn map<I: Sync, T: Send, E: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
+/// The same, and what takes longest by `work_of` is begun first, so that no thread waits long at the end.
+pub fn map_longest_first<I: Sync, T: Send, E: Send>(
+    threads: usize,
+    items: &[I],
+    work_of: impl Fn(&I) -> u64,
+    work: impl Fn(usize, &I) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let mut order: Vec<(usize, &I)> = items.iter().enumerate().collect();
+    order.sort_by_key(|(_, item)| std::cmp::Reverse(work_of(item)));
+    let mut done = map(threads, &order, |_, (index, item)| work(*index, item).map(|result| (*index, result)))?;
+    done.sort_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
+}
+
 /// Runs `work` once on each core, at most eight; the first error is the result. The workers share
 /// what there is to do by a counter or a queue of their own.
 pub fn on_all_cores<E: Send>(work: impl Fn() -> Result<(), E> + Sync) -> Result<(), E> {
@@ -66,6 +80,18 @@ mod tests {
             let squares = map(threads, &[1, 2, 3, 4, 5], |index, n| Ok::<_, u32>((index, n * n)));
             assert_eq!(squares.unwrap(), [(0, 1), (1, 4), (2, 9), (3, 16), (4, 25)]);
             assert_eq!(map(threads, &[1, 2, 3], |_, n| if *n == 2 { Err(*n) } else { Ok(()) }), Err(2));
+            let begun = std::sync::Mutex::new(Vec::new());
+            let longest_first = map_longest_first(
+                threads,
+                &[3, 1, 4, 1, 5],
+                |n| *n,
+                |index, n| {
+                    begun.lock().unwrap().push(*n);
+                    Ok::<_, u32>((index, *n))
+                },
+            );
+            assert_eq!(longest_first.unwrap(), [(0, 3), (1, 1), (2, 4), (3, 1), (4, 5)]);
+            assert!(threads > 1 || begun.into_inner().unwrap() == [5, 4, 3, 1, 1]);
         }
     }
 }

@@ -278,7 +278,7 @@ fn differ(coded: &Coded, blob: &CollectedBlob, base: &Candidate, options: &Optio
         let count = SEGMENT_BYTES.min(size - at);
         let mut part = vec![0; usize::try_from(count).unwrap_or(0)];
         stream.read_exact(&mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
-        let frame = encode_segment(&base.spool.bytes(from, len)?, &part, options.effort.level())?;
+        let frame = encode_segment(&base.spool.bytes(from, len)?, &part, options.effort.delta_level())?;
         stored.write_all(&frame).map_err(|e| Error::io("spool", e))?;
         let bytes = u64::try_from(frame.len()).unwrap_or(u64::MAX);
         segments.push(Segment { stored: bytes, coded: count, from, len });

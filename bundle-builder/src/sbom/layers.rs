@@ -59,7 +59,7 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// What is kept of an image: paths without a leading slash.
+/// What is kept of an image, or of one layer: paths without a leading slash.
 #[derive(Debug, Default)]
 pub struct Tree {
     limits: Limits,
@@ -70,46 +70,57 @@ pub struct Tree {
     kept: u64,
 }
 
-impl Tree {
-    /// An empty tree.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
-    }
+/// What one layer has, and what it hides of those below it.
+#[derive(Debug)]
+pub struct Found {
+    own: Tree,
+    /// What it has another thing in the place of, or whites out: that path and all below it.
+    covered: Vec<Key>,
+    /// Folders of which everything from below is hidden.
+    opaque: Vec<Key>,
+}
 
-    /// Adds the next layer. It is read to its end, so that its digest is checked, and that of what it
-    /// decodes to: an engine that unpacks it would find another one only at the site (R-OCI-6).
-    pub fn add(&mut self, layer: Layer<'_>) -> Result<()> {
+/// A path, for comparing: a layer may have millions.
+type Key = [u8; 16];
+
+impl Found {
+    /// Reads a layer to its end, so that its digest is checked, and that of what it decodes to: an engine
+    /// that unpacks it would find another one only at the site (R-OCI-6).
+    pub fn read(limits: Limits, layer: Layer<'_>) -> Result<Self> {
         let what = layer.what;
         let io = |e| Error::io(what.clone(), e);
+        let mut found = Self { own: Tree::new(limits), covered: Vec::new(), opaque: Vec::new() };
         let mut stored = BufReader::with_capacity(1 << 16, layer.content);
         {
             let decoded = Hashed { inner: decoder(&mut stored).map_err(io)?, hasher: Sha256Hasher::default() };
-            let mut limited = decoded.take(self.limits.layer_bytes.saturating_add(1));
+            let mut limited = decoded.take(limits.layer_bytes.saturating_add(1));
             let mut archive = tar::Archive::new(&mut limited);
             let mut entries = 0u64;
             for entry in archive.entries().map_err(io)? {
                 entries += 1;
-                if entries > self.limits.entries {
-                    return Err(too_large(&format!("{what}: entries"), self.limits.entries, entries));
+                if entries > limits.entries {
+                    return Err(too_large(&format!("{what}: entries"), limits.entries, entries));
                 }
-                self.entry(&what, &mut entry.map_err(io)?)?;
+                found.entry(&what, &mut entry.map_err(io)?)?;
             }
             io::copy(&mut limited, &mut io::sink()).map_err(io)?;
             if limited.limit() == 0 {
-                return Err(too_large(
-                    &format!("{what}: decoded bytes"),
-                    self.limits.layer_bytes,
-                    self.limits.layer_bytes.saturating_add(1),
-                ));
+                let (limit, what) = (limits.layer_bytes, format!("{what}: decoded bytes"));
+                return Err(too_large(&what, limit, limit.saturating_add(1)));
             }
-            let found = limited.into_inner().hasher.finish();
-            if found != layer.diff_id {
-                let why = format!("expected DiffID {} by the image's config, found {found}", layer.diff_id);
+            let digest = limited.into_inner().hasher.finish();
+            if digest != layer.diff_id {
+                let why = format!("expected DiffID {} by the image's config, found {digest}", layer.diff_id);
                 return Err(bundle_format::Error::from(bundle_format::ErrorKind::Inconsistent { what, why }).into());
             }
         }
         io::copy(&mut stored, &mut io::sink()).map_err(io)?;
-        Ok(())
+        for keys in [&mut found.covered, &mut found.opaque] {
+            keys.sort_unstable();
+            keys.dedup();
+            keys.shrink_to_fit();
+        }
+        Ok(found)
     }
 
     fn entry<R: Read>(&mut self, what: &str, entry: &mut tar::Entry<'_, R>) -> Result<()> {
@@ -118,33 +129,75 @@ impl Tree {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path.as_str()));
         let kind = entry.header().entry_type();
         if name == ".wh..wh..opq" {
-            self.remove_below(folder);
+            self.own.remove_below(folder);
+            self.opaque.push(key(folder));
             return Ok(());
         }
         if let Some(gone) = name.strip_prefix(".wh.") {
             let gone = if folder.is_empty() { gone.to_owned() } else { format!("{folder}/{gone}") };
-            self.remove_below(&gone);
-            self.remove(&gone);
+            self.cover(&gone);
             return Ok(());
         }
         if kind.is_dir() {
             return Ok(());
         }
         // Whatever comes under a name takes the place of what was there, a folder too.
-        self.remove_below(&path);
-        self.remove(&path);
+        self.cover(&path);
         if !kind.is_file() {
             return Ok(());
         }
         let io = |e| Error::io(what, e);
         if is_database(&path) {
-            let bytes = self.read(what, &path, entry)?;
-            self.files.insert(path, bytes);
+            let bytes = self.own.read(what, &path, entry)?;
+            self.own.files.insert(path, bytes);
         } else if entry.header().mode().is_ok_and(|mode| mode & 0o111 != 0)
             && let Some(info) = golang::find(entry).map_err(io)?
         {
-            self.keep(&path, info.bytes())?;
-            self.programs.insert(path, info);
+            self.own.keep(&path, info.bytes())?;
+            self.own.programs.insert(path, info);
+        }
+        Ok(())
+    }
+
+    fn cover(&mut self, path: &str) {
+        self.own.remove_below(path);
+        self.own.remove(path);
+        self.covered.push(key(path));
+    }
+
+    /// Whether a file at `path` of a layer below is not there any more.
+    fn hides(&self, path: &str) -> bool {
+        let has = |keys: &[Key], path: &str| keys.binary_search(&key(path)).is_ok();
+        let folders = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
+        has(&self.covered, path)
+            || has(&self.opaque, "")
+            || folders.into_iter().any(|folder| has(&self.covered, folder) || has(&self.opaque, folder))
+    }
+}
+
+fn key(path: &str) -> Key {
+    let mut key = Key::default();
+    key.iter_mut().zip(Sha256::of(path.as_bytes()).as_bytes()).for_each(|(to, from)| *to = *from);
+    key
+}
+
+impl Tree {
+    /// An empty tree.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Lays the next layer over it.
+    pub fn add(&mut self, layer: &Found) -> Result<()> {
+        self.files.retain(|path, _| !layer.hides(path));
+        self.programs.retain(|path, _| !layer.hides(path));
+        for (path, bytes) in &layer.own.files {
+            self.keep(path, u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
+            self.files.insert(path.clone(), bytes.clone());
+        }
+        for (path, info) in &layer.own.programs {
+            self.keep(path, info.bytes())?;
+            self.programs.insert(path.clone(), info.clone());
         }
         Ok(())
     }

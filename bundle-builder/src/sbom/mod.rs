@@ -15,11 +15,13 @@ pub mod spdx;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::sync::{Mutex, PoisonError};
 
 use bundle_format::attachment::{Attachment, Origin};
 use bundle_format::digest::Sha256;
 use bundle_format::lock::LockedImage;
 use bundle_format::oci;
+use bundle_format::parallel;
 use bundle_format::timestamp::Timestamp;
 
 use crate::collect::{BlobKind, Collected, CollectedBlob};
@@ -81,16 +83,22 @@ pub struct Subject<'a> {
 const FORMAT: &str = "spdx-2.3";
 
 impl Collected {
-    /// Stored bytes of the layers of images that have no published SBOM.
+    /// Stored bytes of the layers of images that have no published SBOM, each counted once.
     pub fn unknown_layer_bytes(&self) -> u64 {
-        let sizes: BTreeMap<Sha256, u64> =
-            self.blobs.iter().filter(|b| b.kind == BlobKind::Layer).map(|b| (b.digest, b.size)).collect();
-        let unknown = self.lock.images.iter().filter(|image| image.sbom.is_none());
-        unknown.flat_map(|image| &image.blobs).filter_map(|blob| sizes.get(&blob.digest)).sum()
+        let unknown: BTreeSet<Sha256> = self
+            .lock
+            .images
+            .iter()
+            .filter(|image| image.sbom.is_none())
+            .flat_map(|image| image.blobs.iter().map(|blob| blob.digest))
+            .collect();
+        let layers = self.blobs.iter().filter(|blob| blob.kind == BlobKind::Layer && unknown.contains(&blob.digest));
+        layers.map(|blob| blob.size).sum()
     }
 
-    /// Makes an SBOM for each image that has none. The layers are read once more for it.
-    pub fn add_sboms(&mut self, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    /// Makes an SBOM for each image that has none. The layers are read once more for it, `jobs` at a time,
+    /// and one that several images have only once.
+    pub fn add_sboms(&mut self, jobs: usize, progress: &mut (dyn FnMut(u64) + Send)) -> Result<()> {
         let mut have: BTreeSet<Sha256> = self
             .manifest_without_packs
             .attachments
@@ -100,25 +108,17 @@ impl Collected {
                 Attachment::Provenance { .. } => None,
             })
             .collect();
+        let images: Vec<&LockedImage> = self.lock.images.iter().filter(|image| have.insert(image.digest)).collect();
+        let layers = images.iter().map(|image| self.layers(image)).collect::<Result<Vec<_>>>()?;
+        let found = read_layers(jobs, layers.iter().flatten(), progress)?;
         let mut made = Vec::new();
-        for image in &self.lock.images {
-            if !have.insert(image.digest) {
-                continue;
+        for (image, layers) in images.iter().zip(&layers) {
+            let mut tree = layers::Tree::new(layers::Limits::default());
+            for layer in layers.iter().filter_map(|layer| found.get(&layer.key())) {
+                tree.add(layer)?;
             }
-            let blobs: BTreeMap<Sha256, &CollectedBlob> =
-                self.blobs.iter().filter(|b| b.kind == BlobKind::Layer).map(|b| (b.digest, b)).collect();
-            let diff_ids = self.diff_ids(image)?;
-            let layers = image.blobs.iter().filter_map(|blob| blobs.get(&blob.digest)).map(|blob| {
-                progress(blob.size);
-                let what = format!("image {}: layer {}", image.name, blob.digest);
-                let missing = || malformed(&what, "its manifest does not name it".into());
-                let diff_id = *diff_ids.get(&blob.digest).ok_or_else(missing)?;
-                let content: Box<dyn Read + Send + '_> = blob.open()?;
-                Ok(layers::Layer { what, diff_id, content })
-            });
             let subject = Subject { name: &image.name, digest: image.digest, created: &self.lock.created };
-            let bytes = spdx::document(&subject, &inventory(layers::Limits::default(), layers)?)?;
-            made.push((image.digest, bytes));
+            made.push((image.digest, spdx::document(&subject, &in_tree(&tree))?));
         }
         for (image, bytes) in made {
             let limit = bundle_format::limits::SBOM_BYTES;
@@ -134,7 +134,63 @@ impl Collected {
     }
 }
 
+/// A layer of an image, to be read.
+struct Unread<'a> {
+    what: String,
+    blob: &'a CollectedBlob,
+    diff_id: Sha256,
+}
+
+impl Unread<'_> {
+    /// One that two images name alike is read once.
+    const fn key(&self) -> (Sha256, Sha256) {
+        (self.blob.digest, self.diff_id)
+    }
+}
+
+/// Reads each of `layers` once; `progress` is told stored bytes.
+fn read_layers<'a>(
+    jobs: usize,
+    layers: impl Iterator<Item = &'a Unread<'a>>,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<BTreeMap<(Sha256, Sha256), layers::Found>> {
+    let unread: BTreeMap<(Sha256, Sha256), &Unread<'_>> = layers.map(|layer| (layer.key(), layer)).collect();
+    let unread: Vec<&Unread<'_>> = unread.into_values().collect();
+    let progress = Mutex::new(progress);
+    let found = parallel::map_longest_first(
+        jobs,
+        &unread,
+        |layer| layer.blob.size,
+        |_, layer| {
+            let what = layer.what.clone();
+            let content: Box<dyn Read + Send + '_> = layer.blob.open()?;
+            let layer_found = layers::Found::read(
+                layers::Limits::default(),
+                layers::Layer { what, diff_id: layer.diff_id, content },
+            )?;
+            progress.lock().unwrap_or_else(PoisonError::into_inner)(layer.blob.size);
+            Ok::<_, Error>(layer_found)
+        },
+    )?;
+    Ok(unread.iter().map(|layer| layer.key()).zip(found).collect())
+}
+
 impl Collected {
+    /// The layers of an image, lowest first.
+    fn layers(&self, image: &LockedImage) -> Result<Vec<Unread<'_>>> {
+        let blobs: BTreeMap<Sha256, &CollectedBlob> =
+            self.blobs.iter().filter(|b| b.kind == BlobKind::Layer).map(|b| (b.digest, b)).collect();
+        let diff_ids = self.diff_ids(image)?;
+        let mut unread = Vec::new();
+        for blob in image.blobs.iter().filter_map(|blob| blobs.get(&blob.digest)) {
+            let what = format!("image {}: layer {}", image.name, blob.digest);
+            let missing = || malformed(&what, "its manifest does not name it".into());
+            let diff_id = *diff_ids.get(&blob.digest).ok_or_else(missing)?;
+            unread.push(Unread { what, blob, diff_id });
+        }
+        Ok(unread)
+    }
+
     /// What each layer of an image decodes to, by the image's manifest and config.
     fn diff_ids(&self, image: &LockedImage) -> Result<BTreeMap<Sha256, Sha256>> {
         let document = |digest: &Sha256| -> Result<Vec<u8>> {
@@ -172,14 +228,19 @@ pub fn inventory<'a>(
 ) -> Result<Inventory> {
     let mut tree = layers::Tree::new(limits);
     for layer in layers {
-        tree.add(layer?)?;
+        tree.add(&layers::Found::read(limits, layer?)?)?;
     }
-    let mut found = Inventory { os: databases::os_release(&tree), ..Inventory::default() };
-    databases::read(&tree, &mut found);
-    golang::read(&tree, &mut found);
-    rpm::read(&tree, &mut found);
+    Ok(in_tree(&tree))
+}
+
+/// What the databases in a tree say.
+fn in_tree(tree: &layers::Tree) -> Inventory {
+    let mut found = Inventory { os: databases::os_release(tree), ..Inventory::default() };
+    databases::read(tree, &mut found);
+    golang::read(tree, &mut found);
+    rpm::read(tree, &mut found);
     found.packages.sort();
     found.packages.dedup();
     found.unread.sort();
-    Ok(found)
+    found
 }

@@ -54,7 +54,7 @@ impl<W: Write> PackWriter<W> {
                 let fail = |error| Error::io("zstd encoder", error);
                 let mut encoder = Encoder::new(level).map_err(fail)?;
                 let log = limits::ZSTD_WINDOW_LOG - u32::from(level < LARGE_WINDOW);
-                set_window(&mut encoder, level, log).map_err(fail)?;
+                set_window(&mut encoder, level, log, Runs::Long).map_err(fail)?;
                 encoder.set_pledged_src_size(content).map_err(fail)?;
                 (ZSTD, Stream::Zstd(zstd::stream::write::Encoder::with_encoder(cutter, encoder)))
             }
@@ -126,17 +126,30 @@ impl<W: Write> PackWriter<W> {
     }
 }
 
+/// What is looked for far back.
+#[derive(Clone, Copy)]
+enum Runs {
+    /// From 32 bytes on, at one place in 64: content that two layers share.
+    Long,
+    /// From 24 bytes on, at one place in 16: the tokens of a changed layer, which are broken into short runs.
+    Short,
+}
+
 /// A window of 64 MiB, or at high levels of 128 MiB, and matches all over it: content that two layers
-/// share lies tens of megabytes apart. Below the high levels, whose own search is as fine, runs from 24
-/// bytes on are looked for at one place in 16 (zstd's own choice is 64 bytes and one in 128), since the
-/// tokens of a changed layer are broken into short runs.
-fn set_window(encoder: &mut Encoder<'_>, level: i32, window_log: u32) -> std::io::Result<()> {
+/// share lies tens of megabytes apart. At the high levels zstd's own search is as fine. Below them it looks
+/// for runs far back as `runs` says (zstd's own choice is 64 bytes and one place in 128); what finer ones
+/// gain and cost: `docs/adr/0015-packs-and-deltas.md`.
+fn set_window(encoder: &mut Encoder<'_>, level: i32, window_log: u32, runs: Runs) -> std::io::Result<()> {
     encoder.set_parameter(CParameter::WindowLog(window_log))?;
     encoder.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
     if level < LARGE_WINDOW {
-        encoder.set_parameter(CParameter::LdmMinMatch(24))?;
-        encoder.set_parameter(CParameter::LdmHashRateLog(4))?;
-        encoder.set_parameter(CParameter::LdmHashLog(23))?;
+        let (shortest, places, table) = match runs {
+            Runs::Long => (32, 6, 21),
+            Runs::Short => (24, 4, 23),
+        };
+        encoder.set_parameter(CParameter::LdmMinMatch(shortest))?;
+        encoder.set_parameter(CParameter::LdmHashRateLog(places))?;
+        encoder.set_parameter(CParameter::LdmHashLog(table))?;
     }
     Ok(())
 }
@@ -146,7 +159,7 @@ pub fn encode_segment(prefix: &[u8], coded: &[u8], level: i32) -> Result<Vec<u8>
     let fail = |error| Error::io("zstd encoder", error);
     let mut encoder = Encoder::with_ref_prefix(level, prefix).map_err(fail)?;
     // A window of the segment alone keeps the prefix in reach to its end (zstd invalidates it behind).
-    set_window(&mut encoder, level, limits::SEGMENT_BYTES.ilog2()).map_err(fail)?;
+    set_window(&mut encoder, level, limits::SEGMENT_BYTES.ilog2(), Runs::Short).map_err(fail)?;
     encoder.set_pledged_src_size(u64::try_from(coded.len()).ok()).map_err(fail)?;
     let mut out = zstd::stream::write::Encoder::with_encoder(Vec::new(), encoder);
     out.write_all(coded).and_then(|()| out.finish()).map_err(fail)
