@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    installer::unpacker::enable();
     let cli = installer::cli::Cli::parse();
     let code = match cli.run() {
         Ok(()) => ExitCode::SUCCESS,

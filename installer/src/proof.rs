@@ -40,7 +40,7 @@ pub struct ProvedBundle {
 enum Decoder {
     /// A confined process of its own.
     Apart,
-    /// This process, which is confined itself.
+    /// This process: it is confined itself, or no installer.
     Here,
 }
 
@@ -193,7 +193,8 @@ impl ProvedBundle {
     /// site's policy asks for.
     pub fn open(path: &Path, state: &State) -> Result<Self> {
         let (trusted, policy) = (trust::required(state)?, Policy::of(state)?);
-        Self::open_by(path, &trusted, &policy, Decoder::Apart)
+        let decoder = if unpacker::is_enabled() { Decoder::Apart } else { Decoder::Here };
+        Self::open_by(path, &trusted, &policy, decoder)
     }
 
     /// The same by what was read of the record before, for a process that is confined: it decodes the packs

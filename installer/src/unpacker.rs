@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use bundle_format::digest::{Sha256, Sha256Hasher, Sha384};
 use bundle_format::envelope::UnverifiedEnvelope;
@@ -27,6 +28,19 @@ use crate::progress::warn;
 use crate::reader::{self, FLAG, Failure, Told, lost};
 use crate::store::Store;
 use crate::{command, proof};
+
+/// Set in a process that is the installer itself.
+static PROGRAM: OnceLock<()> = OnceLock::new();
+
+/// This process is the installer, which takes [`COMMAND`]: from now on it does not decode bundles itself. Any
+/// other program that is linked with these modules (a test) has no such process to start.
+pub fn enable() {
+    PROGRAM.get_or_init(|| ());
+}
+
+pub(crate) fn is_enabled() -> bool {
+    PROGRAM.get().is_some()
+}
 
 /// Name of the command that this program gives itself.
 pub const COMMAND: &str = "unpack";
