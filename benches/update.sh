@@ -127,13 +127,14 @@ done
 # before, whose newest row says what it has lost.
 readonly INTERVAL=250
 scheduled() {
-    local began newest='' whole made
+    local began='' newest='' whole made
     engine exec database-postgres psql -h /tmp -d platform -qAtc "create table ticks (at timestamptz default clock_timestamp())"
     (while echo "insert into ticks default values;"; do sleep 0.2; done) |
         engine exec -i database-postgres psql -h /tmp -d platform -qAt >"$work/ticks" 2>&1 &
     writer=$!
     sleep 1
     for _ in $(seq 0 "$1"); do
+        [ -z "$began" ] || sleep $((INTERVAL - (SECONDS - began)))
         began=$SECONDS
         inst --json backup make --scheduled >"$work/made" 2>"$work/log" || { tail -n 30 "$work/log" >&2; return 1; }
         whole=$(now)
@@ -142,7 +143,6 @@ scheduled() {
         newest=$(engine exec -i database-postgres pg_restore -a -t ticks -f - <"$made/database-data.dump" | grep -E '^[0-9]{4}-' | tail -n 1)
         [ -n "$newest" ] || { echo "no row in the backup $made" >&2; return 1; }
         newest=$(date -d "$newest" +%s.%N)
-        sleep $((INTERVAL - (SECONDS - began)))
     done
     kill "$writer"
     writer=
