@@ -7,7 +7,8 @@
 //! ended it says in a few bounded lines through a pipe, on the descriptor 0 that it has no other use
 //! for. The parent never sees a byte of the bundle: it keeps the audit log, writes the one file that
 //! `inspect --out` asks for, and gives the exit code. A child that ends without a verdict, or by a
-//! signal, is a refusal of its own ([`ErrorKind::ReaderLost`]).
+//! signal, is a refusal of its own ([`ErrorKind::ReaderLost`]). Its ways of ending serve the unpacker
+//! ([`crate::unpacker`]) as well.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, Read};
