@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use bundle_format::digest::{Sha256, Sha256Hasher, Sha384};
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::Blob;
-use bundle_format::pack::{BlobSink, Held, Want, unpack_pinned};
+use bundle_format::pack::{BlobSink, Held, Want, unpack as unpack_packs};
 use confinement::{confine, open_regular};
 use nix::fcntl::{FcntlArg, fcntl};
 use serde::{Deserialize, Serialize};
@@ -228,7 +228,7 @@ pub fn serve(bundle: &Path, manifest: &Sha384, base: Option<(usize, &Path)>) -> 
     let passed = Cell::new(0);
     let mut sink = PipeSink { passed: &passed };
     let mut progress = |bytes: u64| passed.set(passed.get().saturating_add(bytes));
-    unpack_pinned(&mut packs, &manifest, held, &mut sink, proof::hashers(), &mut progress)?;
+    unpack_packs(&mut packs, &manifest, held, &mut sink, proof::hashers(), &mut progress)?;
     Ok(sink.tell_passed()?)
 }
 

@@ -38,9 +38,26 @@ pub struct VerifiedManifest {
 #[derive(Debug, Clone)]
 pub struct PinnedManifest(Manifest);
 
-impl PinnedManifest {
+/// A manifest that somebody proved: [`VerifiedManifest`] here, [`PinnedManifest`] elsewhere. Nothing else is one.
+pub trait Proved: sealed::Sealed {
     /// The manifest.
-    pub const fn manifest(&self) -> &Manifest {
+    fn proved(&self) -> &Manifest;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::VerifiedManifest {}
+    impl Sealed for super::PinnedManifest {}
+}
+
+impl Proved for VerifiedManifest {
+    fn proved(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+impl Proved for PinnedManifest {
+    fn proved(&self) -> &Manifest {
         &self.0
     }
 }

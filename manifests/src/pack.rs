@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::archive::{ArchiveReader, Member};
 use crate::digest::{Sha256, Sha384};
-use crate::envelope::{PinnedManifest, VerifiedManifest};
+use crate::envelope::Proved;
 use crate::manifest::{Blob, Manifest, Pack};
 use crate::{Error, ErrorKind, Result};
 
@@ -182,25 +182,13 @@ type Job = (usize, usize, Vec<u8>, SyncSender<Proof>);
 /// done.
 pub fn unpack<R: Read + Send>(
     packs: &mut PackReader<R>,
-    manifest: &VerifiedManifest,
+    manifest: &impl Proved,
     held: Held<'_>,
     sink: &mut dyn BlobSink,
     threads: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    dangerous_unpack_claim(packs, manifest.manifest(), held, sink, threads, progress)
-}
-
-/// The same for a helper of whoever proved the manifest.
-pub fn unpack_pinned<R: Read + Send>(
-    packs: &mut PackReader<R>,
-    manifest: &PinnedManifest,
-    held: Held<'_>,
-    sink: &mut dyn BlobSink,
-    threads: usize,
-    progress: &mut dyn FnMut(u64),
-) -> Result<()> {
-    dangerous_unpack_claim(packs, manifest.manifest(), held, sink, threads, progress)
+    dangerous_unpack_claim(packs, manifest.proved(), held, sink, threads, progress)
 }
 
 /// The same by a manifest that nobody proved, for a low side that takes blobs out of its own former
