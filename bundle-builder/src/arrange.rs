@@ -193,11 +193,11 @@ mod tests {
     #[test]
     fn packs_are_closed_by_what_they_hold() {
         let blobs = [
-            blob("top of a", 60, BlobKind::Layer, 2),
-            blob("base of a", 100, BlobKind::Layer, 0),
+            blob("top of a", 30, BlobKind::Layer, 2),
+            blob("base of a", 50, BlobKind::Layer, 0),
             blob("document", 1, BlobKind::Document, 0),
-            blob("base of b", 28, BlobKind::Layer, 0),
-            blob("middle of b", 300, BlobKind::Layer, 1),
+            blob("base of b", 14, BlobKind::Layer, 0),
+            blob("middle of b", 150, BlobKind::Layer, 1),
             blob("file", 5, BlobKind::File, 0),
             blob("workload", 2, BlobKind::Workload, 0),
             blob("raw layer", 200, BlobKind::Layer, 0),
@@ -225,7 +225,7 @@ mod tests {
         carried.push(Carried { blob: &blobs[0], coded: &all[0], sets: vec![0], form: Form::Delta(&difference) });
         let zstd =
             |effort: Effort, sizes: &[u64]| Encoding::Zstd { level: effort.level(sizes.iter().sum::<u64>() * MIB) };
-        // By rank, sets, kind and place: 100 and 28 MiB are just a pack's 128; what is larger is alone.
+        // By rank, sets, kind and place: 50 and 14 MiB are just a pack's 64; what is larger is alone.
         let of = |effort: Effort, content: &[&[u64]]| {
             let mut packs = vec![(zstd(effort, &[1, 2]), vec![], vec![1, 2])];
             packs.extend(content.iter().map(|sizes| (zstd(effort, sizes), vec![], sizes.to_vec())));
@@ -235,18 +235,15 @@ mod tests {
             packs.push((Encoding::Delta, vec![0], vec![0]));
             packs
         };
-        let smaller: &[&[u64]] = &[&[100, 28], &[300], &[60, 5]];
+        let smaller: &[&[u64]] = &[&[50, 14], &[150], &[30, 5]];
         assert_eq!([3, 4].map(|mib| Effort::Default.level(mib * MIB)), [15, 3]);
         for effort in [Effort::Fast, Effort::Default] {
             assert_eq!(planned(&carried, effort), of(effort, smaller));
         }
-        assert_eq!(planned(&carried, Effort::Max), of(Effort::Max, &[&[100, 28, 300, 60, 5]]));
+        assert_eq!(planned(&carried, Effort::Max), of(Effort::Max, &[&[50, 14, 150, 30, 5]]));
         // Nothing but the blobs and the effort is asked: where they came from in the release counts only
         // between those that are alike.
         carried.reverse();
-        assert_eq!(
-            planned(&carried, Effort::Default)[1..4],
-            of(Effort::Default, &[&[28, 100], &[300], &[60, 5]])[1..4]
-        );
+        assert_eq!(planned(&carried, Effort::Default)[1..4], of(Effort::Default, &[&[14, 50], &[150], &[30, 5]])[1..4]);
     }
 }

@@ -65,7 +65,7 @@ impl Effort {
     /// more cores.
     pub(crate) const fn pack_target(self) -> u64 {
         match self {
-            Self::Fast | Self::Default => 128 << 20,
+            Self::Fast | Self::Default => 64 << 20,
             Self::Max => 1 << 30,
         }
     }
@@ -73,6 +73,10 @@ impl Effort {
 
 /// Coded bytes below which a pack is small.
 const SMALL_PACK: u64 = 4 << 20;
+
+/// Bytes of a pack that one thread copies into the archive at a time.
+const PART: usize = 16 << 20;
+const PART_U64: u64 = PART as u64;
 
 /// How a build works.
 #[derive(Debug, Clone, Copy)]
@@ -190,16 +194,23 @@ pub fn build(
     let folder = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
     let io = |e| Error::io(out.display().to_string(), e);
-    let mut archive = ArchiveWriter::new(std::io::BufWriter::with_capacity(1 << 20, temporary.as_file()));
+    let mut archive = ArchiveWriter::new(temporary.as_file());
     for (name, bytes) in envelope.members()? {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         archive.member(&name, size, &mut bytes.as_slice())?;
     }
+    let mut parts = Vec::new();
     for (pack, spool) in manifest.packs.iter().zip(&spools) {
-        archive.member(&pack.name, spool.len(), &mut spool.reader())?;
-        progress.lock().unwrap_or_else(PoisonError::into_inner)(spool.len());
+        let to = archive.reserve(&pack.name, spool.len())?;
+        let starts = (0..spool.len()).step_by(PART);
+        parts.extend(starts.map(|from| (spool, from, PART_U64.min(spool.len() - from), to + from)));
     }
     archive.finish()?.flush().map_err(io)?;
+    parallel::map(options.jobs, &parts, |_, (spool, from, len, to)| {
+        spool.copy(*from, *len, temporary.as_file(), *to).map_err(io)?;
+        progress.lock().unwrap_or_else(PoisonError::into_inner)(*len);
+        Ok::<_, Error>(())
+    })?;
     let size = temporary.as_file().metadata().map_err(io)?.len();
     persist(temporary, out)?;
     Ok(Built { manifest, size, notes })

@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// Bytes that [`Spool::copy`] takes at once.
+const COPIED: u64 = 1 << 20;
+
 /// A file without a name that is written once and read at any place.
 #[derive(Debug)]
 pub struct Spool {
@@ -41,6 +44,20 @@ impl Spool {
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         self.file.read_exact_at(&mut bytes, from).map_err(|e| Error::io("spooled bytes", e))?;
         Ok(bytes)
+    }
+
+    /// Copies the bytes `from` to `from + len` to the offset `to` of `file`.
+    pub fn copy(&self, from: u64, len: u64, file: &File, to: u64) -> io::Result<()> {
+        let mut buffer = vec![0; usize::try_from(len.min(COPIED)).unwrap_or(0)];
+        let mut done = 0;
+        while done < len {
+            let count = usize::try_from((len - done).min(COPIED)).unwrap_or(0);
+            let part = buffer.get_mut(..count).unwrap_or_default();
+            self.file.read_exact_at(part, from + done)?;
+            file.write_all_at(part, to + done)?;
+            done += u64::try_from(count).unwrap_or(u64::MAX);
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@
 //! pass; padding and end mark are compared too. Nothing here writes to a file system by a name
 //! from the archive.
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use crate::{Error, ErrorKind, Result, limits};
 
@@ -58,8 +58,11 @@ impl<W: Write> ArchiveWriter<W> {
         if found != size {
             return Err(ErrorKind::Truncated { what: format!("archive member {name}"), expected: size, found }.into());
         }
-        let padding = [0; BLOCK];
-        self.out.write_all(padding.get(..padding_len(size)).unwrap_or(&[])).map_err(fail)
+        self.pad(size).map_err(fail)
+    }
+
+    fn pad(&mut self, size: u64) -> std::io::Result<()> {
+        self.out.write_all([0; BLOCK].get(..padding_len(size)).unwrap_or(&[]))
     }
 
     /// Gives the output back without an end mark, for a caller that copies the rest of an archive.
@@ -71,6 +74,19 @@ impl<W: Write> ArchiveWriter<W> {
     pub fn finish(mut self) -> Result<W> {
         self.out.write_all(&[0; 2 * BLOCK]).map_err(|error| Error::io("archive end mark", error))?;
         Ok(self.out)
+    }
+}
+
+impl<W: Write + Seek> ArchiveWriter<W> {
+    /// Writes a member of `size` bytes but for its content, and gives the offset in bytes at which the caller
+    /// has to write that: packs are copied by several threads.
+    pub fn reserve(&mut self, name: &str, size: u64) -> Result<u64> {
+        let fail = |error| Error::io(format!("archive member {name}"), error);
+        self.out.write_all(&canonical_header(name, size)?).map_err(fail)?;
+        let at = self.out.stream_position().map_err(fail)?;
+        self.out.seek(SeekFrom::Start(at.saturating_add(size))).map_err(fail)?;
+        self.pad(size).map_err(fail)?;
+        Ok(at)
     }
 }
 

@@ -4,7 +4,7 @@ use super::NotCodable;
 use super::foretell::{FIRST_BYTES, Histogram, Method};
 use super::header::Header;
 use super::huffman::fixed;
-use super::inflate::{Reader, Symbol, Tables};
+use super::inflate::{LITERALS, Reader, SPARE, Symbol, Tables};
 use super::segment::{PART, SegmentWriter, number};
 use crate::limits;
 
@@ -259,35 +259,58 @@ impl TokenEncoder {
         // A symbol may begin where a whole word can still be read.
         let bound = if end { self.input.len() * 8 } else { self.input.len().saturating_sub(8) * 8 };
         let mut reader = Reader::new(&self.input, self.at);
-        let mut symbols = 0;
-        let mut ended = false;
+        let mut literals = Literals::default();
+        let (mut symbols, mut ended) = (0, false);
         let room = STEP - self.block.step;
         let mut bytes = self.block.bytes;
         let mut mark = if self.block.first.is_none() { u64::from(FIRST_BYTES) } else { u64::MAX };
         while reader.at() < bound && symbols < room {
-            match self.tables.next(&mut reader) {
-                Symbol::Literal(byte) => {
-                    self.segment.literal(byte);
-                    self.block.histogram.literal(byte);
-                    bytes += 1;
-                }
-                Symbol::Match(length, less) => {
-                    self.segment.pair(length, less);
-                    self.block.histogram.pair(length, less);
-                    bytes += u64::from(length.min(258));
-                }
-                Symbol::End => {
-                    ended = true;
+            let (start, mut bits) = (reader.at(), reader.peek());
+            let mut entry = self.tables.first(bits);
+            // Literals come in rows: several from one word, as far as nothing else has to be looked at.
+            let most = LITERALS.min(room - symbols).min(mark - bytes);
+            let mut row = 0;
+            while let Some((byte, length)) = entry.literal() {
+                literals.push(byte);
+                reader.skip(length);
+                row += 1;
+                if row == most {
                     break;
                 }
-                Symbol::None => return Err(NotCodable("bits that are no code")),
+                bits >>= length;
+                entry = self.tables.first(bits);
             }
-            symbols += 1;
-            if bytes >= mark {
+            self.segment.run(row as u32);
+            symbols += row;
+            bytes += row;
+            if row < most {
+                if reader.at() - start > SPARE {
+                    bits = reader.peek();
+                }
+                match self.tables.rest(entry, bits, &mut reader) {
+                    Symbol::Match(length, less) => {
+                        self.segment.pair(length, less);
+                        self.block.histogram.pair(length, less);
+                        bytes += u64::from(length.min(258));
+                    }
+                    Symbol::End => {
+                        ended = true;
+                        break;
+                    }
+                    Symbol::None => return Err(NotCodable("bits that are no code")),
+                }
+                symbols += 1;
+            }
+            let marked = bytes >= mark;
+            if marked || literals.full() {
+                literals.give(&mut self.segment, &mut self.block.histogram);
+            }
+            if marked {
                 self.block.first = Some(Box::new(self.block.histogram.clone()));
                 mark = u64::MAX;
             }
         }
+        literals.give(&mut self.segment, &mut self.block.histogram);
         self.block.bytes = bytes;
         self.block.symbols += symbols;
         self.block.step += symbols;
@@ -375,6 +398,40 @@ impl TokenEncoder {
         self.segment.stored(bytes);
         self.at += bytes.len() * 8;
         Step::Done
+    }
+}
+
+/// Literals on their way: counted and appended many at a time.
+struct Literals {
+    bytes: [u8; 4096],
+    size: usize,
+}
+
+impl Default for Literals {
+    fn default() -> Self {
+        Self { bytes: [0; 4096], size: 0 }
+    }
+}
+
+impl Literals {
+    #[inline(always)]
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.size) {
+            *place = byte;
+        }
+        self.size += 1;
+    }
+
+    /// Whether there is no room for another row.
+    const fn full(&self) -> bool {
+        self.size + LITERALS as usize > self.bytes.len()
+    }
+
+    fn give(&mut self, segment: &mut SegmentWriter, histogram: &mut Histogram) {
+        let bytes = self.bytes.get(..self.size).unwrap_or_default();
+        segment.literals(bytes);
+        histogram.count(&[], bytes);
+        self.size = 0;
     }
 }
 

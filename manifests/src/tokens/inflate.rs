@@ -49,10 +49,10 @@ const DIST_BITS: u32 = 9;
 
 // A table entry, from the lowest bit: code length in this table (0: no such code), 8 bits; extra
 // bits, 4; kind, 4; value, 16.
-const LITERAL: u32 = 0 << 12;
 const LENGTH: u32 = 1 << 12;
 const STOP: u32 = 2 << 12;
 const DEEPER: u32 = 3 << 12;
+const LITERAL: u32 = 4 << 12;
 
 /// The two codes of a block, as tables for decoding.
 #[derive(Debug, Default)]
@@ -61,11 +61,29 @@ pub(super) struct Tables {
     dist: Vec<u32>,
 }
 
-/// One symbol with its extra bits.
+/// What the first look at a symbol's bits found. A word of 57 bits has room for [`LITERALS`] literals, and
+/// behind all but one of them still for the first look at the next symbol.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry(u32);
+
+/// See [`Entry`]; a code takes 15 bits at most.
+pub(super) const LITERALS: u64 = 3;
+/// Bits of a symbol at most: two codes, 5 and 13 extra bits.
+const SYMBOL_BITS: usize = 48;
+/// Bits that may have been used of a word in which a whole symbol is still to be read.
+pub(super) const SPARE: usize = 57 - SYMBOL_BITS;
+
+impl Entry {
+    /// The byte and how many bits its code takes, of a literal.
+    #[inline(always)]
+    pub(super) const fn literal(self) -> Option<(u8, u32)> {
+        if self.0 & 0xF000 == LITERAL { Some(((self.0 >> 16) as u8, self.0 & 255)) } else { None }
+    }
+}
+
+/// A symbol that is no literal, with its extra bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Symbol {
-    /// A byte.
-    Literal(u8),
     /// Length (3 to 258, or [`ODD_258`]) and distance less 1.
     Match(u16, u16),
     /// The block's end.
@@ -92,42 +110,38 @@ impl Tables {
         })
     }
 
-    /// The next symbol, of at most 48 bits.
+    /// The first look at the symbol at the lowest of `bits`.
     #[inline(always)]
-    pub(super) fn next(&self, reader: &mut Reader<'_>) -> Symbol {
-        let mut bits = reader.peek();
-        let entry = look(&self.litlen, LITLEN_BITS, bits);
+    pub(super) fn first(&self, bits: u64) -> Entry {
+        Entry(look(&self.litlen, LITLEN_BITS, bits))
+    }
+
+    /// Reads on in [`SYMBOL_BITS`] bits, whose first look was `entry`: no literal.
+    #[inline(always)]
+    pub(super) fn rest(&self, Entry(entry): Entry, mut bits: u64, reader: &mut Reader<'_>) -> Symbol {
         let length = entry & 255;
         if length == 0 {
             return Symbol::None;
         }
-        let value = (entry >> 16) as u16;
-        match entry & 0xF000 {
-            LITERAL => {
-                reader.skip(length);
-                Symbol::Literal(value as u8)
-            }
-            LENGTH => {
-                bits >>= length;
-                let extra = entry >> 8 & 15;
-                let more = (bits & ((1 << extra) - 1)) as u16;
-                let value = if value == 227 && more == 31 { ODD_258 } else { value + more };
-                bits >>= extra;
-                let second = look(&self.dist, DIST_BITS, bits);
-                let deep = second & 255;
-                if deep == 0 {
-                    return Symbol::None;
-                }
-                let wide = second >> 8 & 15;
-                let less = (second >> 16) as u16 + (bits >> deep & ((1 << wide) - 1)) as u16;
-                reader.skip(length + extra + deep + wide);
-                Symbol::Match(value, less)
-            }
-            _ => {
-                reader.skip(length);
-                Symbol::End
-            }
+        if entry & 0xF000 != LENGTH {
+            reader.skip(length);
+            return Symbol::End;
         }
+        let value = (entry >> 16) as u16;
+        bits >>= length;
+        let extra = entry >> 8 & 15;
+        let more = (bits & ((1 << extra) - 1)) as u16;
+        let value = if value == 227 && more == 31 { ODD_258 } else { value + more };
+        bits >>= extra;
+        let second = look(&self.dist, DIST_BITS, bits);
+        let deep = second & 255;
+        if deep == 0 {
+            return Symbol::None;
+        }
+        let wide = second >> 8 & 15;
+        let less = (second >> 16) as u16 + (bits >> deep & ((1 << wide) - 1)) as u16;
+        reader.skip(length + extra + deep + wide);
+        Symbol::Match(value, less)
     }
 }
 

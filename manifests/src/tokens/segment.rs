@@ -58,11 +58,15 @@ impl Default for SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// A literal of a compressed block.
+    /// Counts literals of a compressed block before the next match. Their bytes come with [`Self::literals`].
     #[inline(always)]
-    pub(super) fn literal(&mut self, byte: u8) {
-        self.literals.push(byte);
-        self.run += 1;
+    pub(super) const fn run(&mut self, literals: u32) {
+        self.run += literals;
+    }
+
+    /// The bytes of literals that [`Self::run`] has counted.
+    pub(super) fn literals(&mut self, bytes: &[u8]) {
+        self.literals.extend_from_slice(bytes);
     }
 
     /// The bytes of a stored block, or others that are content.
