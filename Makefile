@@ -1,6 +1,7 @@
-# Two commands do everything on a fresh Debian 12 or 13 (root, Rust toolchain, package mirrors):
+# Two commands on a fresh Debian 12 or 13 (root, Rust toolchain; Debian mirrors, crate registry, for tests PyPI):
 #   make demo   the whole way on real images, left running for a look (make demo-down ends it)
-#   make test   every suite, those in containers and in the isolated machine included
+#   make test   lint, licences, every suite of cargo test, the isolated machine (Debian 13)
+#               not in it: make test-delta (version 1 to 2 by a delta bundle), make test-debian-12, make soak
 # Slow things (images, packages, VM disks) are kept in ${LOCKGATE_CACHE:-~/.cache/lockgate}.
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -35,7 +36,7 @@ deny:
 # long as a suite. `make test-vm` takes the release build there.
 test: lint deny test-unit
 	LOCKGATE_PROFILE=debug tests/vm/isolated.sh --then-cut
-	@echo "every suite passed"
+	@echo "make test: all passed (not in it: test-delta, test-debian-12, soak)"
 
 # The binaries first: the end-to-end tests run them as a person would.
 test-unit: packages

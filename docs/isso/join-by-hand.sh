@@ -18,7 +18,7 @@ for ((number = 1; number <= data; number++)); do
     [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || { echo "bad name in set.json" >&2; exit 3; }
     sum=$(jq -er ".files[$((number - 1))].sha384" "$list")
     echo "$sum  $set_folder/$name" | sha384sum --check --quiet -
-    # The head: a line of magic, a line of JSON. Offsets as in docs/spec/bundle-format.md, section 16.
+    # The head: a line of magic, a line of JSON. Offsets as in docs/spec/transfer.md, section 16.2.
     head=$(head -c 4096 "$set_folder/$name" | tr -d '\0' | sed -n 2p)
     cells=$(jq -er .shape.cells <<<"$head")
     cell=$(jq -er .shape.cell <<<"$head")

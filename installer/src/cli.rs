@@ -151,7 +151,7 @@ enum Command {
         /// The product.
         #[arg(long)]
         product: String,
-        /// Also its volumes and secrets: the data is lost.
+        /// Also its volumes, secrets and backups: the data is lost.
         #[arg(long)]
         with_data: bool,
     },

@@ -26,13 +26,16 @@ struct Use {
 }
 
 const NO_PROBE: &[&[&str]] = &[];
+/// What both kinds of signatures are for.
+const SIGNATURES: &str = "verifies manifests, trust roots, custody records and approvals; \
+     signs the head of the audit log and inventories";
 /// What each crate probes was read from its source at the version in `Cargo.lock`.
 const USES: [Use; 18] = [
     Use {
         owner: "bundle-format",
         name: "ed25519-dalek",
         algorithm: "Ed25519 (RFC 8032), verify_strict",
-        purpose: "verifies manifests, trust roots, custody records and approvals; signs the head of the audit log",
+        purpose: SIGNATURES,
         pair: Some("first of two"),
         looks_for: NO_PROBE,
     },
@@ -56,7 +59,7 @@ const USES: [Use; 18] = [
         owner: "bundle-format",
         name: "ml-dsa",
         algorithm: "ML-DSA-87 (FIPS 204), pure, empty context; not HashML-DSA",
-        purpose: "verifies manifests, trust roots, custody records and approvals; signs the head of the audit log",
+        purpose: SIGNATURES,
         pair: Some("first of two"),
         looks_for: NO_PROBE,
     },

@@ -2,7 +2,8 @@
 //!
 //! The installer runs where nothing outside can help and nothing inside may call out; that it
 //! cannot make a release and cannot speak HTTP or TLS to anyone is a property of what is linked into
-//! it. The one key that it has signs the head of its audit log (docs/adr/0012-audit-log.md).
+//! it. The one key that it has signs the head of its audit log (docs/adr/0012-audit-log.md) and
+//! inventories of its store.
 
 use system_tests::law::Graph;
 
