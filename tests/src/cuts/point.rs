@@ -150,8 +150,9 @@ fn counting(log: &Path) -> Vec<String> {
     words
 }
 
-/// The main thread alone: it makes every change (threads feed pipes and serve the registry), and
-/// strace counts calls by thread.
+/// The main thread alone, since strace counts calls by thread: it makes every change but one. Where several
+/// stopped workloads are taken away, all but the first are by threads of their own; the cuts of the first
+/// meet them at any of their moments. Other threads feed pipes and serve the registry.
 fn options(log: &Path, calls: &str) -> Vec<String> {
     let log = log.display().to_string();
     let trace = format!("trace={calls}");
