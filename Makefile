@@ -27,7 +27,7 @@ demo-down:
 lint: packages
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	shellcheck -x -P SCRIPTDIR tests/setup/*.sh tests/demo/*.sh tests/vm/*.sh appliance/images/build.sh appliance/runtime/*.sh docs/isso/*.sh tests/*.sh tests/fuzz/*.sh benches/*.sh benches/images/*.sh
+	shellcheck -x -P SCRIPTDIR tests/setup/*.sh tests/demo/*.sh tests/vm/*.sh appliance/images/build.sh appliance/runtime/*.sh docs/isso/*.sh tests/*.sh tests/fuzz/*.sh benches/*.sh benches/images/*.sh .ci/run
 
 deny:
 	@tests/setup/deny.sh

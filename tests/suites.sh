@@ -1,42 +1,54 @@
 #!/bin/bash
-# Every suite of `cargo test`. The suites on the engine wait for it more than half of their time; those that
-# prove, refuse and cut keep every processor busy. So these run beside the others, with what they leave, and
-# their output comes in one piece at the end. A list of what they are is made from the workspace itself: no
-# suite can be forgotten here.
+# Every suite of `cargo test`. The suites on the engine wait for it more than half of their time, one test
+# after the other. So those that prove, refuse and build run beside them, and beside both, with what they
+# leave, those that keep every processor busy for long; the output of each comes in one piece. The list of
+# what they are is made from the workspace itself: no suite can be forgotten here.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 cargo=${CARGO:-cargo}
+engine=(adversity audit delta install lifecycle support)
 busy=(cuts flips tuf vectors)
-log=$(mktemp)
-beside=
+logs=$(mktemp -d)
+beside=()
 # shellcheck disable=SC2317,SC2329 # called by the trap
 cleanup() {
-    [ -z "$beside" ] || kill "$beside" 2>/dev/null || true
-    rm -f "$log"
+    [ "${#beside[@]}" = 0 ] || kill "${beside[@]}" 2>/dev/null || true
+    rm -rf "$logs"
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 mapfile -t all < <("$cargo" metadata --locked --no-deps --format-version 1 |
     jq -r '.packages[].targets[] | select(.kind == ["test"]) | .name' | sort -u)
-first=() second=()
+on_engine=() long=() others=()
 for name in "${all[@]}"; do
-    case " ${busy[*]} " in
-    *" $name "*) second+=(--test "$name") ;;
-    *) first+=(--test "$name") ;;
+    case " ${engine[*]} | ${busy[*]} " in
+    *" $name "*"|"*) on_engine+=(--test "$name") ;;
+    *"|"*" $name "*) long+=(--test "$name") ;;
+    *) others+=(--test "$name") ;;
     esac
 done
-[ "${#second[@]}" = $((2 * ${#busy[@]})) ] || { echo "suites.sh: not all of ${busy[*]} are suites" >&2; exit 1; }
+if [ "${#on_engine[@]}" != $((2 * ${#engine[@]})) ] || [ "${#long[@]}" != $((2 * ${#busy[@]})) ]; then
+    echo "suites.sh: not all of ${engine[*]} ${busy[*]} are suites" >&2
+    exit 1
+fi
 
 "$cargo" test --workspace --locked --no-run
-nice -n 19 "$cargo" test --workspace --locked --no-fail-fast "${second[@]}" >"$log" 2>&1 &
-beside=$!
+run=("$cargo" test --workspace --locked --no-fail-fast)
+began=$SECONDS
+nice -n 19 "${run[@]}" "${long[@]}" >"$logs/long" 2>&1 &
+beside+=($!)
+nice -n 10 "${run[@]}" --lib --bins "${others[@]}" >"$logs/others" 2>&1 &
+beside+=($!)
 rc=0
-"$cargo" test --workspace --locked --no-fail-fast --lib --bins "${first[@]}" || rc=$?
-"$cargo" test --workspace --locked --no-fail-fast --doc || rc=$?
-echo "suites.sh: what ran beside them:"
-wait "$beside" || rc=$?
-beside=
-cat "$log"
+"${run[@]}" "${on_engine[@]}" || rc=$?
+echo "suites.sh: those on the engine took $((SECONDS - began)) s; what ran beside them:"
+wait "${beside[1]}" || rc=$?
+cat "$logs/others"
+"${run[@]}" --doc || rc=$?
+wait "${beside[0]}" || rc=$?
+beside=()
+cat "$logs/long"
+echo "suites.sh: all suites, $((SECONDS - began)) s"
 exit "$rc"
