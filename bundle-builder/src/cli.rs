@@ -3,6 +3,7 @@
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
+use bundle_format::pack;
 use bundle_format::root::SequenceReset;
 use bundle_format::timestamp::Timestamp;
 use clap::{Args, Parser, Subcommand};
@@ -452,8 +453,13 @@ impl Cli {
         let bases = size.bases(&collected, &source.options(), spool)?;
         let options = Options { effort: size.effort, jobs: size.jobs(), spool };
         let mut progress = Progress::new("build", total.saturating_mul(3));
-        let built = crate::build::build(&collected, &roots, &bases, out, &options, &mut |bytes| progress.add(bytes))?;
+        let mut built =
+            crate::build::build(&collected, &roots, &bases, out, &options, &mut |bytes| progress.add(bytes))?;
         drop(progress);
+        // What is carried raw is its own bytes, whatever a difference would have been made of.
+        for note in built.notes.iter_mut().filter(|note| note.codec == pack::RAW) {
+            pack::PLAIN.clone_into(&mut note.coding);
+        }
         let sha384 = bundle_format::digest::Sha384::of(&built.manifest.to_bytes()?);
         if self.json {
             return print_json(&serde_json::json!({
