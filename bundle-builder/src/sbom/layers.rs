@@ -231,17 +231,29 @@ impl Found {
 
     /// Whether a file at `path` of a layer below is not there any more.
     fn hides(&self, path: &str) -> bool {
-        let has = |keys: &[Key], path: &str| keys.binary_search(&key(path)).is_ok();
-        let folders = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
-        has(&self.covered, path)
-            || has(&self.opaque, "")
-            || folders.into_iter().any(|folder| has(&self.covered, folder) || has(&self.opaque, folder))
+        let has = |keys: &[Key], key: &Key| keys.binary_search(key).is_ok();
+        // Each byte is hashed once, however many folders a path has.
+        let (mut hasher, mut begins) = (Sha256Hasher::default(), "");
+        for part in path.split('/') {
+            let folder = short(&hasher.clone().finish());
+            if has(&self.opaque, &folder) || (!begins.is_empty() && has(&self.covered, &folder)) {
+                return true;
+            }
+            hasher.update(begins.as_bytes());
+            hasher.update(part.as_bytes());
+            begins = "/";
+        }
+        has(&self.covered, &short(&hasher.finish()))
     }
 }
 
 fn key(path: &str) -> Key {
+    short(&Sha256::of(path.as_bytes()))
+}
+
+fn short(digest: &Sha256) -> Key {
     let mut key = Key::default();
-    key.iter_mut().zip(Sha256::of(path.as_bytes()).as_bytes()).for_each(|(to, from)| *to = *from);
+    key.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
     key
 }
 
@@ -328,6 +340,30 @@ fn is_database(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_hides_what_it_covers_and_nothing_beside_it() {
+        let sorted = |paths: &[&str]| {
+            let mut keys: Vec<Key> = paths.iter().map(|path| key(path)).collect();
+            keys.sort_unstable();
+            keys
+        };
+        let found = |covered: &[&str], opaque: &[&str]| Found {
+            own: Tree::default(),
+            covered: sorted(covered),
+            opaque: sorted(opaque),
+        };
+        for (covered, opaque, hidden, left) in [
+            (&["a/b"][..], &[][..], &["a/b", "a/b/c", "a/b/c/d"][..], &["a", "a/bc", "a/c", "b/a/b"][..]),
+            (&[], &["a/b"], &["a/b/c", "a/b/c/d"], &["a", "a/b", "a/bc", "b/a/b"]),
+            (&[], &[""], &["a", "a/b"], &[]),
+            (&[], &[], &[], &["a", "a/b/c"]),
+        ] {
+            let layer = found(covered, opaque);
+            assert!(hidden.iter().all(|path| layer.hides(path)), "{covered:?} {opaque:?}");
+            assert!(!left.iter().any(|path| layer.hides(path)), "{covered:?} {opaque:?}");
+        }
+    }
 
     #[test]
     fn what_lies_below_a_folder_is_removed_and_nothing_beside_it() {
