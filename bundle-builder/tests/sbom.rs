@@ -187,6 +187,15 @@ fn hostile_layers() {
     }
 }
 
+#[test]
+fn many_databases_take_no_longer_than_they_are_many() {
+    // When each was compared with all before it, this took minutes.
+    let names: Vec<String> = (0..200_000).map(|n| format!("lib/{n}.dist-info/METADATA")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let found = scan(&[tar_of(&files)]);
+    assert_eq!(found.unread.len(), files.len());
+}
+
 /// The folder with the reference images (tests/setup/fixtures.sh).
 fn images() -> PathBuf {
     let cache = || std::env::var_os("LOCKGATE_CACHE").map(PathBuf::from);
