@@ -123,7 +123,7 @@ fn key<'a>(item: &'a Carried<'_>) -> (Rank, &'a [u32], BlobKind, usize) {
 impl Carried<'_> {
     fn size(&self) -> u64 {
         match self.form {
-            Form::Whole => self.coded.entry.coded,
+            Form::Whole => self.coded.spool.as_ref().map_or(self.blob.size, Spool::len),
             Form::Delta(difference) => difference.stored.len(),
         }
     }

@@ -16,6 +16,7 @@ use bundle_format::archive::ArchiveWriter;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::{Manifest, Pack};
+use bundle_format::pack;
 use bundle_format::parallel;
 use bundle_format::root::RootEnvelope;
 use bundle_format::text::escaped;
@@ -111,7 +112,7 @@ impl Built {
         let sum = |((codec, coding), (count, bytes)): ((&str, &str), (usize, u64))| {
             format!("  {count} blobs of {bytes} bytes: codec {codec}, coding {coding}")
         };
-        let raw = self.notes.iter().filter(|note| note.codec == bundle_format::pack::RAW);
+        let raw = self.notes.iter().filter(|note| note.codec == pack::RAW);
         // Packages are compressed by whoever publishes them, and there are many.
         let of_packages = |note: &&Note| note.kind == BlobKind::Package;
         let mut packages = BTreeMap::<&str, (usize, u64)>::new();
@@ -230,18 +231,20 @@ fn notes(collected: &Collected, coded: &[Option<Coded>], lots: &[(usize, Lot)]) 
             why,
         };
         let Some(coded) = coded else {
-            notes.push(note("base", bundle_format::pack::PLAIN, "every base holds it".into()));
+            notes.push(note("base", pack::PLAIN, "every base holds it".into()));
             continue;
         };
         for (_, lot) in lots.iter().filter(|(of, _)| *of == index) {
-            let (carried_by, why) = match (&lot.difference, coded.shrinks) {
+            let of_stream = coded.entry.coding.as_str();
+            let (carried_by, coding, why) = match (&lot.difference, coded.shrinks) {
                 (Some(Difference { delta, .. }), _) => {
-                    (bundle_format::pack::DELTA, format!("it differs little from {}", delta.base))
+                    (pack::DELTA, of_stream, format!("it differs little from {}", delta.base))
                 }
-                (None, coding::Shrinks::Yes) => (bundle_format::pack::ZSTD, coded.why.clone()),
-                (None, coding::Shrinks::No) => (bundle_format::pack::RAW, coded.why.clone()),
+                (None, coding::Shrinks::Yes) => (pack::ZSTD, of_stream, coded.why.clone()),
+                // Its own bytes, whatever a difference would have been made of.
+                (None, coding::Shrinks::No) => (pack::RAW, pack::PLAIN, coded.why.clone()),
             };
-            notes.push(note(carried_by, &coded.entry.coding, why));
+            notes.push(note(carried_by, coding, why));
         }
     }
     notes

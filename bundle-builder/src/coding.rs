@@ -1,5 +1,6 @@
 //! Each blob's coding: gzip as deflate tokens where they give the same bytes again and are worth it,
-//! everything else as it is.
+//! everything else as it is. Where there are bases, what is carried as it is may still be a difference to
+//! one of them: of its tokens, where these are exact, or of its own bytes.
 //!
 //! What may hurt it: tokens that do not give the blob back. Who defends: every token stream is decoded
 //! again here, and what comes out must have the blob's own sha256; otherwise the blob is carried raw.
@@ -21,15 +22,16 @@ use crate::spool::Spool;
 /// How a blob goes into a pack.
 #[derive(Debug)]
 pub struct Coded {
-    /// The blob, coded, without a delta.
+    /// The blob by its coded stream, without a delta: what a difference is made of.
     pub entry: PackedBlob,
-    /// Its coded stream, where that is not the blob itself.
+    /// The coded stream, where the whole is carried as that; where there is none, the whole is carried as
+    /// the blob's own bytes.
     pub spool: Option<Spool>,
-    /// Whether zstd can make the coded stream smaller.
+    /// Whether zstd can make the whole smaller.
     pub shrinks: Shrinks,
     /// Why so, for a person.
     pub why: String,
-    /// About how many bytes zstd would leave, by samples at a low level.
+    /// About how many bytes the whole takes: what zstd would leave, by samples at a low level.
     pub estimate: u64,
     /// What it is made of, where that was asked for.
     pub sketch: Sketch,
@@ -69,36 +71,69 @@ const SAMPLE_LEVEL: i32 = 1;
 
 /// Codes one blob; `spools` is a folder for its coded stream.
 pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches) -> Result<Coded> {
-    let plain = PackedBlob::plain(Blob { digest: blob.digest, size: blob.size });
-    let raw = |why: String| Coded {
-        entry: plain.clone(),
+    let (kind, whole) = recognised(blob)?;
+    match kind {
+        Kind::Compressed(name) => {
+            let sketch = if may_be_large(blob) { sketch(blob, whole, sketches)? } else { Sketch::default() };
+            Ok(Coded { sketch, ..raw(blob, already(name)) })
+        }
+        Kind::Gzip => match tokens(blob, whole, spools, sketches)? {
+            Ok(coded) => Ok(coded),
+            // Its own bytes are all that a difference can be made of.
+            Err(why) => Ok(Coded { sketch: sketch(blob, blob.open()?, sketches)?, ..raw(blob, why) }),
+        },
+        Kind::Other => {
+            let mut coded = Coded { shrinks: Shrinks::Yes, ..raw(blob, NOT_YET.into()) };
+            // What is small lies among others in one stream, where no sample can tell its size.
+            if sketches == Sketches::Wanted && matches!(blob.kind, BlobKind::Layer | BlobKind::File) {
+                let mut look = Look::new(sketches);
+                each_part(blob, whole, |part| look.take(part))?;
+                (coded.estimate, coded.sketch) = look.finish()?;
+            }
+            Ok(coded)
+        }
+    }
+}
+
+/// A blob as its own bytes, which nothing makes smaller.
+fn raw(blob: &CollectedBlob, why: String) -> Coded {
+    Coded {
+        entry: PackedBlob::plain(Blob { digest: blob.digest, size: blob.size }),
         spool: None,
         shrinks: Shrinks::No,
         why,
         estimate: blob.size,
         sketch: Sketch::default(),
-    };
-    let io = |e| Error::io(format!("blob {}", blob.digest), e);
-    let (kind, whole) = recognised(blob)?;
-    match kind {
-        Kind::Compressed(name) => return Ok(raw(already(name))),
-        Kind::Gzip => return tokens(blob, whole, spools, sketches).map(|coded| coded.unwrap_or_else(raw)),
-        Kind::Other => {}
     }
-    let mut coded = Coded { shrinks: Shrinks::Yes, ..raw(NOT_YET.into()) };
-    // What is small lies among others in one stream, where no sample can tell its size.
-    if sketches == Sketches::Wanted && matches!(blob.kind, BlobKind::Layer | BlobKind::File) {
-        let (mut look, mut input, mut part) = (Look::new(sketches), whole, vec![0; PART]);
-        loop {
-            let count = read_up_to(&mut input, &mut part).map_err(io)?;
-            if count == 0 {
-                break;
-            }
-            look.take(part.get(..count).unwrap_or(&[]))?;
+}
+
+/// Whether a blob may be large enough to be worth a look for its base.
+const fn may_be_large(blob: &CollectedBlob) -> bool {
+    matches!(blob.kind, BlobKind::Layer | BlobKind::File | BlobKind::Package)
+}
+
+/// What a blob's own bytes are made of, where that was asked for.
+fn sketch(blob: &CollectedBlob, content: impl Read, sketches: Sketches) -> Result<Sketch> {
+    let mut of_bytes = Sketcher::default();
+    if sketches == Sketches::Wanted {
+        each_part(blob, content, |part| {
+            of_bytes.update(part);
+            Ok(())
+        })?;
+    }
+    Ok(of_bytes.finish())
+}
+
+/// Hands a blob's bytes over in parts.
+fn each_part(blob: &CollectedBlob, mut content: impl Read, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut part = vec![0; PART];
+    loop {
+        let count = read_up_to(&mut content, &mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
+        if count == 0 {
+            return Ok(());
         }
-        (coded.estimate, coded.sketch) = look.finish()?;
+        take(part.get(..count).unwrap_or(&[]))?;
     }
-    Ok(coded)
 }
 
 /// What a blob is, and its bytes.
@@ -126,7 +161,8 @@ fn already(name: &str) -> String {
     format!("it is {name} already")
 }
 
-/// gzip to tokens and back again; why not, where it does not work or does not pay.
+/// gzip to tokens and back again; why not, where it does not work. Where it does not pay, the tokens serve a
+/// difference alone.
 fn tokens(
     blob: &CollectedBlob,
     mut content: impl Read,
@@ -151,15 +187,24 @@ fn tokens(
     };
     let coded = spool.len();
     let entry = PackedBlob { digest: blob.digest, size: blob.size, coding: TOKENS.into(), coded, delta: None };
-    Ok(Ok(Coded { entry, spool: Some(spool), shrinks: Shrinks::Yes, why: EXACT.into(), estimate, sketch }))
+    Ok(Ok(match (do_not_pay(estimate, blob.size), sketches) {
+        (None, _) => Coded { entry, spool: Some(spool), shrinks: Shrinks::Yes, why: EXACT.into(), estimate, sketch },
+        (Some(why), Sketches::Wanted) => Coded { entry, sketch, ..raw(blob, why) },
+        (Some(why), Sketches::NotWanted) => raw(blob, why),
+    }))
 }
 
-/// Whether gzip comes back exactly from its tokens, and smaller, tried out as its bytes go by.
+/// Why gzip of `size` bytes is not carried as its tokens, where it is not.
+fn do_not_pay(estimate: u64, size: u64) -> Option<String> {
+    let pay = estimate < size || size < ALONE;
+    (!pay).then(|| format!("its tokens would be about {estimate} bytes, it is {size}"))
+}
+
+/// Whether gzip comes back exactly from its tokens, tried out as its bytes go by.
 struct Trial {
     encoder: TokenEncoder,
     again: Again,
     look: Look,
-    size: u64,
     out: Vec<u8>,
 }
 
@@ -170,7 +215,7 @@ impl Trial {
     /// Of a blob of so many bytes.
     fn new(size: u64, sketches: Sketches) -> Self {
         let again = Again { decoder: TokenDecoder::new(size), hasher: Sha256Hasher::default(), out: Vec::new() };
-        Self { encoder: TokenEncoder::new(), again, look: Look::new(sketches), size, out: Vec::new() }
+        Self { encoder: TokenEncoder::new(), again, look: Look::new(sketches), out: Vec::new() }
     }
 
     /// Takes the next gzip bytes and gives their tokens to `keep`; or says why not.
@@ -203,11 +248,7 @@ impl Trial {
         if self.again.finish() != Some(*digest) {
             return Ok(Err("its tokens do not give the same bytes again".into()));
         }
-        let (estimate, sketch) = self.look.finish()?;
-        if estimate >= self.size && self.size >= ALONE {
-            return Ok(Err(format!("its tokens would be about {estimate} bytes, it is {}", self.size)));
-        }
-        Ok(Ok((estimate, sketch)))
+        Ok(Ok(self.look.finish()?))
     }
 }
 
@@ -268,9 +309,9 @@ impl WhyRaw {
             Found::Why(why) => why,
             Found::Trial(trial) => match trial.finish(&self.digest, &mut |_| Ok(()))? {
                 Err(why) => why,
-                Ok((estimate, _)) => {
+                Ok((estimate, _)) => do_not_pay(estimate, self.size).unwrap_or_else(|| {
                     format!("it is carried as it is, though its tokens would be about {estimate} bytes")
-                }
+                }),
             },
             Found::Nothing => String::new(),
         })

@@ -26,6 +26,7 @@ pub mod inspect;
 pub mod keyless;
 pub mod keys;
 pub mod link;
+mod members;
 pub mod output;
 pub mod papers;
 pub mod pin;

@@ -9,12 +9,13 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bundle_builder::sbom::layers::{Layer, Limits};
+use bundle_builder::sbom::layers::{Found, Kept, Layer, Limits};
 use bundle_builder::sbom::{Inventory, Kind, Subject, inventory, spdx};
 use bundle_builder::source::RegistryOptions;
 use bundle_builder::{Error, ErrorKind, Result};
 use bundle_format::attachment::{Attachment, Origin, sbom_of};
 use bundle_format::digest::Sha256;
+use bundle_format::limits::TAR_HEAD_BYTES;
 use bundle_format::timestamp::Timestamp;
 use fixture::{collect_release, layout, pin_release, read_all, release};
 
@@ -144,7 +145,34 @@ fn hostile_layers() {
     assert!(too_large(Limits { layer_bytes: 1 << 19, ..all }, &[bomb]));
     assert!(too_large(Limits { entries: 1, ..all }, &[tar_of(&[status, ("a", b"")])]));
     assert!(too_large(Limits { database: 40, ..all }, std::slice::from_ref(&plain)));
-    assert!(too_large(Limits { databases: 300, ..all }, &[plain.clone(), plain.clone()]));
+    // A long name and an extended header that `tar` would read whole.
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let described = |size: u64| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(size);
+            header.set_cksum();
+            let mut tar = tar::Builder::new(Vec::new());
+            tar.append(&header, std::io::repeat(b'a').take(size)).unwrap();
+            gzip(&[&tar.get_ref()[..], &plain].concat())
+        };
+        let (most, more) = (TAR_HEAD_BYTES, TAR_HEAD_BYTES + (1 << 16));
+        scan_with(all, &[described(most)]).unwrap();
+        assert!(too_large(all, &[described(more)]), "{kind:?}");
+    }
+    assert!(too_large(Limits { databases: 2 * STATUS.len() as u64, ..all }, &[plain.clone(), plain.clone()]));
+    // Also while they are read, before any is laid over another; and what names them counts.
+    let many: Vec<String> = (0..100).map(|n| format!("usr/lib/{n}/x.dist-info/METADATA")).collect();
+    let many = tar_of(&many.iter().map(|name| (name.as_str(), &b""[..])).collect::<Vec<_>>());
+    assert!(too_large(Limits { databases: 10_000, ..all }, std::slice::from_ref(&many)));
+    let (limits, first, second) = (Limits { databases: 30_000, ..all }, Kept::default(), Kept::default());
+    let read = |images: &[&Kept]| {
+        let layer = Layer { what: "TEST".into(), diff_id: Sha256::of(&many), content: Box::new(&many[..]) };
+        Found::read(limits, layer, images).map(drop)
+    };
+    read(&[&first]).unwrap();
+    let error = read(&[&second, &first]).unwrap_err();
+    assert!(error.to_string().contains("package databases up to usr/lib/"), "{error}");
     // Names that climb are no databases, whatever they end in.
     let mut climbing = plain.clone();
     climbing[..29].copy_from_slice(b"../../../var/lib/dpkg/status\0");
@@ -157,6 +185,15 @@ fn hostile_layers() {
     for broken in [zipped[..zipped.len() / 2].to_vec(), b"this is no archive".repeat(64)] {
         assert!(matches!(scan_with(all, &[broken]).unwrap_err().kind(), ErrorKind::Io { .. }));
     }
+}
+
+#[test]
+fn many_databases_take_no_longer_than_they_are_many() {
+    // When each was compared with all before it, this took minutes.
+    let names: Vec<String> = (0..200_000).map(|n| format!("lib/{n}.dist-info/METADATA")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let found = scan(&[tar_of(&files)]);
+    assert_eq!(found.unread.len(), files.len());
 }
 
 /// The folder with the reference images (tests/setup/fixtures.sh).

@@ -4,11 +4,13 @@
 mod fixture;
 
 use std::fs;
+use std::io::Read as _;
 
 use bundle_builder::ErrorKind;
 use bundle_builder::collect::BlobKind::{self, Document, File, Layer, Package, Workload};
 use bundle_builder::source::RegistryOptions;
 use bundle_format::digest::Sha256;
+use bundle_format::limits;
 use fixture::{collect_release, layout, pin_release, read_all, release, run};
 
 fn options() -> RegistryOptions {
@@ -122,6 +124,25 @@ fn a_docker_archive_gives_the_same_manifest_each_time() {
     fs::write(&archive, [0; 1024]).unwrap();
     let error = collect_release(&path, &options()).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::SourceMalformed { .. }), "{error}");
+}
+
+#[test]
+fn a_docker_archive_that_describes_a_member_without_end_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = release(dir.path(), "docker-archive:image.tar");
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(limits::TAR_HEAD_BYTES + (1 << 16));
+    header.set_cksum();
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append(&header, std::io::repeat(b'a').take(header.size().unwrap())).unwrap();
+    let mut member = tar::Header::new_ustar();
+    member.set_size(0);
+    tar.append_data(&mut member, "manifest.json", &b""[..]).unwrap();
+    fs::write(dir.path().join("image.tar"), tar.into_inner().unwrap()).unwrap();
+    let error = pin_release(&path, &options()).unwrap_err();
+    let ErrorKind::Format(inner) = error.kind() else { panic!("{error}") };
+    assert!(matches!(inner.kind(), bundle_format::ErrorKind::TooLarge { .. }), "{error}");
 }
 
 #[test]

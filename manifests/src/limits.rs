@@ -77,6 +77,11 @@ pub const LAYER_ENTRIES: u64 = 4_000_000;
 pub const PACKAGE_DATABASE_BYTES: u64 = 256 << 20;
 /// Bytes of all package databases of an image (R-LIM-76).
 pub const PACKAGE_DATABASES_BYTES: u64 = 512 << 20;
+/// Bytes that describe one entry of a layer or a docker archive beside its headers of 512 bytes: long
+/// names, extended headers, lists of sparse pieces (R-LIM-77).
+pub const TAR_HEAD_BYTES: u64 = 1 << 20;
+/// Bytes of one package in an rpm database (R-LIM-78).
+pub const RPM_HEADER_BYTES: u64 = 64 << 20;
 /// Bytes of one word of a command that runs in a container (R-LIM-39).
 pub const COMMAND_WORD_BYTES: usize = 4096;
 /// Resets of sequences in one trust root (R-LIM-50).

@@ -189,6 +189,87 @@ fn a_new_layer_builds_on_one_that_stays() {
     site.installer(&["import", "next.tar", "--store", "high/none"]).expect(5);
 }
 
+/// What gzip makes smaller and tokens do not: each 16 KiB has 64 byte values of its own, for which gzip makes
+/// a code of its own and zstd does not.
+fn patches(seed: u64) -> Vec<u8> {
+    let mut bytes = noise(seed, 2 << 20);
+    for (number, part) in bytes.chunks_mut(16 << 10).enumerate() {
+        let step = u8::try_from(number % 4).unwrap();
+        for byte in part {
+            *byte = (*byte & 0x3f) * 4 + step;
+        }
+    }
+    bytes
+}
+
+/// The same with some bytes more a third of the way in, as where one file of many became another.
+fn changed(bytes: &[u8]) -> Vec<u8> {
+    let (front, back) = bytes.split_at(bytes.len() / 3);
+    [front, &b"TEST".repeat(60)[..59], back].concat()
+}
+
+#[test]
+fn what_is_carried_raw_is_carried_as_a_difference() {
+    let site = site();
+    let [model, patched, other] = [noise(1, 3 << 20), patches(2), noise(3, 2 << 20)];
+    let layers = |of: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let tar = |content: &[u8]| tar(&[("opt/model.bin", &of(content))]);
+        [Layer::gzip(&tar(&model)), Layer::gzip(&tar(&patched)), Layer::zstd(&tar(&other))]
+    };
+    let files = [("broken.gz", &b"\x1f\x8b"[..], 4), ("some.xz", b"\xfd7zXZ\0", 5)];
+    let release = |sequence: u64, layers: &[Layer], of: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let mut more = vec!["files:\n".to_owned()];
+        let mut digests = Vec::new();
+        for (name, head, seed) in files {
+            let bytes = [head, &of(&noise(seed, 1 << 20))].concat();
+            digests.push(Sha256::of(&bytes));
+            std::fs::create_dir_all(site.path("release")).unwrap();
+            std::fs::write(site.path(&format!("release/{sequence}-{name}")), bytes).unwrap();
+            more.push(format!("  - {{path: \"{name}\", source: \"file:{sequence}-{name}\"}}\n"));
+        }
+        (layout::release(&site, sequence, &[("app", layers)], &more.concat()), digests)
+    };
+    let former = layers(&<[u8]>::to_vec);
+    let (one, former_files) = release(1, &former, &<[u8]>::to_vec);
+    let built = layout::bundle(&site, &one, "one.tar", &[]);
+    let all = former.iter().map(Layer::digest).chain(former_files.iter().copied());
+    for digest in all {
+        let (codec, coding, why) = layout::note(&built, digest);
+        assert_eq!((codec.as_str(), coding.as_str()), ("raw", "plain"), "{why}");
+    }
+    let later = layers(&changed);
+    let (two, later_files) = release(2, &later, &changed);
+    let built = layout::bundle(&site, &two, "two.tar", &["--base", "one.tar"]);
+    for (layer, base) in later.iter().zip(&former) {
+        assert_builds_on(&built, layer, base);
+    }
+    let codings: Vec<String> = later.iter().map(|layer| layout::note(&built, layer.digest()).1).collect();
+    assert_eq!(codings, ["deflate-tokens", "deflate-tokens", "plain"]);
+    for (file, base) in later_files.iter().zip(&former_files) {
+        let expected = ("zstd-delta".into(), "plain".into(), format!("it differs little from {base}"));
+        assert_eq!(layout::note(&built, *file), expected);
+    }
+    let sizes = ["one.tar", "two.tar"].map(|name| std::fs::metadata(site.path(name)).unwrap().len());
+    assert!(sizes[0] > 7 << 20 && sizes[1] < 400_000, "{sizes:?}");
+    import(&site, "high/store", &["one.tar", "two.tar"], &later.each_ref());
+    // The bytes do not depend on the number of threads.
+    let bytes = |jobs: &str| {
+        let args = ["build", &two, "--root", "root-1.json", "--out", "jobs.tar", "--jobs", jobs, "--base", "one.tar"];
+        site.builder(&args).expect(0);
+        std::fs::read(site.path("jobs.tar")).unwrap()
+    };
+    assert!(bytes("1") == bytes("5"));
+    // Where a base is of no use, they go raw, as their own bytes.
+    let strange = layers(&|content| content.iter().rev().map(|byte| byte ^ 0xa5).collect());
+    let (three, _) = release(3, &strange, &<[u8]>::to_vec);
+    let built = layout::bundle(&site, &three, "three.tar", &["--base", "one.tar"]);
+    for layer in &strange {
+        let (codec, coding, why) = layout::note(&built, layer.digest());
+        assert_eq!((codec.as_str(), coding.as_str()), ("raw", "plain"), "{why}");
+    }
+    import(&site, "high/other", &["one.tar", "three.tar"], &strange.each_ref());
+}
+
 #[test]
 fn a_lock_is_as_good_a_base_as_its_bundle() {
     let site = site();

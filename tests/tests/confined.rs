@@ -9,11 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bundle_format::pack::Encoding;
+use bundle_format::timestamp::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use system_tests::Draft;
 use system_tests::high::{High, parse};
 use system_tests::keys::{self, alice, bob, mallory};
-use system_tests::site::program;
+use system_tests::site::{Said, program};
+use system_tests::{Draft, ustar};
 
 const NO_LANDLOCK: [&str; 2] = ["-e", "inject=landlock_create_ruleset:error=ENOSYS"];
 const NO_SECCOMP: [&str; 2] = ["-e", "inject=seccomp:error=EINVAL"];
@@ -251,4 +252,89 @@ fn who_writes_what_a_bundle_holds_does_not_decode_it() {
         said.err
     );
     assert_eq!(held(), 1);
+}
+
+/// What of a process `strace` writes down to tell whether it was held before it opened a bundle.
+const OPENS: [&str; 8] =
+    ["strace", "-f", "-qq", "-y", "-o", "trace", "-e", "trace=openat,seccomp,landlock_restrict_self"];
+
+/// Every process that opened `bundle` to read it had given everything up before.
+#[track_caller]
+fn assert_held_before_reading(high: &High, bundle: &str) {
+    let trace = std::fs::read_to_string(high.path("trace")).unwrap();
+    let mut calls: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (pid, call) in trace.lines().filter_map(|line| line.split_once(' ')) {
+        calls.entry(pid).or_default().push(call.trim());
+    }
+    let opened = format!("{bundle}\", O_RDONLY|O_NOCTTY");
+    let mut readers = 0;
+    for calls in calls.values() {
+        let first = |what: &str| calls.iter().position(|call| call.contains(what));
+        let Some(opened) = first(&opened) else { continue };
+        readers += 1;
+        for held in ["landlock_restrict_self(", "seccomp("] {
+            assert!(first(held).is_some_and(|held| held < opened), "{held}: {trace}");
+        }
+    }
+    assert_eq!(readers, 1, "{trace}");
+}
+
+/// A bundle that is hostile in its head: the exit codes of the builder's `inspect`, which trusts nobody, and
+/// of the installer's, and a part of what each says.
+type Hostile = (&'static str, Vec<u8>, [i32; 2], [&'static str; 2]);
+
+fn hostile() -> Vec<Hostile> {
+    let draft = || Draft { roots: vec![keys::two_of_three()], signers: vec![alice(), bob()], ..Draft::small() };
+    let good = draft().archive();
+    let both = |says| [says, says];
+    let huge = ustar::edit(&good, "manifest.json", |header| header.set_size((8 << 30) - 1));
+    let fifo = ustar::edit(&good, "signatures/", |header| header.as_old_mut().linkflag = *b"6");
+    let climbing = ustar::insert(&good, "signatures/", &ustar::plain("../../evil", b"x"));
+    let deep = draft().sealed_text("[".repeat(1 << 20).into_bytes()).archive();
+    let spaced = draft().sealed_text(draft().text().replacen(':', ": ", 1).into_bytes()).archive();
+    let escape = draft().sealed_text(draft().text().replace("TEST bundle", "\\u001b[2JTEST").into_bytes()).archive();
+    let strangers = Draft { signers: vec![mallory(), bob()], ..draft() }.archive();
+    let mut expired = draft();
+    expired.manifest.expires = Some(Timestamp::parse("2026-01-02T00:00:00Z").unwrap());
+    vec![
+        ("empty", Vec::new(), [3, 3], both("")),
+        ("cut", good[..700].to_vec(), [3, 3], both("")),
+        ("no-archive", b"TEST no archive\x1b[2J".repeat(100), [3, 3], both("")),
+        ("huge", huge, [3, 3], both("manifest.json")),
+        ("fifo", fifo, [3, 3], both("not the one of a plain member")),
+        ("climbing", climbing, [3, 3], both("")),
+        ("deep", deep, [3, 3], both("nest")),
+        // The canonical form is the proof's to ask for.
+        ("spaced", spaced, [0, 3], ["", "canonical"]),
+        ("escape", escape, [3, 3], both("title")),
+        ("strangers", strangers, [0, 4], ["", "key"]),
+        ("expired", expired.archive(), [0, 5], ["", "expire"]),
+    ]
+}
+
+#[test]
+fn hostile_bundles_are_inspected_by_held_processes() {
+    let high = High::trusting(&keys::two_of_three(), &[]);
+    let sound = |said: &Said, name: &str| {
+        let all = format!("{}{}", said.out, said.err);
+        assert!(!all.contains("panicked") && !all.contains('\x1b'), "{name}: {said:?}");
+        assert_held_before_reading(&high, name);
+    };
+    for (name, bytes, [builder, installer], says) in hostile() {
+        high.write(name, &bytes);
+        let inspected = Command::new(OPENS[0])
+            .args(&OPENS[1..])
+            .arg(program("bundle-builder"))
+            .args(["inspect", name])
+            .current_dir(high.path("."))
+            .output()
+            .unwrap();
+        let said = Said::of(&inspected).expect(builder);
+        sound(&said, name);
+        assert!(said.err.contains(says[0]) && said.err.contains("error: ") == (builder != 0), "{name}: {said:?}");
+        let said = high.installer_under(&OPENS, &["inspect", "provenance", name]).expect(installer);
+        sound(&said, name);
+        assert!(said.err.contains("error: ") && said.err.contains(says[1]), "{name}: {said:?}");
+        assert!(said.err.contains("\nwhat to do: "), "{name}: {said:?}");
+    }
 }

@@ -3,11 +3,12 @@
 //! A base is found by similarity (shared fingerprints of the coded streams), or, where a small stream
 //! resembles none, by name: the layer at the same place of the image of the same name. First it is looked
 //! for among the former blobs that are gone; for what finds none there, also among those that stay in the
-//! new release, which their sites hold just as well. A difference is kept only where it is smaller than
-//! about what the whole would take.
+//! new release, which their sites hold just as well. What is carried raw is tried as well, as tokens or as
+//! its own bytes: compressed content that changed in one place is the same everywhere else. A difference is
+//! kept only where it is clearly smaller than about what the whole would take.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 
 use bundle_format::digest::Sha256;
 use bundle_format::limits::{PREFIX_BYTES, SEGMENT_BYTES};
@@ -75,7 +76,7 @@ pub fn lots(
     bases: &Bases,
     options: &Options<'_>,
 ) -> Result<Vec<(usize, Lot)>> {
-    let mut candidates = code_all(&gone(collected, bases), options, |digest| bases.pool.open(digest))?;
+    let mut candidates = code_all(&gone(collected, bases), options, &|digest| bases.pool.open(digest))?;
     let mut wanted = choices(collected, coded, bases, &candidates);
     let stay = stay(collected, bases);
     if !stay.is_empty()
@@ -83,7 +84,7 @@ pub fn lots(
     {
         let of = &collected.blobs;
         let open = |digest: &Sha256| of.iter().find(|blob| blob.digest == *digest).map(CollectedBlob::open).transpose();
-        candidates.extend(code_all(&stay, options, open)?);
+        candidates.extend(code_all(&stay, options, &open)?);
         wanted = choices(collected, coded, bases, &candidates);
     }
     let differences = parallel::map(options.jobs, &wanted, |_, (index, _, base)| {
@@ -126,15 +127,17 @@ fn choices(
     wanted
 }
 
-/// Whether a blob is one that may be a difference.
+/// Whether a base is worth looking for among all that stays. A package that its publisher compressed
+/// resembles its former version at most.
 fn takes_a_base(collected: &Collected, coded: &[Option<Coded>], index: usize) -> bool {
     let pair = collected.blobs.get(index).zip(coded.get(index).and_then(Option::as_ref));
-    pair.is_some_and(|(blob, coded)| may_differ(blob, coded))
+    pair.is_some_and(|(blob, coded)| {
+        may_differ(blob) && (coded.shrinks == Shrinks::Yes || blob.kind != BlobKind::Package)
+    })
 }
 
-const fn may_differ(blob: &CollectedBlob, coded: &Coded) -> bool {
-    matches!(coded.shrinks, Shrinks::Yes)
-        && !matches!(blob.kind, BlobKind::Document | BlobKind::Workload | BlobKind::Attachment)
+const fn may_differ(blob: &CollectedBlob) -> bool {
+    !matches!(blob.kind, BlobKind::Document | BlobKind::Workload | BlobKind::Attachment)
 }
 
 /// A difference must be smaller than this.
@@ -188,35 +191,54 @@ fn stay(collected: &Collected, bases: &Bases) -> Vec<(Sha256, u64)> {
     collected.blobs.iter().filter(large).filter(held).map(|blob| (blob.digest, blob.size)).collect()
 }
 
-/// Codes blobs that may serve; those do not that are tiny, or compressed by something without tokens.
+/// A former blob's bytes, where they are at hand.
+type Content<'a> = Option<Box<dyn Read + Send + 'a>>;
+
+/// Codes blobs that may serve; those do not that are tiny.
 fn code_all<'a>(
     blobs: &[(Sha256, u64)],
     options: &Options<'_>,
-    open: impl Fn(&Sha256) -> Result<Option<Box<dyn std::io::Read + Send + 'a>>> + Sync,
+    open: &(impl Fn(&Sha256) -> Result<Content<'a>> + Sync),
 ) -> Result<Vec<Candidate>> {
     let mut blobs: Vec<&(Sha256, u64)> = blobs.iter().filter(|(_, size)| *size >= LEAST_BYTES).collect();
     // The largest first, so that no core waits long at the end.
     blobs.sort_by_key(|(digest, size)| (std::cmp::Reverse(*size), *digest));
-    let made = parallel::map(options.jobs, &blobs, |_, (digest, _)| match open(digest)? {
-        Some(content) => candidate(digest, content, options),
-        None => Ok(None),
-    })?;
+    let made = parallel::map(options.jobs, &blobs, |_, (digest, _)| candidate(digest, open, options))?;
     let mut made: Vec<Candidate> = made.into_iter().flatten().collect();
     made.sort_by_key(|candidate| candidate.digest);
     Ok(made)
 }
 
-fn candidate(
+/// gzip as its tokens, everything else as it is; so too gzip that has no tokens.
+fn candidate<'a>(
     digest: &Sha256,
-    mut input: Box<dyn std::io::Read + Send + '_>,
+    open: &impl Fn(&Sha256) -> Result<Content<'a>>,
     options: &Options<'_>,
 ) -> Result<Option<Candidate>> {
+    let Some(mut input) = open(digest)? else { return Ok(None) };
     let mut head = [0; 2];
     let filled =
         crate::coding::read_up_to(&mut input, &mut head).map_err(|e| Error::io(format!("blob {digest}"), e))?;
     let head = head.get(..filled).unwrap_or(&[]);
     let coding = if head == [0x1f, 0x8b] { TOKENS } else { PLAIN };
-    let mut reader = CodedReader::new(&digest.to_string(), coding, Box::new(head.chain(input)))?;
+    let coded = candidate_as(coding, digest, Box::new(head.chain(input)), options)?;
+    match (coded, coding) {
+        (None, TOKENS) => match open(digest)? {
+            Some(again) => candidate_as(PLAIN, digest, again, options),
+            None => Ok(None),
+        },
+        (coded, _) => Ok(coded),
+    }
+}
+
+/// A former blob by its coded stream of this coding; `None` where it has none.
+fn candidate_as(
+    coding: &'static str,
+    digest: &Sha256,
+    input: Box<dyn Read + '_>,
+    options: &Options<'_>,
+) -> Result<Option<Candidate>> {
+    let mut reader = CodedReader::new(&digest.to_string(), coding, input)?;
     let (mut spool, mut sketcher, mut part) = (Spool::new(options.spool)?, Sketcher::default(), Vec::new());
     loop {
         match reader.next_part(&mut part) {
@@ -226,7 +248,6 @@ fn candidate(
                 spool.write_all(&part).map_err(|e| Error::io("spool", e))?;
                 part.clear();
             }
-            // gzip that has no tokens serves nobody.
             Err(error) if matches!(error.kind(), bundle_format::ErrorKind::Coding { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
@@ -242,7 +263,7 @@ fn best(
     bases: &Bases,
     candidates: &[Candidate],
 ) -> Option<(usize, usize)> {
-    if !may_differ(blob, coded) {
+    if !may_differ(blob) {
         return None;
     }
     let sets: Vec<&super::Base> = sets.iter().filter_map(|set| bases.sets.get(*set)).collect();
@@ -265,29 +286,38 @@ fn best(
 
 /// Encodes a blob's coded stream as segments, each with a range of the candidate's before it.
 fn differ(coded: &Coded, blob: &CollectedBlob, base: &Candidate, options: &Options<'_>) -> Result<Difference> {
-    let size = coded.entry.coded;
-    let mut stream: Box<dyn std::io::Read + '_> = match &coded.spool {
-        Some(spool) => Box::new(spool.reader()),
-        None => blob.open()?,
+    let (size, what) = (coded.entry.coded, format!("blob {}", blob.digest));
+    let mut stream = match &coded.spool {
+        Some(spool) => CodedReader::new(&what, PLAIN, Box::new(spool.reader()))?,
+        // Tokens that do not pay for the whole were not kept.
+        None => CodedReader::new(&what, &coded.entry.coding, blob.open()?)?,
     };
-    let ranges = ranges(size, &coded.sketch, base);
     let mut stored = Spool::new(options.spool)?;
     let mut segments = Vec::new();
     let mut at = 0;
-    for (from, len) in ranges {
+    for (from, len) in ranges(size, &coded.sketch, base) {
         let count = SEGMENT_BYTES.min(size - at);
-        let mut part = vec![0; usize::try_from(count).unwrap_or(0)];
-        stream.read_exact(&mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
-        let frame = encode_segment(&base.spool.bytes(from, len)?, &part, options.effort.delta_level())?;
+        let part = stream.range(at, count)?;
+        let frame = encode_segment(&base.spool.bytes(from, len)?, part, options.effort.delta_level())?;
         stored.write_all(&frame).map_err(|e| Error::io("spool", e))?;
         let bytes = u64::try_from(frame.len()).unwrap_or(u64::MAX);
-        segments.push(Segment { stored: bytes, coded: count, from, len });
+        segments.push(Segment { stored: bytes, coded: length(part), from, len });
         at += count;
     }
-    // A checked reader speaks at its end.
-    std::io::copy(&mut stream, &mut std::io::sink()).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
+    // A checked reader speaks at its end; and as much as before must have come.
+    let rest = length(stream.range(size, 1)?);
+    let found = segments.iter().map(|segment| segment.coded).sum::<u64>() + rest;
+    if found != size {
+        return Err(
+            bundle_format::Error::from(bundle_format::ErrorKind::Truncated { what, expected: size, found }).into()
+        );
+    }
     let delta = Delta { base: base.digest, coding: base.coding.into(), coded: base.spool.len(), segments };
     Ok(Difference { delta, stored })
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// For each segment of a stream of `size` bytes the range of the base that it resembles most, first

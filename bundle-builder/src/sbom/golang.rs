@@ -12,7 +12,9 @@ const ALIGN: usize = 16;
 const HEADER: usize = 32;
 const CHUNK: usize = 1 << 20;
 /// Most bytes of one program's build information.
-const INFO_BYTES: u64 = 4 << 20;
+const INFO_BYTES: usize = 4 << 20;
+/// Bytes of Go's version at most: `devel` and an experiment's name are longer than a release's.
+const VERSION_BYTES: usize = 256;
 
 /// What a program says it was built of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,48 +28,63 @@ pub enum BuildInfo {
     },
     /// The form of Go before 1.18, by pointers into the program: not read.
     Pointers,
+    /// What begins as the newer form and goes on as something else, or is too long.
+    Unreadable,
 }
 
 impl BuildInfo {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Inline { go, modules } => u64::try_from(go.len() + modules.len()).unwrap_or(u64::MAX),
-            Self::Pointers => 0,
+            Self::Pointers | Self::Unreadable => 0,
         }
     }
 }
 
-/// Looks for build information in an ELF program, read from its start.
+/// Looks for build information in an ELF program, read from its start. The magic may also stand there as a
+/// constant, of a program that looks for it: what it is followed by decides, and the search goes on.
 pub(super) fn find(program: &mut impl Read) -> io::Result<Option<BuildInfo>> {
-    let mut chunk = Vec::with_capacity(CHUNK);
-    let mut first = true;
-    let mut pointers = false;
-    loop {
-        chunk.clear();
-        program.by_ref().take(u64::try_from(CHUNK).unwrap_or(u64::MAX)).read_to_end(&mut chunk)?;
-        if chunk.is_empty() || (first && !chunk.starts_with(b"\x7fELF")) {
-            return Ok(pointers.then_some(BuildInfo::Pointers));
-        }
-        first = false;
-        let hits: Vec<usize> = chunk
-            .chunks(ALIGN)
-            .enumerate()
-            .filter(|(_, block)| block.starts_with(MAGIC))
-            .map(|(i, _)| i * ALIGN)
-            .collect();
-        if hits.is_empty() {
-            continue;
-        }
-        // The texts may reach into what follows.
-        program.by_ref().take(INFO_BYTES).read_to_end(&mut chunk)?;
-        for hit in hits {
-            match chunk.get(hit..).and_then(parse) {
-                Some(BuildInfo::Pointers) => pointers = true,
-                Some(info) => return Ok(Some(info)),
-                None => {}
-            }
-        }
+    // What was read and is still needed; before `at`, a multiple of the alignment, all is searched.
+    let (mut held, mut at) = (Vec::with_capacity(CHUNK), 0);
+    read_up_to(program, &mut held, CHUNK)?;
+    if !held.starts_with(b"\x7fELF") {
+        return Ok(None);
     }
+    let mut unread = None;
+    loop {
+        let blocks = held.get(at..).unwrap_or_default().chunks(ALIGN);
+        let Some(block) = blocks.into_iter().position(|block| block.starts_with(MAGIC)) else {
+            held.clear();
+            at = 0;
+            read_up_to(program, &mut held, CHUNK)?;
+            if held.is_empty() {
+                return Ok(unread);
+            }
+            continue;
+        };
+        at += block * ALIGN;
+        // The texts may reach into what follows. What lies before goes once it is as much as is held.
+        if at >= INFO_BYTES {
+            held.drain(..at);
+            at = 0;
+        }
+        read_up_to(program, &mut held, at + INFO_BYTES)?;
+        match parse(held.get(at..).unwrap_or_default()) {
+            Some(info @ BuildInfo::Inline { .. }) => return Ok(Some(info)),
+            // The older form is what it says; of the newer one this may be a constant.
+            Some(BuildInfo::Pointers) => unread = Some(BuildInfo::Pointers),
+            Some(BuildInfo::Unreadable) => unread = unread.or(Some(BuildInfo::Unreadable)),
+            None => {}
+        }
+        at += ALIGN;
+    }
+}
+
+/// Reads on until `held` has `most` bytes or the program ends.
+fn read_up_to(program: &mut impl Read, held: &mut Vec<u8>, most: usize) -> io::Result<()> {
+    let more = u64::try_from(most.saturating_sub(held.len())).unwrap_or(u64::MAX);
+    program.by_ref().take(more).read_to_end(held)?;
+    Ok(())
 }
 
 fn parse(bytes: &[u8]) -> Option<BuildInfo> {
@@ -76,9 +93,13 @@ fn parse(bytes: &[u8]) -> Option<BuildInfo> {
         // The magic also stands as a constant in Go's own tools; there no pointer size follows.
         return matches!(bytes.get(14)?, 4 | 8).then_some(BuildInfo::Pointers);
     }
+    Some(inline(bytes).unwrap_or(BuildInfo::Unreadable))
+}
+
+fn inline(bytes: &[u8]) -> Option<BuildInfo> {
     let (go, rest) = text(bytes.get(HEADER..)?)?;
-    let (modules, _) = text(rest)?;
-    let go = std::str::from_utf8(go).ok().filter(|go| go.starts_with("go"))?;
+    let go = Some(go).filter(|go| go.starts_with(b"go") && go.len() <= VERSION_BYTES)?;
+    let (go, (modules, _)) = (std::str::from_utf8(go).ok()?, text(rest)?);
     // Sixteen bytes on both ends mark the text inside of a program.
     let modules = modules.get(16..modules.len().saturating_sub(16)).unwrap_or_default();
     Some(BuildInfo::Inline { go: go.into(), modules: String::from_utf8_lossy(modules).into_owned() })
@@ -101,6 +122,9 @@ pub(super) fn read(tree: &Tree, found: &mut Inventory) {
     for (path, info) in &tree.programs {
         match info {
             BuildInfo::Pointers => found.unread.push(format!("/{path}: build information of Go before 1.18")),
+            BuildInfo::Unreadable => {
+                found.unread.push(format!("/{path}: what may be build information of Go, which could not be read"));
+            }
             BuildInfo::Inline { go, modules } => {
                 found.packages.push(package("stdlib", go));
                 let mut last: Option<Package> = None;
@@ -165,9 +189,56 @@ mod tests {
         assert_eq!(find(&mut &program(2, "", 72)[..]).unwrap(), None, "not aligned");
         assert_eq!(find(&mut &program(2, "mod\tx", 64)[1..]).unwrap(), None, "no ELF");
         let whole = program(2, "mod\tx\ty", 64);
-        for cut in 64..whole.len() {
+        for cut in 64..80 {
             assert_eq!(find(&mut &whole[..cut]).unwrap(), None, "cut at {cut}");
         }
+        // From here on it looks like what it is.
+        for cut in 80..whole.len() {
+            assert_eq!(find(&mut &whole[..cut]).unwrap(), Some(BuildInfo::Unreadable), "cut at {cut}");
+        }
         assert_eq!(find(&mut &b"\x7fELF"[..]).unwrap(), None);
+    }
+
+    #[test]
+    fn the_search_goes_on_behind_a_constant() {
+        let lines = "mod\tTEST/main\t(devel)\t\n";
+        let constants: [(&str, [u8; 2]); 3] = [("no pointer size", [0, 0]), ("pointers", [8, 0]), ("inline", [9, 2])];
+        for (what, follows) in constants {
+            for at in [16, CHUNK - 16, CHUNK + 160] {
+                // Right behind it, within what is read for its texts, and behind that; also many of them.
+                for real in [at + 32, at + 16 + CHUNK, at + INFO_BYTES - 16, at + INFO_BYTES + 3 * CHUNK] {
+                    let mut bytes = program(2, lines, real);
+                    for constant in (at..at + 16).chain((at + 64..real.min(at + 4096)).step_by(32)) {
+                        let Some(place) = bytes.get_mut(constant..constant + 16).filter(|_| constant % 16 == 0) else {
+                            continue;
+                        };
+                        place[..14].copy_from_slice(MAGIC);
+                        place[14..].copy_from_slice(&follows);
+                    }
+                    let found = find(&mut &bytes[..]).unwrap();
+                    let Some(BuildInfo::Inline { go, modules }) = found else {
+                        panic!("{what} at {at}, the real one at {real}: {found:?}");
+                    };
+                    assert_eq!((go.as_str(), modules.as_str()), ("go1.22.5", lines));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_named() {
+        // Modules longer than the limit, and a constant alone.
+        let long = program(2, &"dep\tx\ty\n".repeat(100), 64);
+        let mut alone = vec![0; 3 * CHUNK];
+        alone[..4].copy_from_slice(b"\x7fELF");
+        alone[2048..2062].copy_from_slice(MAGIC);
+        alone[2063] = 2;
+        for bytes in [&long[..long.len() - 1], &alone[..]] {
+            let mut tree = Tree::default();
+            tree.programs.insert("bin/x".into(), find(&mut &bytes[..]).unwrap().unwrap());
+            let mut found = Inventory::default();
+            read(&tree, &mut found);
+            assert_eq!(found.unread, ["/bin/x: what may be build information of Go, which could not be read"]);
+        }
     }
 }

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bundle_format::digest::{Sha256, Sha256Hasher};
 use bundle_format::limits;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::members::{each_member, too_large};
 use crate::recognise::begins_as_zstd;
 use crate::sbom::golang;
 
@@ -32,6 +34,71 @@ pub struct Limits {
     pub database: u64,
     /// Bytes of all databases.
     pub databases: u64,
+}
+
+/// Bytes that are kept of the layers of one image, counted as they are read, by several threads: all
+/// layers are held before the first two are laid over each other.
+#[derive(Debug, Default)]
+pub struct Kept(AtomicU64);
+
+impl Kept {
+    /// Counts `bytes` more, for what lies at `path`.
+    fn add(&self, limits: Limits, path: &str, bytes: u64) -> Result<()> {
+        let found = self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if found > limits.databases {
+            return Err(too_large(format!("package databases up to {path}"), limits.databases, found));
+        }
+        Ok(())
+    }
+}
+
+/// How one layer is read.
+#[derive(Debug, Clone, Copy)]
+struct Bounds<'a> {
+    limits: Limits,
+    /// The images that have it.
+    images: &'a [&'a Kept],
+}
+
+impl Bounds<'_> {
+    fn keep(self, path: &str, bytes: u64) -> Result<()> {
+        self.images.iter().try_for_each(|image| image.add(self.limits, path, bytes))
+    }
+
+    /// What a path and its place in a tree take, beside the content.
+    fn keep_path(self, path: &str) -> Result<()> {
+        self.keep(path, length(path.as_bytes()).saturating_add(NODE))
+    }
+
+    /// Reads a database, counting as it goes.
+    fn database<R: Read>(self, what: &str, path: &str, entry: &mut tar::Entry<'_, R>) -> Result<Vec<u8>> {
+        let limit = self.limits.database;
+        let (mut bytes, mut part) = (Vec::new(), vec![0; PART]);
+        loop {
+            let count = entry.read(&mut part).map_err(|e| Error::io(what, e))?;
+            let part = part.get(..count).unwrap_or(&[]);
+            let size = length(&bytes).saturating_add(length(part));
+            if size > limit {
+                return Err(too_large(format!("{what}: {path}"), limit, size));
+            }
+            if part.is_empty() {
+                return Ok(bytes);
+            }
+            self.keep(path, length(part))?;
+            bytes.extend_from_slice(part);
+        }
+    }
+}
+
+/// About what a tree takes for an entry beside its path and content.
+const NODE: u64 = 128;
+/// Bytes of a database that are read at once.
+const PART: usize = 64 << 10;
+/// A longer path is none that an engine could make (Linux: `PATH_MAX`).
+const PATH_BYTES: usize = 4096;
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 impl Default for Limits {
@@ -62,12 +129,10 @@ impl<R: Read> Read for Hashed<R> {
 /// What is kept of an image, or of one layer: paths without a leading slash.
 #[derive(Debug, Default)]
 pub struct Tree {
-    limits: Limits,
     /// Package databases and `os-release`.
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// Build information of Go programs.
     pub(super) programs: BTreeMap<String, golang::BuildInfo>,
-    kept: u64,
 }
 
 /// What one layer has, and what it hides of those below it.
@@ -82,31 +147,26 @@ pub struct Found {
 
 /// A path, for comparing: a layer may have millions.
 type Key = [u8; 16];
+/// Its bytes.
+const KEY: u64 = 16;
 
 impl Found {
     /// Reads a layer to its end, so that its digest is checked, and that of what it decodes to: an engine
-    /// that unpacks it would find another one only at the site (R-OCI-6).
-    pub fn read(limits: Limits, layer: Layer<'_>) -> Result<Self> {
-        let what = layer.what;
+    /// that unpacks it would find another one only at the site (R-OCI-6). What is kept of it is counted for
+    /// each of the `images` that have it.
+    pub fn read(limits: Limits, layer: Layer<'_>, images: &[&Kept]) -> Result<Self> {
+        let (what, bounds) = (layer.what, Bounds { limits, images });
         let io = |e| Error::io(what.clone(), e);
-        let mut found = Self { own: Tree::new(limits), covered: Vec::new(), opaque: Vec::new() };
+        let mut found = Self { own: Tree::default(), covered: Vec::new(), opaque: Vec::new() };
         let mut stored = BufReader::with_capacity(1 << 16, layer.content);
         {
             let decoded = Hashed { inner: decoder(&mut stored).map_err(io)?, hasher: Sha256Hasher::default() };
             let mut limited = decoded.take(limits.layer_bytes.saturating_add(1));
-            let mut archive = tar::Archive::new(&mut limited);
-            let mut entries = 0u64;
-            for entry in archive.entries().map_err(io)? {
-                entries += 1;
-                if entries > limits.entries {
-                    return Err(too_large(&format!("{what}: entries"), limits.entries, entries));
-                }
-                found.entry(&what, &mut entry.map_err(io)?)?;
-            }
+            each_member(&what, &mut limited, limits.entries, &mut |entry| found.entry(&what, bounds, entry))?;
             io::copy(&mut limited, &mut io::sink()).map_err(io)?;
             if limited.limit() == 0 {
                 let (limit, what) = (limits.layer_bytes, format!("{what}: decoded bytes"));
-                return Err(too_large(&what, limit, limit.saturating_add(1)));
+                return Err(too_large(what, limit, limit.saturating_add(1)));
             }
             let digest = limited.into_inner().hasher.finish();
             if digest != layer.diff_id {
@@ -123,103 +183,87 @@ impl Found {
         Ok(found)
     }
 
-    fn entry<R: Read>(&mut self, what: &str, entry: &mut tar::Entry<'_, R>) -> Result<()> {
+    fn entry<R: Read>(&mut self, what: &str, bounds: Bounds<'_>, entry: &mut tar::Entry<'_, R>) -> Result<()> {
         // A name that is not UTF-8 or climbs is no file that we look for.
         let Some(path) = clean(&entry.path_bytes()) else { return Ok(()) };
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path.as_str()));
         let kind = entry.header().entry_type();
         if name == ".wh..wh..opq" {
             self.own.remove_below(folder);
+            bounds.keep(&path, KEY)?;
             self.opaque.push(key(folder));
             return Ok(());
         }
         if let Some(gone) = name.strip_prefix(".wh.") {
             let gone = if folder.is_empty() { gone.to_owned() } else { format!("{folder}/{gone}") };
-            self.cover(&gone);
-            return Ok(());
+            return self.cover(bounds, &gone);
         }
         if kind.is_dir() {
             return Ok(());
         }
         // Whatever comes under a name takes the place of what was there, a folder too.
-        self.cover(&path);
+        self.cover(bounds, &path)?;
         if !kind.is_file() {
             return Ok(());
         }
         let io = |e| Error::io(what, e);
         if is_database(&path) {
-            let bytes = self.own.read(what, &path, entry)?;
+            bounds.keep_path(&path)?;
+            let bytes = bounds.database(what, &path, entry)?;
             self.own.files.insert(path, bytes);
         } else if entry.header().mode().is_ok_and(|mode| mode & 0o111 != 0)
             && let Some(info) = golang::find(entry).map_err(io)?
         {
-            self.own.keep(&path, info.bytes())?;
+            bounds.keep_path(&path)?;
+            bounds.keep(&path, info.bytes())?;
             self.own.programs.insert(path, info);
         }
         Ok(())
     }
 
-    fn cover(&mut self, path: &str) {
+    fn cover(&mut self, bounds: Bounds<'_>, path: &str) -> Result<()> {
         self.own.remove_below(path);
         self.own.remove(path);
+        bounds.keep(path, KEY)?;
         self.covered.push(key(path));
+        Ok(())
     }
 
     /// Whether a file at `path` of a layer below is not there any more.
     fn hides(&self, path: &str) -> bool {
-        let has = |keys: &[Key], path: &str| keys.binary_search(&key(path)).is_ok();
-        let folders = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
-        has(&self.covered, path)
-            || has(&self.opaque, "")
-            || folders.into_iter().any(|folder| has(&self.covered, folder) || has(&self.opaque, folder))
+        let has = |keys: &[Key], key: &Key| keys.binary_search(key).is_ok();
+        // Each byte is hashed once, however many folders a path has.
+        let (mut hasher, mut begins) = (Sha256Hasher::default(), "");
+        for part in path.split('/') {
+            let folder = short(&hasher.clone().finish());
+            if has(&self.opaque, &folder) || (!begins.is_empty() && has(&self.covered, &folder)) {
+                return true;
+            }
+            hasher.update(begins.as_bytes());
+            hasher.update(part.as_bytes());
+            begins = "/";
+        }
+        has(&self.covered, &short(&hasher.finish()))
     }
 }
 
 fn key(path: &str) -> Key {
+    short(&Sha256::of(path.as_bytes()))
+}
+
+fn short(digest: &Sha256) -> Key {
     let mut key = Key::default();
-    key.iter_mut().zip(Sha256::of(path.as_bytes()).as_bytes()).for_each(|(to, from)| *to = *from);
+    key.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
     key
 }
 
 impl Tree {
-    /// An empty tree.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
-    }
-
     /// Lays the next layer over it.
-    pub fn add(&mut self, layer: &Found) -> Result<()> {
+    pub fn add(&mut self, layer: &Found) {
         self.files.retain(|path, _| !layer.hides(path));
         self.programs.retain(|path, _| !layer.hides(path));
-        for (path, bytes) in &layer.own.files {
-            self.keep(path, u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
-            self.files.insert(path.clone(), bytes.clone());
-        }
-        for (path, info) in &layer.own.programs {
-            self.keep(path, info.bytes())?;
-            self.programs.insert(path.clone(), info.clone());
-        }
-        Ok(())
-    }
-
-    fn read<R: Read>(&mut self, what: &str, path: &str, entry: &mut tar::Entry<'_, R>) -> Result<Vec<u8>> {
-        let limit = self.limits.database;
-        let mut bytes = Vec::new();
-        entry.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what, e))?;
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if size > limit {
-            return Err(too_large(&format!("{what}: {path}"), limit, size));
-        }
-        self.keep(path, size)?;
-        Ok(bytes)
-    }
-
-    fn keep(&mut self, path: &str, bytes: u64) -> Result<()> {
-        self.kept = self.kept.saturating_add(bytes);
-        if self.kept > self.limits.databases {
-            return Err(too_large(&format!("package databases up to {path}"), self.limits.databases, self.kept));
-        }
-        Ok(())
+        self.files.extend(layer.own.files.iter().map(|(path, bytes)| (path.clone(), bytes.clone())));
+        self.programs.extend(layer.own.programs.iter().map(|(path, info)| (path.clone(), info.clone())));
     }
 
     fn remove(&mut self, path: &str) {
@@ -228,10 +272,22 @@ impl Tree {
     }
 
     fn remove_below(&mut self, folder: &str) {
-        let below =
-            |path: &String| folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-        self.files.retain(|path, _| !below(path));
-        self.programs.retain(|path, _| !below(path));
+        remove_below(&mut self.files, folder);
+        remove_below(&mut self.programs, folder);
+    }
+}
+
+/// Looks at what lies below `folder` alone: a layer may have millions of entries, and asks this for each.
+fn remove_below<T>(of: &mut BTreeMap<String, T>, folder: &str) {
+    if folder.is_empty() {
+        of.clear();
+        return;
+    }
+    // No character stands between `/` and `0`.
+    let below: Vec<String> =
+        of.range(format!("{folder}/")..format!("{folder}0")).map(|(path, _)| path.clone()).collect();
+    for path in below {
+        of.remove(&path);
     }
 }
 
@@ -251,9 +307,9 @@ fn decoder<'a>(stored: &'a mut (impl io::BufRead + Send)) -> io::Result<Box<dyn 
     Ok(Box::new(stored))
 }
 
-/// The path without `./`, `/` and `//`; `None` for one that climbs or is not UTF-8.
+/// The path without `./`, `/` and `//`; `None` for one that climbs, is too long or is not UTF-8.
 fn clean(path: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(path).ok()?;
+    let text = std::str::from_utf8(path).ok().filter(|text| text.len() <= PATH_BYTES)?;
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.is_empty() || parts.contains(&"..") {
         return None;
@@ -281,6 +337,44 @@ fn is_database(path: &str) -> bool {
     FIXED.contains(&path) || split_dpkg || path.ends_with(".dist-info/METADATA")
 }
 
-fn too_large(what: &str, limit: u64, found: u64) -> Error {
-    ErrorKind::Format(bundle_format::ErrorKind::TooLarge { what: what.into(), limit, found }.into()).into()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_hides_what_it_covers_and_nothing_beside_it() {
+        let sorted = |paths: &[&str]| {
+            let mut keys: Vec<Key> = paths.iter().map(|path| key(path)).collect();
+            keys.sort_unstable();
+            keys
+        };
+        let found = |covered: &[&str], opaque: &[&str]| Found {
+            own: Tree::default(),
+            covered: sorted(covered),
+            opaque: sorted(opaque),
+        };
+        for (covered, opaque, hidden, left) in [
+            (&["a/b"][..], &[][..], &["a/b", "a/b/c", "a/b/c/d"][..], &["a", "a/bc", "a/c", "b/a/b"][..]),
+            (&[], &["a/b"], &["a/b/c", "a/b/c/d"], &["a", "a/b", "a/bc", "b/a/b"]),
+            (&[], &[""], &["a", "a/b"], &[]),
+            (&[], &[], &[], &["a", "a/b/c"]),
+        ] {
+            let layer = found(covered, opaque);
+            assert!(hidden.iter().all(|path| layer.hides(path)), "{covered:?} {opaque:?}");
+            assert!(!left.iter().any(|path| layer.hides(path)), "{covered:?} {opaque:?}");
+        }
+    }
+
+    #[test]
+    fn what_lies_below_a_folder_is_removed_and_nothing_beside_it() {
+        let paths = ["a", "a!/x", "a-b", "a.b/c", "a/", "a/b", "a/b/c", "a0", "a0/b", "ab", "b/a/c"];
+        let of = || paths.iter().map(|path| ((*path).to_owned(), 1)).collect::<BTreeMap<_, _>>();
+        for folder in ["a", "a/b", "a0", "b", "c", ""] {
+            let mut found = of();
+            remove_below(&mut found, folder);
+            let below = |path: &&&str| folder.is_empty() || path.starts_with(&format!("{folder}/"));
+            let left: Vec<&str> = paths.iter().filter(|path| !below(path)).copied().collect();
+            assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), left, "{folder}");
+        }
+    }
 }

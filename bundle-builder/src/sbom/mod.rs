@@ -110,12 +110,12 @@ impl Collected {
             .collect();
         let images: Vec<&LockedImage> = self.lock.images.iter().filter(|image| have.insert(image.digest)).collect();
         let layers = images.iter().map(|image| self.layers(image)).collect::<Result<Vec<_>>>()?;
-        let found = read_layers(jobs, layers.iter().flatten(), progress)?;
+        let found = read_layers(jobs, &layers, progress)?;
         let mut made = Vec::new();
         for (image, layers) in images.iter().zip(&layers) {
-            let mut tree = layers::Tree::new(layers::Limits::default());
+            let mut tree = layers::Tree::default();
             for layer in layers.iter().filter_map(|layer| found.get(&layer.key())) {
-                tree.add(layer)?;
+                tree.add(layer);
             }
             let subject = Subject { name: &image.name, digest: image.digest, created: &self.lock.created };
             made.push((image.digest, spdx::document(&subject, &in_tree(&tree))?));
@@ -148,31 +148,39 @@ impl Unread<'_> {
     }
 }
 
-/// Reads each of `layers` once; `progress` is told stored bytes.
-fn read_layers<'a>(
+/// Reads each of the images' layers once; `progress` is told stored bytes. What is kept of all layers of
+/// an image together is bounded while they are read.
+fn read_layers(
     jobs: usize,
-    layers: impl Iterator<Item = &'a Unread<'a>>,
+    images: &[Vec<Unread<'_>>],
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<BTreeMap<(Sha256, Sha256), layers::Found>> {
-    let unread: BTreeMap<(Sha256, Sha256), &Unread<'_>> = layers.map(|layer| (layer.key(), layer)).collect();
-    let unread: Vec<&Unread<'_>> = unread.into_values().collect();
+    let kept: Vec<layers::Kept> = images.iter().map(|_| layers::Kept::default()).collect();
+    let mut unread: BTreeMap<(Sha256, Sha256), (&Unread<'_>, Vec<&layers::Kept>)> = BTreeMap::new();
+    for (layers, kept) in images.iter().zip(&kept) {
+        for layer in layers {
+            unread.entry(layer.key()).or_insert_with(|| (layer, Vec::new())).1.push(kept);
+        }
+    }
+    let unread: Vec<(&Unread<'_>, Vec<&layers::Kept>)> = unread.into_values().collect();
     let progress = Mutex::new(progress);
     let found = parallel::map_longest_first(
         jobs,
         &unread,
-        |layer| layer.blob.size,
-        |_, layer| {
+        |(layer, _)| layer.blob.size,
+        |_, (layer, images)| {
             let what = layer.what.clone();
             let content: Box<dyn Read + Send + '_> = layer.blob.open()?;
             let layer_found = layers::Found::read(
                 layers::Limits::default(),
                 layers::Layer { what, diff_id: layer.diff_id, content },
+                images,
             )?;
             progress.lock().unwrap_or_else(PoisonError::into_inner)(layer.blob.size);
             Ok::<_, Error>(layer_found)
         },
     )?;
-    Ok(unread.iter().map(|layer| layer.key()).zip(found).collect())
+    Ok(unread.iter().map(|(layer, _)| layer.key()).zip(found).collect())
 }
 
 impl Collected {
@@ -226,9 +234,9 @@ pub fn inventory<'a>(
     limits: layers::Limits,
     layers: impl Iterator<Item = Result<layers::Layer<'a>>>,
 ) -> Result<Inventory> {
-    let mut tree = layers::Tree::new(limits);
+    let (mut tree, kept) = (layers::Tree::default(), layers::Kept::default());
     for layer in layers {
-        tree.add(&layers::Found::read(limits, layer?)?)?;
+        tree.add(&layers::Found::read(limits, layer?, &[&kept])?);
     }
     Ok(in_tree(&tree))
 }

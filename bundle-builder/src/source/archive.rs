@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::Watched;
 use super::{BlobRef, ImageSource, check_bytes, layout, length, malformed, read_document};
+use crate::members::each_member;
 use crate::{Error, ErrorKind, Result};
 
 /// Where a member's bytes lie in the tar.
@@ -167,12 +168,9 @@ impl ImageSource for DockerArchive {
 /// Names and places of the regular files in the tar. A link to a member (docker writes them for
 /// layers that images share) stands for the member; a doubled name is refused.
 fn list_members(path: &Path, what: &str) -> Result<BTreeMap<String, Span>> {
-    let io = |error| Error::io(what, error);
     let mut members = BTreeMap::new();
     let mut links = Vec::new();
-    let mut tar = tar::Archive::new(Watched::open(path)?);
-    for entry in tar.entries().map_err(io)? {
-        let entry = entry.map_err(io)?;
+    each_member(what, Watched::open(path)?, limits::LAYER_ENTRIES, &mut |entry| {
         let name = String::from_utf8(entry.path_bytes().into_owned())
             .map_err(|_| malformed(what, "a member's name is not UTF-8"))?;
         let kind = entry.header().entry_type();
@@ -184,7 +182,8 @@ fn list_members(path: &Path, what: &str) -> Result<BTreeMap<String, Span>> {
         } else if let (true, Some(target)) = (kind.is_symlink(), entry.link_name_bytes()) {
             links.push((name, String::from_utf8_lossy(&target).into_owned()));
         }
-    }
+        Ok(())
+    })?;
     for (name, target) in links {
         // docker writes `../<layer>/layer.tar` from inside a layer's directory.
         let target = target.strip_prefix("../").unwrap_or(&target);
