@@ -64,7 +64,7 @@ soak: build
 	LOCKGATE_CUTS_EVERY=1 $(CARGO) test --workspace --locked --test cuts -- --nocapture
 	LOCKGATE_CUTS=200 tests/vm/isolated.sh --then-cut
 
-# Each fuzz target for 60 seconds (LOCKGATE_FUZZ_SECONDS); what was found before is replayed by test-unit.
+# Each fuzz target for 60 seconds (LOCKGATE_FUZZ_SECONDS), so many at once (LOCKGATE_FUZZ_JOBS); what was found before is replayed by test-unit.
 fuzz: packages
 	tests/fuzz/run.sh
 

@@ -42,9 +42,10 @@ def member(file):
     return name.decode(), int(size, 8)
 def take_padding(file, name, size):
     need(not any(take(file, -size % 512)), 3, f"the padding of {name} is not zero")
-def take_member(file, name, size, limit):
-    need(size <= limit, 3, f"{name} is larger than {limit} bytes")
-    return take(file, size), take_padding(file, name, size)
+def take_member(file, name, size, limit, left):
+    """A member before the first pack, and the bytes that are left to the others of them (R-LIM-32)."""
+    need(size <= limit and left >= 512 + size, 3, f"{name}: over {limit} bytes, or over 24 MiB with all before it")
+    return take(file, size), take_padding(file, name, size) or left - 512 - size - -size % 512
 # ---- Sections 1 and 4: documents, keys, signatures, the chain of roots.
 def parse(what, kind, raw):
     """Strict JSON in its one canonical form (R-JSON-1 to 5): there is no second way to read the bytes."""
@@ -104,17 +105,16 @@ def read_root(name, raw):
     return text, root, keys, signatures
 def prove_chain(chain, fingerprint):
     """Versions from 1 on without gap, each signed by its own and the former root's threshold (4.4)."""
-    former, known = None, {}
+    former, known, found = None, {}, [hashlib.sha384(text).hexdigest() for text, _, _, _ in chain]
+    need(fingerprint in found, 4, f"the chain does not hold the root that you trust; it holds {found}")
     for version, (text, root, keys, signatures) in enumerate(chain, 1):
         need(root["version"] == version, 4, f"root chain: expected version {version}, found {root['version']}")
+        [threshold(f"root {version}", signatures, judge, "root") for judge in (former, root) if judge]  # R-ROOT-17
         prove(f"root {version}", text, signatures, known | keys)
-        [threshold(f"root {version}", signatures, judge, "root") for judge in (former, root) if judge]
         old, new = ((r or root)["roles"]["release"] for r in (former, root))
         kept = [keys[key]["scheme"] for key in {*old["keys"]} & {*new["keys"]}]  # R-ROOT-14: who signed cannot again
         need("sequence_resets" not in root or max(map(kept.count, SCHEMES)) < new["threshold"], 4, "unrevoked reset")
         former, known = root, keys
-    found = [hashlib.sha384(text).hexdigest() for text, _, _, _ in chain]
-    need(fingerprint in found, 4, f"the chain does not hold the root that you trust; it holds {found}")
     return former, known
 # ---- Section 6: packs hold what was signed.
 def unpack(file, pack, name, size):
@@ -160,15 +160,15 @@ def main():
     with open((args := parser.parse_args()).bundle, "rb") as file:
         (name, size), former, signatures, chain, undecoded = member(file), "", [], [], []
         need(name == "manifest.json", 3, f"expected manifest.json first, found {name!r}")
-        document, (name, size) = take_member(file, name, size, 16 << 20)[0], member(file)
+        (document, left), (name, size) = take_member(file, name, size, 16 << 20, 24 << 20), member(file)
         while form := re.fullmatch(r"signatures/([0-9a-f]{16})\.(minisig|ml-dsa-87)", name):
             need(name > former and len(signatures) < 64, 3, "signatures out of order, or more than 64")
             scheme, former = form[2].replace("minisig", SCHEMES[0]), name
-            signatures.append(check_signature(name, form[1], scheme, take_member(file, name, size, 64 << 10)[0]))
-            name, size = member(file)
+            (raw, left), (name, size) = take_member(file, name, size, 64 << 10, left), member(file)
+            signatures.append(check_signature(former, form[1], scheme, raw))
         while name == f"root/{len(chain) + 1:05}.json" and len(chain) < 1024:
-            chain.append(read_root(name, take_member(file, name, size, 1 << 20)[0]))
-            name, size = member(file)
+            (raw, left), (name, size) = take_member(file, name, size, 1 << 20, left), member(file)
+            chain.append(read_root(f"root {len(chain) + 1}", raw))
         need(name == "" or name.startswith("packs/"), 3, f"unexpected member {name}")
         root, keys = prove_chain(chain, args.fingerprint)
         prove("manifest", document, signatures, keys)

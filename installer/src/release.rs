@@ -212,6 +212,7 @@ impl Workload {
                     )));
                 }
             }
+            check_keys(&value).map_err(&refuse)?;
             workload.objects.push(value);
         }
         let unknown = workload.pods.iter().flat_map(|pod| &pod.claims).find(|claim| !workload.volumes.contains(claim));
@@ -244,6 +245,64 @@ impl Workload {
         }
         Ok(yaml)
     }
+}
+
+/// Every name that is looked for here, to be checked or to be changed.
+const LOOKED_FOR: [&str; 22] = [
+    "claimName",
+    "containers",
+    "hostIP",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostPath",
+    "hostPort",
+    "image",
+    "initContainers",
+    "kind",
+    "livenessProbe",
+    "metadata",
+    "name",
+    "periodSeconds",
+    "persistentVolumeClaim",
+    "ports",
+    "privileged",
+    "securityContext",
+    "spec",
+    "template",
+    "volumes",
+];
+/// Maps whose keys are the author's own words.
+const FREE: [&str; 7] = ["annotations", "binaryData", "data", "labels", "limits", "matchLabels", "requests"];
+
+/// The engine reads more into a key than it says here: a name in any case (Go's JSON), what stands under `<<` (its
+/// YAML merges it), a name behind a tag. By such a key a pod could ask for what is refused by its plain name.
+fn check_keys(value: &Value) -> std::result::Result<(), String> {
+    match value {
+        Value::Tagged(tagged) => check_keys(&tagged.value),
+        Value::Sequence(items) => items.iter().try_for_each(check_keys),
+        Value::Mapping(map) => map.iter().try_for_each(|(key, value)| {
+            let Value::String(key) = key else {
+                let plain = matches!(key, Value::Number(_) | Value::Bool(_));
+                let refused = || "it has a key that is a list, a map, nothing or behind a tag".to_owned();
+                return if plain { check_keys(value) } else { Err(refused()) };
+            };
+            let shown = || bundle_format::text::escaped(key);
+            if key == "<<" {
+                return Err("it merges maps by the key <<, which this version does not read".into());
+            }
+            if LOOKED_FOR.iter().any(|name| name != key && folded(name) == folded(key)) {
+                return Err(format!("it has the key {}, which the engine takes for another one", shown()));
+            }
+            if FREE.contains(&key.as_str()) { Ok(()) } else { check_keys(value) }
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// As Go's JSON compares names: without case, and with the two letters beyond ASCII that fold into it.
+fn folded(name: &str) -> String {
+    name.chars().map(|c| if c == '\u{17f}' { 's' } else { c }).flat_map(char::to_lowercase).collect()
 }
 
 fn pod(name: &str, spec: Option<&Value>) -> std::result::Result<Pod, String> {
@@ -368,5 +427,34 @@ spec:
             assert!(matches!(Workload::parse("w", bad).unwrap_err().kind(), ErrorKind::Workload { .. }), "{bad}");
         }
         assert!(Workload::parse("w", "kind: Pod\nmetadata: {name: ../x}").is_err());
+    }
+
+    #[test]
+    fn a_key_that_the_engine_reads_in_another_way_is_refused() {
+        let pod = |spec: &str| format!("kind: Pod\nmetadata: {{name: x}}\nspec: {{containers: [], {spec}}}");
+        for spec in [
+            "<<: {hostNetwork: true}",
+            "HostNetwork: true",
+            "hostnetwork: true",
+            "ho\u{17f}tNetwork: true",
+            "!x hostNetwork: true",
+            "? [a] : b",
+            "Containers: [{name: c, image: i}]",
+            "volumes: [{name: v, HOSTPATH: {path: /}}]",
+            "volumes: [!t {name: v, hostpath: {path: /}}]",
+            "tolerations: [{securitycontext: {}}]",
+        ] {
+            let error = Workload::parse("w", &pod(spec)).unwrap_err();
+            let why = matches!(error.kind(), ErrorKind::Workload { why, .. } if why.contains("it has ") || why.contains("<<"));
+            assert!(why, "{spec}: {error}");
+        }
+        let merged = "kind: Pod\nmetadata: {name: x}\nspec:\n  <<: &a {hostPID: true}\n  containers: []";
+        assert!(Workload::parse("w", merged).is_err());
+        for good in [
+            pod("1: a, true: b"),
+            "kind: ConfigMap\nmetadata: {name: x, labels: {Name: a}}\ndata: {Image: a, SPEC: b}".into(),
+        ] {
+            Workload::parse("w", &good).unwrap();
+        }
     }
 }

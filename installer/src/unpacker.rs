@@ -7,7 +7,9 @@
 //! SHA-384 of the proved manifest and the base that was found; it confines itself, proves the frames, decodes,
 //! proves the blobs, and gives them through its pipe. The parent takes them only in the order of the manifest that
 //! it proved itself, counts and hashes each once more, and keeps what is right: a child that was taken over can
-//! refuse, and nothing else.
+//! refuse, but bring in no byte that the manifest does not name. What it does not hand over rests on its word: frames
+//! of packs that are not for this site, delta frames where no base is asked for, padding, the end of the archive.
+//! `install` has all of it proved again, and uses none of those bytes.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -208,6 +210,8 @@ impl Taker<'_> {
         let missing = self.current.map(|taking| taking.blob).or_else(|| self.expected.next());
         match missing {
             Some(blob) => Err(lost(format!("it left out blob {}", blob.digest))),
+            // What it does not hand over it must at least say that it proved.
+            None if self.left > 0 => Err(lost(format!("it left out {} stored bytes", self.left))),
             None => Ok(()),
         }
     }
@@ -312,6 +316,11 @@ mod tests {
             (String::new(), "it left out blob"),
             (format!("{one}{first}{second}{ended}"), "it left out blob"),
             (format!("{one}{first}"), "it left out blob"),
+            (format!("{one}{first}{second}{ended}{none}{ended}"), "it left out 9 stored bytes"),
+            (
+                format!("{one}{first}{second}{ended}{none}{ended}{}", passed.replace('9', "8")),
+                "it left out 1 stored bytes",
+            ),
             (none.clone(), "where another one comes"),
             (format!("{one}{none}"), "where another one comes"),
             (format!("{good}{one}"), "where another one comes"),

@@ -15,6 +15,11 @@ const BLOCK: usize = 512;
 /// Bytes of a header, and what members are padded to.
 pub(crate) const BLOCK_U64: u64 = 512;
 
+/// Bytes that a member of so many takes in an archive: header, content, padding.
+pub(crate) const fn member_bytes(size: u64) -> u64 {
+    BLOCK_U64.saturating_add(size.saturating_add(BLOCK_U64 - 1) / BLOCK_U64 * BLOCK_U64)
+}
+
 /// Name of the signed manifest, the first member.
 pub const MANIFEST: &str = "manifest.json";
 

@@ -70,7 +70,8 @@ macro_rules! digest_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}{}", $prefix, self.hex())
+                f.write_str($prefix)?;
+                f.write_str(&self.hex())
             }
         }
 

@@ -1,8 +1,11 @@
 //! From the head of an archive to a proven manifest: the only way to a [`VerifiedManifest`] (spec 7).
+//!
+//! Threat: a head that is read and kept before anything of it is proved, as long as its maker likes. Defence:
+//! each member has its limit, and all of them together have one (R-LIM-32).
 
 use std::io::Read;
 
-use crate::archive::{ArchiveReader, MANIFEST, Member};
+use crate::archive::{ArchiveReader, MANIFEST, Member, member_bytes};
 use crate::digest::Sha384;
 use crate::key::{KeyId, Scheme};
 use crate::manifest::Manifest;
@@ -76,7 +79,7 @@ impl UnverifiedEnvelope {
         if first.name != MANIFEST {
             return Err(unexpected(0, MANIFEST, &first.name).into());
         }
-        head.manifest = archive.read_small(&first, limits::MANIFEST_BYTES)?;
+        head.manifest = read_member(&mut archive, 0, &first, limits::MANIFEST_BYTES)?;
         let (mut former, mut roots) = (String::new(), Vec::new());
         loop {
             let at = archive.offset();
@@ -137,7 +140,7 @@ impl UnverifiedEnvelope {
             let (key, scheme) =
                 named.ok_or_else(|| unexpected(at, "signatures/KEYID.minisig or .ml-dsa-87", &member.name))?;
             check_count("signatures", self.signatures.len(), limits::SIGNATURES)?;
-            let bytes = archive.read_small(member, limits::SIGNATURE_BYTES)?;
+            let bytes = read_member(archive, at, member, limits::SIGNATURE_BYTES)?;
             self.signatures.push(Signature::parse_file(&member.name, key, scheme, &bytes)?);
             return Ok(());
         }
@@ -147,7 +150,7 @@ impl UnverifiedEnvelope {
             return Err(unexpected(at, &format!("a signature, {expected} or a pack"), &member.name).into());
         }
         check_count("trust roots", before, limits::ROOTS)?;
-        roots.push(archive.read_small(member, limits::ROOT_BYTES)?);
+        roots.push(read_member(archive, at, member, limits::ROOT_BYTES)?);
         Ok(())
     }
 
@@ -173,7 +176,8 @@ impl UnverifiedEnvelope {
         self.signatures.sort_by_key(signature_member);
     }
 
-    /// The members of an archive's head in their order: name and bytes.
+    /// The members of an archive's head in their order: name and bytes. One that no reader would take for its
+    /// length is refused.
     pub fn members(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let mut members = vec![(MANIFEST.to_owned(), self.manifest.clone())];
         let mut signatures: Vec<_> = self.signatures.iter().map(|s| (signature_member(s), s.to_file())).collect();
@@ -182,6 +186,8 @@ impl UnverifiedEnvelope {
         for (index, root) in self.roots.iter().enumerate() {
             members.push((root_member(index + 1), root.to_bytes()?));
         }
+        let size = |content: &Vec<u8>| member_bytes(u64::try_from(content.len()).unwrap_or(u64::MAX));
+        check_head(members.iter().map(|(_, content)| size(content)).fold(0, u64::saturating_add))?;
         Ok(members)
     }
 
@@ -205,9 +211,7 @@ impl UnverifiedEnvelope {
         let manifest = crate::manifest::parse(&self.manifest)?;
         // A parser's leniency (serde takes a list for an object) would be a second reading of what
         // was signed (R-JSON-5).
-        if crate::json::to_bytes("manifest", &manifest)? != self.manifest {
-            return Err(ErrorKind::NotCanonical { what: "manifest".into() }.into());
-        }
+        crate::json::check_canonical("manifest", &manifest, &self.manifest)?;
         check_comments(&self.signatures, &trusted_comment(&manifest, &self.manifest))?;
         let known = trusted.root().version();
         let new_roots = self.roots.into_iter().filter(|root| root.claimed().version() > known).collect();
@@ -280,6 +284,23 @@ pub(crate) fn check_comments(signatures: &[Signature], expected: &str) -> Result
     Ok(())
 }
 
+/// Reads a member of the head that begins at `at`, if the head is not too long with it.
+fn read_member<R: Read>(archive: &mut ArchiveReader<R>, at: u64, member: &Member, limit: u64) -> Result<Vec<u8>> {
+    // One that is too long by itself is told as that.
+    if member.size <= limit {
+        check_head(at.saturating_add(member_bytes(member.size)))?;
+    }
+    archive.read_small(member, limit)
+}
+
+fn check_head(found: u64) -> Result<()> {
+    let limit = limits::PROLOGUE_BYTES;
+    if found <= limit {
+        return Ok(());
+    }
+    Err(ErrorKind::TooLarge { what: "the archive before its first pack".into(), limit, found }.into())
+}
+
 fn signature_member(signature: &Signature) -> String {
     format!("signatures/{}.{}", signature.key, signature.scheme().extension())
 }
@@ -303,4 +324,30 @@ fn check_count(what: &str, have: usize, limit: usize) -> Result<()> {
     }
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     Err(ErrorKind::TooLarge { what: what.into(), limit, found: limit + 1 }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::ArchiveWriter;
+
+    #[test]
+    fn a_head_is_bounded_as_a_whole_before_anything_of_it_is_parsed() {
+        let zeros = vec![0; 16 << 20];
+        let mut archive = ArchiveWriter::new(Vec::new());
+        archive.member(MANIFEST, limits::MANIFEST_BYTES, &mut &zeros[..]).unwrap();
+        for version in 1..=8 {
+            archive.member(&root_member(version), limits::ROOT_BYTES, &mut &zeros[..]).unwrap();
+        }
+        let error = UnverifiedEnvelope::read(&archive.finish().unwrap()[..]).err().unwrap();
+        let found = (24 << 20) + 9 * 512;
+        assert!(
+            matches!(error.kind(), ErrorKind::TooLarge { limit: limits::PROLOGUE_BYTES, found: of, .. } if *of == found),
+            "{error}"
+        );
+        // What no reader would take is not written.
+        let head = UnverifiedEnvelope::new(vec![0; 24 << 20], Vec::new(), Vec::new());
+        assert!(matches!(head.members().unwrap_err().kind(), ErrorKind::TooLarge { .. }));
+        UnverifiedEnvelope::new(vec![0; (24 << 20) - 512], Vec::new(), Vec::new()).members().unwrap();
+    }
 }

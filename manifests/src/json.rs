@@ -24,10 +24,32 @@ pub fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8], limit: u64) -> Resul
 /// Parses a document that must also be in the form that [`to_bytes`] writes.
 pub fn parse_canonical<T: DeserializeOwned + Serialize>(what: &str, bytes: &[u8], limit: u64) -> Result<T> {
     let value: T = parse(what, bytes, limit)?;
-    if to_bytes(what, &value)? == bytes {
-        return Ok(value);
+    check_canonical(what, &value, bytes)?;
+    Ok(value)
+}
+
+/// Refuses `bytes` that are not what [`to_bytes`] makes of `value`.
+pub fn check_canonical<T: Serialize>(what: &str, value: &T, bytes: &[u8]) -> Result<()> {
+    let mut rest = Compared(bytes);
+    match serde_json::to_writer(&mut rest, value) {
+        Ok(()) if rest.0 == b"\n" => Ok(()),
+        Err(error) if !error.is_io() => Err(ErrorKind::Json { what: what.into(), why: error.to_string() }.into()),
+        _ => Err(ErrorKind::NotCanonical { what: what.into() }.into()),
     }
-    Err(ErrorKind::NotCanonical { what: what.into() }.into())
+}
+
+/// Takes only the bytes that it was made of, in their order: what is written is compared, not kept.
+struct Compared<'a>(&'a [u8]);
+
+impl std::io::Write for Compared<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(std::io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes the canonical form: fields in declaration order, no insignificant space, one newline.
@@ -60,7 +82,13 @@ fn depth(bytes: &[u8]) -> usize {
 
 /// What follows a string whose opening quote was read; nothing if it does not end.
 fn behind_string(mut rest: &[u8]) -> &[u8] {
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+    let ends = |byte: &u8| matches!(byte, b'"' | b'\\');
+    loop {
+        // By 32 bytes at once, without a way out among them: what the compiler makes vectors of.
+        let (chunks, _) = rest.as_chunks::<32>();
+        let none = |chunk: &&[u8; 32]| !chunk.iter().fold(false, |found, byte| found | ends(byte));
+        rest = rest.get(32 * chunks.iter().take_while(none).count()..).unwrap_or_default();
+        let Some(at) = rest.iter().position(ends) else { return &[] };
         // A backslash takes the next byte with it.
         let (escape, skip) = (rest.get(at) == Some(&b'\\'), at + 1);
         if !escape {
@@ -68,7 +96,6 @@ fn behind_string(mut rest: &[u8]) -> &[u8] {
         }
         rest = rest.get(skip + 1..).unwrap_or_default();
     }
-    &[]
 }
 
 #[cfg(test)]
@@ -99,9 +126,34 @@ mod tests {
             (r#"["\"[[", {"\\":[]}]"#, 3),
             (r#"["[[[["#, 1),
             (r#"["\"#, 1),
+            // Quotes and backslashes around the 32 bytes that are looked at together.
+            (r#"["0123456789012345678901234567890",[]]"#, 2),
+            (r#"["01234567890123456789012345678901",[]]"#, 2),
+            (r#"["012345678901234567890123456789\"",[]]"#, 2),
+            (r#"["0123456789012345678901234567890\"",[]]"#, 2),
+            (r#"["01234567890123456789012345678901\\",[]]"#, 2),
+            (r#"["012345678901234567890123456789012345678901234567890123456789012345\"[","[",[[]]]"#, 3),
             ("]]][", 1),
         ] {
             assert_eq!(depth(text.as_bytes()), deepest, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_form_and_no_other() {
+        let doc = Doc { a: 1, b: vec!["x".into()] };
+        let good = to_bytes("doc", &doc).unwrap();
+        check_canonical("doc", &doc, &good).unwrap();
+        let cut = (0..good.len()).map(|len| good[..len].to_vec());
+        let grown = [&good[..], b"\n"].concat();
+        let flipped = (0..good.len()).map(|at| {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            bad
+        });
+        for bad in cut.chain(flipped).chain([grown]) {
+            let error = check_canonical("doc", &doc, &bad).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::NotCanonical { .. }), "{bad:?}");
         }
     }
 

@@ -43,7 +43,7 @@ pub const SET_LIST_BYTES: u64 = 4 << 20;
 pub const VOLUMES: u16 = 2048;
 /// Cells in one volume (R-LIM-31).
 pub const CELLS: u64 = 1 << 24;
-/// Bytes of an archive before its first pack, as volumes and datagrams carry it (R-LIM-32).
+/// Bytes of an archive before its first pack: what is held in memory before anything is proved (R-LIM-32).
 pub const PROLOGUE_BYTES: u64 = 24 << 20;
 /// Bytes of an archive that crosses in volumes or over the link (R-LIM-33): 16 TiB.
 pub const ARCHIVE_BYTES: u64 = 16 << 40;

@@ -38,10 +38,15 @@ pub fn map_longest_first<I: Sync, T: Send, E: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
+/// The cores there are, at most eight.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
+}
+
 /// Runs `work` once on each core, at most eight; the first error is the result. The workers share
 /// what there is to do by a counter or a queue of their own.
 pub fn on_all_cores<E: Send>(work: impl Fn() -> Result<(), E> + Sync) -> Result<(), E> {
-    on_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8), work)
+    on_threads(cores(), work)
 }
 
 /// Runs `work` once on each of `threads` threads; the first error is the result.

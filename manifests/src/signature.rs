@@ -6,9 +6,9 @@
 //! are verified before parsing; text forms are compared with their canonical form; each scheme is
 //! verified by two independent implementations that must agree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use blake2::Digest as _;
 
@@ -119,24 +119,26 @@ impl Signature {
     /// Verifies this signature over `document` with `key` by two implementations. Who must sign, and
     /// how many, is [`verify_threshold`]'s to say.
     pub fn verify(&self, what: &str, document: &[u8], key: &PublicKey) -> Result<()> {
-        self.verify_with(what, document, &Expanded::of(key))
+        self.verify_with(&Document::new(what, document), &Expanded::of(key))
     }
 
-    fn verify_with(&self, what: &str, document: &[u8], key: &Expanded<'_>) -> Result<()> {
+    fn verify_with(&self, document: &Document<'_>, key: &Expanded<'_>) -> Result<()> {
         let verdicts = match (&self.value, &key.form) {
             (Value::Ed25519 { signature, comment, global }, Form::Ed25519 { dalek, minisign }) => (
-                dalek.as_ref().is_some_and(|key| verify_dalek(key, document, signature, comment, global)),
-                minisign.as_ref().is_some_and(|key| self.verify_minisign(document, key)),
+                dalek.as_ref().is_some_and(|key| verify_dalek(key, document.prehash(), signature, comment, global)),
+                minisign.as_ref().is_some_and(|key| self.verify_minisign(document.bytes, key)),
             ),
             (Value::MlDsa87(signature), Form::MlDsa87 { ml_dsa, fips204 }) => (
-                ml_dsa.as_ref().is_some_and(|key| verify_ml_dsa(key, document, signature.as_slice())),
-                fips204.as_ref().is_some_and(|key| verify_fips204(key, document, signature)),
+                ml_dsa.as_ref().is_some_and(|key| verify_ml_dsa(key, document.bytes, signature.as_slice())),
+                fips204.as_ref().is_some_and(|key| verify_fips204(key, document.bytes, signature)),
             ),
             _ => (false, false),
         };
-        let (document, scheme, key) = (what.to_owned(), key.public.scheme().name(), self.key.to_string());
+        if verdicts == (true, true) {
+            return Ok(());
+        }
+        let (document, scheme, key) = (document.what.to_owned(), key.public.scheme().name(), self.key.to_string());
         match verdicts {
-            (true, true) => Ok(()),
             (false, false) => Err(ErrorKind::BadSignature { document, scheme, key }.into()),
             _ => Err(ErrorKind::ImplementationsDisagree { document, scheme, key }.into()),
         }
@@ -148,10 +150,27 @@ impl Signature {
     }
 }
 
+/// What was signed. Its BLAKE2b-512 is made once for all Ed25519 signatures over it (minisign-verify makes its own).
+struct Document<'a> {
+    what: &'a str,
+    bytes: &'a [u8],
+    prehash: OnceLock<[u8; 64]>,
+}
+
+impl<'a> Document<'a> {
+    const fn new(what: &'a str, bytes: &'a [u8]) -> Self {
+        Self { what, bytes, prehash: OnceLock::new() }
+    }
+
+    fn prehash(&self) -> &[u8; 64] {
+        self.prehash.get_or_init(|| minisign_prehash(self.bytes))
+    }
+}
+
 /// A public key as each implementation wants it; what one cannot read, it will not verify with. Made
 /// once for all signatures by that key in a proof: ml-dsa expands an ML-DSA-87 key to 56 polynomials here
 /// (fips204 0.5 does it for each signature).
-struct Expanded<'a> {
+pub(crate) struct Expanded<'a> {
     public: &'a PublicKey,
     form: Form,
 }
@@ -225,17 +244,16 @@ fn parse_minisign(file: &[u8], key: KeyId) -> Option<Value> {
 /// `verify_strict` refuses small-order points and non-canonical scalars (RFC 8032, 5.1.7).
 fn verify_dalek(
     key: &ed25519_dalek::VerifyingKey,
-    document: &[u8],
+    prehash: &[u8; 64],
     signature: &[u8; 64],
     comment: &str,
     global: &[u8; 64],
 ) -> bool {
-    let prehash = minisign_prehash(document);
     let bound = [signature.as_slice(), comment.as_bytes()].concat();
     let strict = |message: &[u8], bytes: &[u8; 64]| {
         key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(bytes)).is_ok()
     };
-    strict(&prehash, signature) && strict(&bound, global)
+    strict(prehash, signature) && strict(&bound, global)
 }
 
 fn verify_ml_dsa(key: &ml_dsa::VerifyingKey<ml_dsa::MlDsa87>, document: &[u8], signature: &[u8]) -> bool {
@@ -287,7 +305,7 @@ pub fn verify_threshold_over(
     roles: &[Role],
     policy: AlgorithmPolicy,
 ) -> Result<Vec<KeyId>> {
-    verify_all(&checks_over(documents, root)?)?;
+    verify_all(&checks_over(documents, root)?, root)?;
     count_over(documents, root, roles, policy)
 }
 
@@ -331,17 +349,10 @@ pub(crate) fn verify_chain_and(
 ) -> Result<(TrustedRoot, Vec<KeyId>)> {
     let documents = std::slice::from_ref(signed);
     let mut all = chain.checks()?;
-    let of_chain = all.len();
     let own = checks_over(documents, chain.end()).map(|own| all.extend(own));
-    let mut failure = first_failure(&all)?;
-    if let Some((_, error)) = failure.take_if(|(index, _)| *index < of_chain) {
-        return Err(error);
-    }
-    let root = chain.proved()?;
+    verify_all(&all, chain.trusted())?;
     own?;
-    if let Some((_, error)) = failure {
-        return Err(error);
-    }
+    let root = chain.proved();
     let signers = count_over(documents, root.root(), root.root().manifest_roles(), policy)?;
     Ok((root, signers))
 }
@@ -364,10 +375,22 @@ pub(crate) enum UnknownKeys {
 
 /// One signature over a document, and a key that must have made it.
 pub(crate) struct Check<'a> {
-    what: &'a str,
-    document: &'a [u8],
+    document: Arc<Document<'a>>,
     signature: &'a Signature,
     key: &'a PublicKey,
+}
+
+#[cfg(test)]
+impl Check<'_> {
+    /// Whether the key that must have made it is one of this root.
+    pub(crate) fn is_of(&self, root: &TrustRoot) -> bool {
+        root.key(self.signature.key) == Some(self.key)
+    }
+
+    /// Whether it is over these bytes.
+    pub(crate) fn is_over(&self, document: &[u8]) -> bool {
+        self.document.bytes == document
+    }
 }
 
 /// What there is to verify: every signature by a key of `roots`, the newest last. A key that several
@@ -380,6 +403,7 @@ pub(crate) fn checks<'a>(
     unknown: UnknownKeys,
 ) -> Result<Vec<Check<'a>>> {
     let (mut seen, mut checks) = (Vec::new(), Vec::new());
+    let shared = Arc::new(Document::new(what, document));
     for signature in signatures {
         refuse_doubled(what, signature, &seen)?;
         seen.push(signature.key);
@@ -393,50 +417,71 @@ pub(crate) fn checks<'a>(
             let root = roots.last().map_or(0, |root| root.version());
             return Err(ErrorKind::UnknownKey { document, key, root }.into());
         }
-        checks.extend(keys.into_iter().map(|key| Check { what, document, signature, key }));
+        checks.extend(keys.into_iter().map(|key| Check { document: Arc::clone(&shared), signature, key }));
     }
     Ok(checks)
 }
 
-/// Verifies all of them. The error is that of the first in order that does not verify.
-pub(crate) fn verify_all(checks: &[Check<'_>]) -> Result<()> {
-    first_failure(checks)?.map_or(Ok(()), |(_, error)| Err(error))
+/// Verifies all of them, each by both implementations, on all cores, key by key. The error is that of the first
+/// in order that does not verify: a check is left out only where one before it failed already.
+///
+/// What keys of `trusted` are said to have signed comes first: it is what a chain that somebody else made
+/// fails by, whatever its own keys signed in any number (R-ROOT-17).
+pub(crate) fn verify_all(checks: &[Check<'_>], trusted: &TrustRoot) -> Result<()> {
+    verify_all_by(crate::parallel::cores(), checks, trusted, &|check: &Check<'_>, key: &Expanded<'_>| {
+        check.signature.verify_with(&check.document, key)
+    })
 }
 
-/// Verifies all of them, each by both implementations, on all cores, key by key. Gives the first in order
-/// that does not verify: a check is left out only where one before it failed already.
-pub(crate) fn first_failure(checks: &[Check<'_>]) -> Result<Option<(usize, crate::Error)>> {
-    let mut of_key: Vec<(&PublicKey, Vec<usize>)> = Vec::new();
-    for (index, check) in checks.iter().enumerate() {
-        match of_key.iter_mut().find(|(key, _)| *key == check.key) {
-            Some((_, indices)) => indices.push(index),
-            None => of_key.push((check.key, vec![index])),
-        }
-    }
-    // The longest work first, so that no core waits for another at the end.
-    of_key.sort_by_key(|(key, _)| std::cmp::Reverse(key.scheme()));
+/// The same with `verify` for each check, on so many threads.
+pub(crate) fn verify_all_by(
+    threads: usize,
+    checks: &[Check<'_>],
+    trusted: &TrustRoot,
+    verify: &(impl Fn(&Check<'_>, &Expanded<'_>) -> Result<()> + Sync),
+) -> Result<()> {
+    let by_key = by_key(checks, trusted);
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<(usize, crate::Error)>> = Mutex::new(None);
     let before_the_first = |index: usize| {
         let failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.as_ref().is_none_or(|(first, _)| index < *first)
     };
-    crate::parallel::on_all_cores::<crate::Error>(|| {
+    crate::parallel::on_threads::<crate::Error>(threads, || {
         loop {
-            let Some((key, indices)) = of_key.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
-            let key = Expanded::of(key);
-            for index in indices.iter().copied().filter(|index| before_the_first(*index)) {
-                let Some(Check { what, document, signature, .. }) = checks.get(index) else { continue };
-                if let Err(error) = signature.verify_with(what, document, &key) {
+            let Some((key, of_key)) = by_key.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
+            let mut expanded = None;
+            for (index, check) in of_key.iter().filter(|(index, _)| before_the_first(*index)) {
+                let key = expanded.get_or_insert_with(|| Expanded::of(key));
+                if let Err(error) = verify(check, key) {
                     let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    if failed.as_ref().is_none_or(|(first, _)| index < *first) {
-                        *failed = Some((index, error));
+                    if failed.as_ref().is_none_or(|(first, _)| index < first) {
+                        *failed = Some((*index, error));
                     }
                 }
             }
         }
     })?;
-    Ok(failed.into_inner().unwrap_or_else(PoisonError::into_inner))
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// The checks with their places, by key. The longest work first, so that no core waits for another at the
+/// end, and among its like what keys of `trusted` should have signed.
+fn by_key<'c>(checks: &'c [Check<'c>], trusted: &TrustRoot) -> Vec<(&'c PublicKey, Vec<(usize, &'c Check<'c>)>)> {
+    let mut place: HashMap<&PublicKey, usize> = HashMap::new();
+    let mut by_key: Vec<(&PublicKey, Vec<(usize, &Check<'_>)>)> = Vec::new();
+    for (index, check) in checks.iter().enumerate() {
+        let at = *place.entry(check.key).or_insert(by_key.len());
+        match by_key.get_mut(at) {
+            Some((_, of_key)) => of_key.push((index, check)),
+            None => by_key.push((check.key, vec![(index, check)])),
+        }
+    }
+    by_key.sort_by_cached_key(|(key, of_key)| {
+        let known = of_key.first().is_some_and(|(_, check)| trusted.key(check.signature.key) == Some(*key));
+        (std::cmp::Reverse(key.scheme()), !known)
+    });
+    by_key
 }
 
 /// Counts distinct public keys of `role` among the keys whose signatures were verified. Key ids are

@@ -1,8 +1,10 @@
 #!/bin/bash
-# Fuzzes each target of tests/fuzz-targets for LOCKGATE_FUZZ_SECONDS (60), with the stable compiler:
+# Fuzzes each target of tests/fuzz-targets for LOCKGATE_FUZZ_SECONDS (60), LOCKGATE_FUZZ_JOBS (1) of them
+# beside each other, with the stable compiler:
 # coverage counters are LLVM's own pass, and no sanitizer is needed where `unsafe` is forbidden. What is
 # found lies in ${LOCKGATE_CACHE:-~/.cache/lockgate}/fuzz: a corpus that grows from run to run, and what
-# crashed. Committed corpora (tests/fuzz/corpus) are replayed by `cargo test` without any of this.
+# crashed. The processor seconds of each target (user and system) and their sum are told, so that a figure
+# does not depend on how many ran at once. Committed corpora (tests/fuzz/corpus) are replayed by `cargo test` without any of this.
 #
 # run.sh [TARGET…]      fuzz these, or all; ends with 1 if anything was found
 # run.sh --list         names
@@ -11,6 +13,8 @@
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 seconds=${LOCKGATE_FUZZ_SECONDS:-60}
+jobs=${LOCKGATE_FUZZ_JOBS:-1}
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || { echo "run.sh: LOCKGATE_FUZZ_JOBS is a number from 1" >&2; exit 2; }
 cache=${LOCKGATE_CACHE:-$HOME/.cache/lockgate}/fuzz
 memory=1024
 
@@ -59,29 +63,44 @@ if [ -n "$minimise" ]; then
     exit 0
 fi
 
-failed=()
-printf '%-14s %12s %9s %8s %8s %8s %9s\n' target executions exec/s edges features inputs 'peak MiB'
-for target in "${targets[@]}"; do
+# Fuzzes one target. Its line goes to standard output when it is done; its CPU seconds and a finding into $results.
+fuzz() {
+    local target=$1 code=0
     export LOCKGATE_FUZZ_TARGET=$target
-    corpus=$cache/corpus/$target
-    found=$cache/found/$target/
+    local corpus=$cache/corpus/$target found=$cache/found/$target/ log=$cache/$target.log
     mkdir -p "$corpus" "$found"
-    log=$cache/$target.log
-    folders=("$corpus" "$here/corpus/$target")
+    local folders=("$corpus" "$here/corpus/$target")
     [ "$target" != tokens_round ] || folders+=("$here/../../manifests/tests/vectors-gzip")
-    code=0
-    "$fuzzer" "${folders[@]}" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=$memory -max_len=65536 \
-        -artifact_prefix="$found" -print_final_stats=1 >"$log" 2>&1 || code=$?
+    local TIMEFORMAT='%U %S'
+    { time "$fuzzer" "${folders[@]}" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=$memory -max_len=65536 \
+        -artifact_prefix="$found" -print_final_stats=1 >"$log" 2>&1; } 2>"$results/$target.times" || code=$?
+    local cpu last inputs
+    cpu=$(awk '{printf "%.1f", $1 + $2}' "$results/$target.times")
+    echo "$cpu" >"$results/$target.cpu"
     stat() { sed -n "s/^stat::$1: *//p" "$log" | tail -n 1; }
-    last=$(grep -E '^#[0-9]+' "$log" | tail -n 1)
+    last=$(grep -E '^#[0-9]+' "$log" | tail -n 1) || last=
     field() { sed -n "s/.* $1: \([0-9]*\).*/\1/p" <<<"$last"; }
     inputs=$(sed -n 's/.* corp: \([0-9]*\).*/\1/p' <<<"$last")
-    printf '%-14s %12s %9s %8s %8s %8s %9s\n' "$target" "$(stat number_of_executed_units)" \
-        "$(stat average_exec_per_sec)" "$(field cov)" "$(field ft)" "$inputs" "$(stat peak_rss_mb)"
+    printf '%-14s %12s %9s %8s %8s %8s %9s %9s\n' "$target" "$(stat number_of_executed_units)" \
+        "$(stat average_exec_per_sec)" "$(field cov)" "$(field ft)" "$inputs" "$(stat peak_rss_mb)" "$cpu"
     if [ "$code" != 0 ]; then
-        failed+=("$target")
+        echo "$target" >"$results/$target.failed"
         grep -E -A12 'panicked at|ERROR: libFuzzer' "$log" | head -n 30 >&2 || true
         echo "run.sh: $target ended with $code; its input is in $found" >&2
     fi
+}
+
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+printf '%-14s %12s %9s %8s %8s %8s %9s %9s\n' target executions exec/s edges features inputs 'peak MiB' 'CPU s'
+for target in "${targets[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+    fuzz "$target" &
 done
-[ "${#failed[@]}" -eq 0 ] || { echo "run.sh: findings in: ${failed[*]}" >&2; exit 1; }
+wait
+for target in "${targets[@]}"; do
+    [ -s "$results/$target.cpu" ] || { echo "run.sh: $target did not come to its end" >&2; exit 1; }
+done
+failed=$(cat "$results"/*.failed 2>/dev/null | tr '\n' ' ') || true
+awk -v targets="${#targets[@]}" '{sum += $1} END {printf "%-14s %69.1f CPU s\n", targets " targets", sum}' "$results"/*.cpu
+[ -z "$failed" ] || { echo "run.sh: findings in: $failed" >&2; exit 1; }

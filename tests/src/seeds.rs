@@ -45,6 +45,71 @@ fn root(version: u64, former: &[&Signer]) -> RootEnvelope {
     keys::signed_root(version, 1, &[&alice], &signers)
 }
 
+/// Workloads of each kind of object, and of what YAML has beside the plain forms.
+const WORKLOADS: [(&str, &str); 4] = [
+    (
+        "pod",
+        "apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  hostNetwork: false
+  restartPolicy: Always
+  containers:
+    - name: srv
+      image: registry.example/test/app@sha256:0000000000000000000000000000000000000000000000000000000000000000
+      ports: [{containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}]
+      env: [{name: MODE, value: \"0x1F\"}, {name: WORD, value: 'no'}]
+      livenessProbe: {exec: {command: [\"true\"]}, periodSeconds: 7}
+      securityContext: {privileged: false}
+      volumeMounts: [{name: d, mountPath: /data}]
+  volumes:
+    - name: d
+      persistentVolumeClaim: {claimName: data}
+",
+    ),
+    (
+        "deployment",
+        "kind: ConfigMap
+metadata: {name: conf}
+data:
+  app.conf: |
+    listen = 80
+  empty: ''
+---
+kind: Deployment
+metadata: {name: api}
+spec:
+  replicas: 1
+  template:
+    metadata: {labels: {app: api}}
+    spec:
+      containers: [{name: api, image: r.example/a@sha256:00}, {name: side, image: r.example/b@sha256:01}]
+      volumes: [{name: c, configMap: {name: conf}}]
+",
+    ),
+    (
+        "forms",
+        "--- # as people write it
+kind: !!str Pod
+metadata: &m {name: x}
+spec:
+  containers:
+    - name: \"\\u0061\"
+      image: >-
+        r.example/a@sha256:00
+      args: [*m, 1e3, .inf, ~, 2026-01-01, !t [a], \"\\n\", on]
+...
+",
+    ),
+    ("nothing", "---\n---\n"),
+];
+
 /// Makes every seed.
 #[allow(clippy::too_many_lines, reason = "one target after another")]
 pub fn all() -> Seeds {
@@ -121,6 +186,9 @@ pub fn all() -> Seeds {
         ("policy", "format: lockgate-policy/1\nalgorithms: cnsa2\nrequire: [sbom, provenance]\n".into()),
     ] {
         add("yaml", name, text.into_bytes());
+    }
+    for (name, text) in WORKLOADS {
+        add("workload", name, text.as_bytes().to_vec());
     }
 
     let plan = plan();
@@ -205,6 +273,7 @@ pub fn is_taken(target: &str, name: &str, bytes: &[u8]) -> bool {
             "policy" => installer::policy::Policy::parse(name, text()).is_ok(),
             _ => bundle_format::release::parse(name, text()).is_ok(),
         },
+        "workload" => installer::release::Workload::parse(name, text()).is_ok(),
         "datagram" => match name {
             "plan" => bytes.first_chunk::<PLAN_BYTES>().is_some_and(|plan| Plan::parse(plan).is_some()),
             "keyed" => Tagger::keyed(b"TEST key of 16 b").unwrap().open(bytes).is_some(),

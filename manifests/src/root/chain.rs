@@ -1,8 +1,11 @@
 //! From a trusted root along a chain: what makes a root one that is proved (spec 4.4).
 //!
 //! Threats: a version left out or signed by too few, another office's chain, resets without a revocation.
-//! Every signature of a chain is verified, also below the trusted version; thresholds are counted only after
-//! that.
+//! Every signature of a chain is verified, also below the trusted version.
+//!
+//! Also: work without end. A chain of a thousand roots of one's own, each signed by hundreds of one's own keys,
+//! behind the real first one is cheap to make. So what costs nothing is asked of the whole chain before a
+//! signature is verified, the thresholds among it, by the key ids that the signatures claim (R-ROOT-17).
 
 use super::{Role, RootEnvelope, TrustRoot};
 use crate::digest::Sha384;
@@ -37,9 +40,7 @@ impl TrustedRoot {
 
     /// The next version: exactly one higher, signed by this root's and by its own threshold.
     pub fn advance(&self, next: &RootEnvelope) -> Result<Self> {
-        let link = Link::of(next);
-        verify_all(&link.checks(Some(&self.root))?)?;
-        link.count(Some(&self.root))?;
+        verify_all(&Link::of(next).checks(Some(&self.root))?, &self.root)?;
         Ok(Self { root: next.root.clone() })
     }
 
@@ -49,8 +50,7 @@ impl TrustedRoot {
     }
 }
 
-/// A root of a chain with its signed bytes. What must be verified and what must be counted are asked
-/// apart, so that the signatures of a whole chain are verified at once.
+/// A root of a chain with its signed bytes.
 struct Link<'a> {
     envelope: &'a RootEnvelope,
     what: String,
@@ -61,29 +61,26 @@ impl<'a> Link<'a> {
         Self { envelope, what: format!("trust root version {}", envelope.root.version()) }
     }
 
-    /// The signatures to verify: by keys of the version before and of this one. Without the version
-    /// before, as an anchor, signatures by its keys are passed over; version 1 has none.
+    /// The signatures to verify: by keys of the version before and of this one, and enough of them, if they
+    /// verify. Without the version before, as an anchor, signatures by its keys are passed over; version 1 has
+    /// none.
     fn checks<'b>(&'b self, former: Option<&'b TrustRoot>) -> Result<Vec<Check<'b>>> {
         let (root, signatures) = (&self.envelope.root, &self.envelope.signatures);
-        let document = root.to_bytes();
-        let Some(former) = former else {
-            let unknown = if root.version() == 1 { UnknownKeys::Refused } else { UnknownKeys::Former };
-            return checks(&self.what, document, signatures, &[root], unknown);
-        };
-        let (expected, found) = (former.version() + 1, root.version());
-        if found != expected {
-            return Err(ErrorKind::RootVersion { expected, found }.into());
+        if let Some(former) = former {
+            let (expected, found) = (former.version() + 1, root.version());
+            if found != expected {
+                return Err(ErrorKind::RootVersion { expected, found }.into());
+            }
         }
-        checks(&self.what, document, signatures, &[former, root], UnknownKeys::Refused)
-    }
-
-    /// The thresholds of the version before and of this one, once the signatures are verified.
-    fn count(&self, former: Option<&TrustRoot>) -> Result<()> {
-        let signed: Vec<KeyId> = self.envelope.signatures.iter().map(|signature| signature.key).collect();
-        for root in former.into_iter().chain([&self.envelope.root]) {
-            count(&self.what, &signed, root, Role::Root, AlgorithmPolicy::Hybrid)?;
+        let unknown = if former.is_none() && root.version() > 1 { UnknownKeys::Former } else { UnknownKeys::Refused };
+        let judges: Vec<&TrustRoot> = former.into_iter().chain([root]).collect();
+        let checks = checks(&self.what, root.to_bytes(), signatures, &judges, unknown)?;
+        let claimed: Vec<KeyId> = signatures.iter().map(|signature| signature.key).collect();
+        for judge in judges {
+            count(&self.what, &claimed, judge, Role::Root, AlgorithmPolicy::Hybrid)?;
         }
-        former.map_or(Ok(()), |former| check_revocation(former, &self.envelope.root))
+        former.map_or(Ok(()), |former| check_revocation(former, root))?;
+        Ok(checks)
     }
 }
 
@@ -111,8 +108,8 @@ fn check_revocation(former: &TrustRoot, next: &TrustRoot) -> Result<()> {
 /// result is the chain's last root, or `trusted` if the chain ends before it.
 pub fn apply_chain(trusted: &TrustedRoot, chain: &[RootEnvelope]) -> Result<TrustedRoot> {
     let chain = Chain::of(trusted, chain)?;
-    verify_all(&chain.checks()?)?;
-    chain.proved()
+    verify_all(&chain.checks()?, chain.trusted())?;
+    Ok(chain.proved())
 }
 
 /// A bundle's chain whose signatures are not verified yet. They are verified together with those of what
@@ -142,8 +139,8 @@ impl<'a> Chain<'a> {
         std::iter::once(None).chain(self.links.iter().map(|link| Some(&link.envelope.root)))
     }
 
-    /// The signatures to verify. Links below the trusted version give no trust; they are proved so that no
-    /// byte of the archive is left unexplained.
+    /// The signatures to verify: enough ones for each link, if they verify. Links below the trusted version
+    /// give no trust; they are proved so that no byte of the archive is left unexplained.
     pub(crate) fn checks(&self) -> Result<Vec<Check<'_>>> {
         let of_links = self.links.iter().zip(self.formers()).map(|(link, former)| link.checks(former));
         Ok(of_links.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
@@ -155,12 +152,14 @@ impl<'a> Chain<'a> {
         self.links.last().filter(|_| self.known).map_or(&self.trusted.root, |newest| &newest.envelope.root)
     }
 
-    /// That root, once all [`Chain::checks`] have verified: the thresholds of each link are counted here.
-    pub(crate) fn proved(&self) -> Result<TrustedRoot> {
-        for (link, former) in self.links.iter().zip(self.formers()) {
-            link.count(former)?;
-        }
-        Ok(TrustedRoot { root: self.end().clone() })
+    /// The root that the chain is followed from.
+    pub(crate) const fn trusted(&self) -> &TrustRoot {
+        &self.trusted.root
+    }
+
+    /// That root, once all [`Chain::checks`] have verified.
+    pub(crate) fn proved(&self) -> TrustedRoot {
+        TrustedRoot { root: self.end().clone() }
     }
 }
 
@@ -179,7 +178,79 @@ fn check_same(trusted: &TrustedRoot, expected: &Sha384, link: &TrustRoot) -> Res
 }
 
 fn verify_self(envelope: &RootEnvelope) -> Result<()> {
-    let link = Link::of(envelope);
-    verify_all(&link.checks(None)?)?;
-    link.count(None)
+    verify_all(&Link::of(envelope).checks(None)?, &envelope.root)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::key::{ML_DSA_87_PUBLIC, ML_DSA_87_SIGNATURE, PublicKey};
+    use crate::root::Holder;
+    use crate::signature::{Signature, Value, verify_all_by};
+    use crate::timestamp::Timestamp;
+
+    /// Keys of a TEST office: no one holds their private halves but for the order they stand in.
+    fn office(name: &str, seed: u8, ed25519: u8) -> Holder {
+        let point = |n: u8| ed25519_dalek::SigningKey::from_bytes(&[n; 32]).verifying_key().to_bytes();
+        let mut keys: Vec<PublicKey> = (0..ed25519).map(|n| PublicKey::Ed25519(point(seed + n))).collect();
+        keys.push(PublicKey::MlDsa87(Box::new([seed; ML_DSA_87_PUBLIC])));
+        Holder { name: name.into(), keys }
+    }
+
+    fn root(version: u64, office: &Holder) -> TrustRoot {
+        let time = |text| Timestamp::parse(text).unwrap();
+        let (issued, expires) = (time("2026-01-01T00:00:00Z"), time("2036-01-01T00:00:00Z"));
+        TrustRoot::new(version, issued, expires, 1, std::slice::from_ref(office)).unwrap()
+    }
+
+    /// The root with a signature that each of these keys is said to have made.
+    fn claimed(root: TrustRoot, by: &[&Holder]) -> RootEnvelope {
+        let mut envelope = RootEnvelope::unsigned(root);
+        for key in by.iter().flat_map(|office| &office.keys) {
+            let value = match key.scheme() {
+                Scheme::Ed25519 => {
+                    Value::Ed25519 { signature: Box::new([0; 64]), comment: "TEST".into(), global: Box::new([0; 64]) }
+                }
+                Scheme::MlDsa87 => Value::MlDsa87(Box::new([0; ML_DSA_87_SIGNATURE])),
+            };
+            envelope.signatures.push(Signature { key: key.id(), value });
+        }
+        envelope.signatures.sort_by_key(|signature| signature.key);
+        envelope
+    }
+
+    #[test]
+    fn a_chain_that_somebody_else_made_costs_next_to_nothing() {
+        let (real, own) = (office("test-real", 1, 1), office("test-own", 10, 200));
+        let trusted = TrustedRoot { root: root(1, &real) };
+        let first = claimed(root(1, &real), &[&real]);
+        // Nobody of the real office is said to have signed: refused before there is anything to verify.
+        let chain = |by: &[&Holder]| -> Vec<RootEnvelope> {
+            std::iter::once(first.clone()).chain((2..=100).map(|version| claimed(root(version, &own), by))).collect()
+        };
+        let alone = chain(&[&own]);
+        let error = Chain::of(&trusted, &alone).unwrap().checks().err().unwrap();
+        assert!(matches!(error.kind(), ErrorKind::Threshold { root: 1, found: 0, .. }), "{error}");
+
+        // The real office is said to have signed version 2: a lie, which comes out before what is true of the others.
+        let mut forged = chain(&[&own]);
+        forged[1] = claimed(root(2, &own), &[&own, &real]);
+        let chain = Chain::of(&trusted, &forged).unwrap();
+        let checks = chain.checks().unwrap();
+        assert_eq!(checks.len(), 2 + 203 + 98 * 201);
+        let verified = AtomicUsize::new(0);
+        let refused = verify_all_by(1, &checks, &trusted.root, &|check: &Check<'_>, _: &_| {
+            verified.fetch_add(1, Ordering::Relaxed);
+            if check.is_of(&trusted.root) && !check.is_over(trusted.root.to_bytes()) {
+                let (document, key) = ("trust root version 2".into(), String::new());
+                return Err(ErrorKind::BadSignature { document, scheme: "", key }.into());
+            }
+            Ok(())
+        });
+        assert!(matches!(refused.unwrap_err().kind(), ErrorKind::BadSignature { .. }));
+        let verified = verified.into_inner();
+        assert!(verified <= 2 + 203, "{verified} signatures verified");
+    }
 }

@@ -39,12 +39,13 @@ use bundle_format::signature::{AlgorithmPolicy, Signature};
 use bundle_format::timestamp::Timestamp;
 use bundle_format::tokens::{TokenDecoder, TokenEncoder};
 use bundle_format::volume::{self, Head};
+use installer::release::Workload;
 
 /// A target's name, that of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("header", header),
     ("tar_walk", tar_walk),
     ("bundle", bundle),
@@ -57,6 +58,7 @@ pub const TARGETS: [Target; 16] = [
     ("minisig", minisig),
     ("oci_index", oci_index),
     ("yaml", yaml),
+    ("workload", workload),
     ("datagram", datagram),
     ("volume_head", volume_head),
     ("custody", custody),
@@ -411,6 +413,19 @@ pub fn yaml(data: &[u8]) {
         let again = bundle_format::lock::parse("fuzz", &written).unwrap();
         assert!(again == lock, "reads as another lock");
     }
+}
+
+/// A workload, the one YAML that crosses the gap: what the engine is given says, read again, the same as what
+/// was checked.
+pub fn workload(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(workload) = Workload::parse("fuzz", text) else { return };
+    let same = workload.volumes.iter().map(|claim| (claim.clone(), claim.clone())).collect();
+    // Claims are left out of what is played.
+    let claim = |name: &String| format!("---\nkind: PersistentVolumeClaim\nmetadata: {{name: \"{name}\"}}\n");
+    let claims: String = workload.volumes.iter().map(claim).collect();
+    let again = Workload::parse("fuzz", &(workload.render(&same).unwrap() + &claims)).unwrap();
+    assert_eq!((again.pods, again.config_maps), (workload.pods, workload.config_maps), "reads as another workload");
 }
 
 /// Datagrams and the plan of a transfer: what is taken is what the sender would have sealed.

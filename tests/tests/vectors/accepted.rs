@@ -89,6 +89,8 @@ pub(crate) fn sound() -> Vec<(String, Vec<u8>, TrustedRoot, AlgorithmPolicy)> {
     add("a root of 256 keys, 64 signatures", &crowd, crowd.trusted());
     let update = crate::delta::sound();
     add("an update by a delta", &update, update.trusted());
+    let (longest, trusted) = crate::heads::longest();
+    sound.push(("a head of 24 MiB".into(), longest, trusted, AlgorithmPolicy::Hybrid));
     let draft = Draft::small();
     let text = draft.text().into_bytes();
     let mut classic = draft.signatures(&text);

@@ -12,6 +12,7 @@ mod builder;
 mod coverage;
 mod delta;
 mod documents;
+mod heads;
 mod independent;
 mod manifest;
 mod packs;
@@ -111,11 +112,12 @@ fn under(trusted: &TrustedRoot, policy: AlgorithmPolicy, vectors: Vec<Vector>) -
 /// Every vector there is, made once for all tests.
 fn all() -> &'static [Vector] {
     static ALL: LazyLock<Vec<Vector>> = LazyLock::new(|| {
-        let parts: [fn() -> Vec<Vector>; 10] = [
+        let parts: [fn() -> Vec<Vector>; 11] = [
             archive::vectors,
             builder::vectors,
             delta::vectors,
             documents::vectors,
+            heads::vectors,
             manifest::vectors,
             packs::vectors,
             parts::vectors,
