@@ -82,6 +82,7 @@ pub(crate) const SHOWN: &[(&str, &str, &str)] = &[
     ("R-GEN-2", "installer/src/engine/supervisor.rs", "units_name_the_yaml_the_network_and_a_limit"),
     ("R-GEN-3", "installer/src/tree.rs", "a_copy_is_equal_in_everything_and_a_second_pass_follows_changes"),
     ("R-GEN-4", "tests/tests/lifecycle.rs", "as_many_generations_are_kept_as_the_site_says"),
+    ("R-GEN-4", "tests/tests/clock.rs", "the_release_that_ran_last_stays_to_go_back_to"),
     ("R-GEN-5", "tests/tests/lifecycle.rs", "going_back_brings_the_data_of_the_switch_and_forward_again_the_newer"),
     ("R-GEN-6", "tests/tests/lifecycle.rs", "an_update_that_fails_leaves_release_and_data_as_they_were"),
     ("R-LIM-40", "manifests/tests/tokens/odd.rs", "a_block_longer_than_a_segment"),
