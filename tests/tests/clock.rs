@@ -2,34 +2,17 @@
 //! backups are kept, goes by the order in which they were made, never by what a clock said.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use bundle_format::digest::Sha256;
-use bundle_format::manifest::Workload;
-use bundle_format::pack::Encoding;
 use serde_json::Value;
 use system_tests::Draft;
-use system_tests::high::High;
+use system_tests::high::{High, parse};
 
-const PAST: &str = "2000-01-01 00:00:00";
-/// One pod that does nothing, with one volume.
-const POD: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: tc-data}\n---\napiVersion: v1\nkind: Pod\n\
-                   metadata: {name: tc}\nspec:\n  containers: []\n  volumes: [{name: data, persistentVolumeClaim: {claimName: tc-data}}]\n";
+const PAST: &str = "@2000-01-01 00:00:00";
 
 /// A machine with the bundles `1` to `3`, whose data is backed up by copy; two backups are kept.
 fn machine() -> High {
     let high = High::trusting(&system_tests::keys::two_of_three(), &[]);
     for sequence in 1..=3 {
-        let mut draft = Draft::empty();
-        let manifest = &mut draft.manifest;
-        manifest.sequence = sequence;
-        manifest.release = format!("{sequence}.0");
-        manifest.requires = bundle_format::manifest::Requires { memory_mib: 1, disk_mib: 1 };
-        manifest.network.internal = false;
-        manifest.lifecycle.stable_seconds = 0;
-        let data = serde_json::json!([{"volume": "tc-data", "backup": {"method": "copy"}, "keep": 2}]);
-        manifest.lifecycle.data = serde_json::from_value(data).unwrap();
-        manifest.workloads.push(Workload { name: "tc".into(), digest: Sha256::of(POD.as_bytes()) });
-        draft.add_pack(Encoding::Raw, &[POD.as_bytes()]);
-        high.bundle(&sequence.to_string(), &draft);
+        high.bundle(&sequence.to_string(), &Draft::pod(sequence));
     }
     high
 }
@@ -49,11 +32,48 @@ fn the_release_that_ran_last_stays_to_go_back_to() {
     let kept = high.status()["products"][0]["generations"].clone();
     let kept: Vec<_> = kept.as_array().unwrap().iter().map(|kept| kept["sequence"].clone()).collect();
     assert_eq!(kept, [3, 2]);
-    high.installer_at("2000-01-02 00:00:00", &["--yes", "rollback"]).expect(0);
+    high.installer_at("@2000-01-02 00:00:00", &["--yes", "rollback"]).expect(0);
     assert_eq!(sequence(&high), 2);
     let written = high.path("engine/volumes/tc-data.g2/_data/written");
     assert_eq!(std::fs::read(written).unwrap(), b"under release 2", "with the data of its time");
     // And on from there, with the clock set right.
     high.installer(&["--yes", "rollback"]).expect(0);
     assert_eq!(sequence(&high), 3);
+}
+
+/// Folders and releases of the backups, oldest first.
+fn backups(high: &High) -> Vec<(String, String)> {
+    let listed = parse(&high.installer(&["--json", "backup", "list"]).expect(0));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    listed["backups"].as_array().unwrap().iter().map(|one| (text(&one["path"]), text(&one["release"]))).collect()
+}
+
+#[test]
+fn the_newest_backup_stays_whatever_the_clock_says() {
+    let high = machine();
+    high.installer(&["--yes", "install", "1"]).expect(0);
+    let make = |time: Option<&str>| {
+        let args = ["--json", "backup", "make"];
+        let said = time.map_or_else(|| high.installer(&args), |time| high.installer_at(time, &args)).expect(0);
+        parse(&said)["backup"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (make(None), make(None));
+    // As an installer of before these numbers named its folders.
+    let old = high.path("state/backups/test-product/2026-10-01T000000Z-g1");
+    std::fs::rename(&first, &old).unwrap();
+    let folders = |high: &High| backups(high).into_iter().map(|(folder, _)| folder).collect::<Vec<_>>();
+    let listed = folders(&high);
+    assert!(listed[0].ends_with("2026-10-01T000000Z-g1") && listed[1] == second, "{listed:?}");
+    let third = make(Some(PAST));
+    assert_eq!(folders(&high), [second, third.clone()], "the oldest goes");
+    let fourth = make(Some(PAST));
+    assert_eq!(folders(&high), [third, fourth.clone()], "also where the clock stands");
+    // The one before an update, which is what the update is taken back to on the day.
+    high.installer_at("@1999-01-01 00:00:00", &["--yes", "install", "2"]).expect(0);
+    let listed = backups(&high);
+    assert_eq!((listed.len(), &listed[0].0), (2, &fourth));
+    high.installer(&["backup", "verify", &listed[1].0]).expect(0);
+    let fifth = make(None);
+    let listed = backups(&high);
+    assert_eq!((&listed[1].0, listed[1].1.as_str(), listed[0].1.as_str()), (&fifth, "2.0", "1.0"));
 }

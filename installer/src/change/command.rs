@@ -40,7 +40,7 @@ pub enum ChangeCommand {
     Install {
         /// The bundle.
         bundle: PathBuf,
-        /// Seconds that the platform has to become healthy (default: what the release says).
+        /// Seconds that the platform has to become healthy, and each migration to end (default: what the release says).
         #[arg(long)]
         health_timeout: Option<u64>,
         /// Findings that are gone past.
