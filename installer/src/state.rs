@@ -6,6 +6,7 @@
 
 mod copy;
 mod floors;
+mod mark;
 mod runs;
 
 use std::path::Path;

@@ -13,7 +13,7 @@ use crate::cli::{print, print_json};
 use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
-use crate::lock::Lock;
+use crate::lock::{BACKUP, Lock};
 use crate::moment::{Moment, run_clock};
 use crate::plan::Plan;
 use crate::preflight::{self, Needs};
@@ -60,7 +60,7 @@ impl Desk<'_> {
     /// A person's backup of one product.
     fn back_up(&self, product: Option<&str>) -> Result<()> {
         let mut state = State::open(&self.paths.database())?;
-        let _lock = Lock::take(&self.paths.lock(), "backup")?;
+        let _lock = Lock::take(&self.paths.lock(), BACKUP)?;
         self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         let generation = chosen(&state, product)?;
@@ -87,7 +87,7 @@ impl Desk<'_> {
         if is_at_work(&state)? || !state.has_data()? {
             return Ok(());
         }
-        let _lock = match Lock::take(&self.paths.lock(), "backup") {
+        let _lock = match Lock::take(&self.paths.lock(), BACKUP) {
             Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => return Ok(()),
             other => other?,
         };
@@ -207,7 +207,7 @@ impl Desk<'_> {
 
     /// A new generation of what runs, with the data of a backup.
     pub(crate) fn restore(&self, folder: &Path, options: &preflight::Options) -> Result<()> {
-        let _lock = Lock::take(&self.paths.lock(), "restore")?;
+        let lock = Lock::take(&self.paths.lock(), "restore")?;
         let mut state = State::open(&self.paths.database())?;
         Moment::read(&state)?.record(&state)?;
         self.let_go(&mut state)?;
@@ -228,7 +228,11 @@ impl Desk<'_> {
             print(&plan.lines()?)?;
         }
         let looked = self.look_for_room(&needs, &active, &host, options)?;
-        self.confirm("Bring this data back?")?;
+        let _lock = self.confirm_unlocked("Bring this data back?", lock, "restore", &mut state)?;
+        if !self.yes {
+            // A backup that was made meanwhile may have taken the oldest away.
+            backup.check()?;
+        }
         record_accepted(&state, &looked, &active)?;
         let source = folder.display().to_string();
         self.change(&mut state, &host, None, 0, |change| {

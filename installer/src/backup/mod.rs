@@ -240,7 +240,7 @@ impl Job<'_> {
 }
 
 /// Site setting with the pods that a backup holds still.
-const HELD: &str = "held-pods";
+pub(crate) const HELD: &str = "held-pods";
 
 /// Takes every pod of what runs for held, where nobody knows any more: letting go of one that is not is no
 /// trouble.

@@ -154,7 +154,7 @@ pub struct NewRun<'a> {
 const BOOTS: i64 = 1;
 
 /// Site setting with the run that the machine tries to finish by itself, the start of the machine, how often.
-const TRIED: &str = "resume-tried";
+pub(super) const TRIED: &str = "resume-tried";
 
 const RUN: &str = "id, act, product, generation, former, source, plan_sha384, phase, boots_left, reason, begun_at, dangerous FROM runs";
 
