@@ -267,6 +267,7 @@ fn mend(
     let files = release.files(&paths.current(product));
     supervisor.place(product, &network.name, &files)?;
     part.mended(&drift.units);
+    change.stop.refuse()?;
     if !pull(podman, &store, &manifest, part)? {
         // A start would fail without the image, and stop what runs first.
         return Ok(());
@@ -276,6 +277,8 @@ fn mend(
         return Ok(());
     }
     for workload in &files {
+        // Never between the two: what is stopped here is started.
+        change.stop.refuse()?;
         supervisor.stop(podman, product, workload)?;
         supervisor.start(podman, product, &network.name, workload)?;
         part.done.push(format!("started {} anew", workload.name));

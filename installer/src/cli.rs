@@ -739,10 +739,7 @@ impl Cli {
     }
 
     fn uninstall(&self, product: &str, with_data: bool) -> Result<()> {
-        let paths = self.paths()?;
-        let _lock = Lock::take(&paths.lock(), "uninstall")?;
-        let mut state = State::open(&paths.database())?;
-        self.desk(&paths).uninstall(&mut state, product, with_data)
+        self.desk(&self.paths()?).uninstall(product, with_data)
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::signals::Stop;
 
 /// Bytes of a child's standard error that an error quotes.
 const TAIL: usize = 2000;
@@ -25,6 +26,7 @@ pub struct Command {
     stdin_file: Option<File>,
     stdout_file: Option<File>,
     deadline: Duration,
+    stop: Option<Stop>,
 }
 
 /// What a program said.
@@ -49,6 +51,7 @@ impl Command {
             stdin_file: None,
             stdout_file: None,
             deadline: Duration::from_secs(600),
+            stop: None,
         }
     }
 
@@ -101,6 +104,13 @@ impl Command {
         self
     }
 
+    /// Ends it as soon as somebody asks the installer to end; the error is then [`ErrorKind::Stopped`].
+    #[must_use]
+    pub fn until(mut self, stop: &Stop) -> Self {
+        self.stop = Some(stop.clone());
+        self
+    }
+
     /// Runs to the end and gives whatever exit code came.
     pub fn output(mut self) -> Result<Output> {
         let mut command = std::process::Command::new(&self.program);
@@ -147,15 +157,24 @@ impl Command {
                 use std::os::unix::process::ExitStatusExt as _;
                 return Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
             }
+            if self.stop.as_ref().is_some_and(Stop::asked) {
+                self.kill(child)?;
+                return Err(ErrorKind::Stopped.into());
+            }
             if started.elapsed() >= self.deadline {
-                // It may have ended in this moment; either way it is waited for.
-                let group = i32::try_from(child.id()).unwrap_or(i32::MAX);
-                let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
-                child.wait().map_err(|e| Error::io(self.program.clone(), e))?;
+                self.kill(child)?;
                 return Err(ErrorKind::ChildTimeout { program: self.shown(), seconds: self.deadline.as_secs() }.into());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Ends a child and what it started.
+    fn kill(&self, child: &mut Child) -> Result<()> {
+        // It may have ended in this moment; either way it is waited for.
+        let group = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+        child.wait().map(drop).map_err(|e| Error::io(self.program.clone(), e))
     }
 
     fn shown(&self) -> String {

@@ -342,6 +342,9 @@ pub enum ErrorKind {
     /// A signal asked the installer to end.
     #[error("stopped on request (a signal)")]
     Stopped,
+    /// Another command changed the record while a question waited for its answer.
+    #[error("what is on record changed while the question waited; nothing was done")]
+    ChangedMeanwhile,
     /// A person asked to go back.
     #[error("taken back on request")]
     Requested,
@@ -456,6 +459,7 @@ impl ErrorKind {
             | Self::RecordDamaged { .. }
             | Self::StateVersion { .. }
             | Self::Locked { .. }
+            | Self::ChangedMeanwhile
             | Self::Unfit { .. }
             | Self::NoEngine { .. }
             | Self::ProgramMissing { .. }
@@ -465,7 +469,7 @@ impl ErrorKind {
             | Self::ReadBack { .. }
             | Self::NotCopied { .. }
             | Self::Workload { .. } => Class::Unfit,
-            Self::RolledBack { .. } => Class::RolledBack,
+            Self::RolledBack { .. } | Self::Stopped => Class::RolledBack,
             Self::Unhealthy { .. }
             | Self::WrongImage { .. }
             | Self::NotHealthy { .. }
@@ -475,7 +479,6 @@ impl ErrorKind {
             | Self::Unstable { .. }
             | Self::TrialOver { .. }
             | Self::Requested
-            | Self::Stopped
             | Self::Drift { .. }
             | Self::NotRepaired { .. }
             | Self::NoRecordCopy { .. }
@@ -504,6 +507,7 @@ impl ErrorKind {
             }
             Self::StateVersion { .. } => "use the installer of the newest release that ran here",
             Self::Locked { .. } => "wait for it to end; it releases the lock by itself",
+            Self::ChangedMeanwhile => "run it again; it shows what it would do now",
             Self::Usage { .. } => "see --help",
             Self::NotRegular { .. } => "copy it into a file first; pipes, devices and folders are not read",
             Self::Incomplete { .. } => "bring what is named and run the same command again; what is in stays in",
@@ -552,7 +556,7 @@ impl ErrorKind {
                 "read the logs that were kept, and call your support"
             }
             Self::Requested => "nothing is to be done",
-            Self::Stopped => "what was made is taken back; run the command again when you want it",
+            Self::Stopped => "what runs was not changed by it; run the command again when you want it",
             Self::ReadBack { .. } => "the disk or the memory is failing: look at the kernel's log before anything else",
             Self::BadBackup { .. } => "take another backup; installer backup list shows them",
             Self::NotCopied { .. } => "take it out of the volume, then run the command again",

@@ -176,9 +176,10 @@ pub fn wait_healthy_one(
     paths: &Paths,
     name: &str,
     deadline: Duration,
+    stop: &Stop,
 ) -> Result<()> {
     let one: Vec<&Container> = release.containers().filter(|container| container.name == name).collect();
-    wait(podman, release, &one, paths, deadline, &Stop::default(), &mut |_| ()).map(drop)
+    wait(podman, release, &one, paths, deadline, stop, &mut |_| ()).map(drop)
 }
 
 fn wait(

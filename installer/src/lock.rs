@@ -14,6 +14,9 @@ use crate::audit::caller::Caller;
 use crate::error::{Error, ErrorKind, Result};
 use crate::proof::clock;
 
+/// What a backup is called that holds the lock.
+pub const BACKUP: &str = "backup";
+
 /// Most bytes that are read of what a holder wrote.
 const TEXT_BYTES: u64 = 2048;
 
@@ -87,6 +90,24 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// The same; a backup that holds it is waited for, because it ends by itself and changes nothing that a plan
+    /// rests on. `tell` hears of it.
+    pub fn take_after_backup(path: &Path, act: &str, tell: impl Fn(&Holder)) -> Result<Self> {
+        let refused = match Self::take(path, act) {
+            Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => error,
+            other => return other,
+        };
+        let Some(holder) = Holder::look(path).filter(|holder| holder.act == BACKUP) else { return Err(refused) };
+        tell(&holder);
+        let io = |e| Error::io(path.display().to_string(), e);
+        let file = File::open(path).map_err(io)?;
+        // Only waited for; whoever comes in between is refused for like anybody else.
+        drop(Flock::lock(file, FlockArg::LockShared).map_err(|(_, errno)| io(errno.into()))?);
+        Self::take(path, act)
+    }
+}
+
 /// What a holder wrote, as far as it can be read.
 fn text(file: &mut File) -> String {
     let mut said = String::new();
@@ -119,6 +140,28 @@ mod tests {
         drop(first);
         assert_eq!(Holder::look(&path), None, "a file without a lock names nobody");
         Lock::take(&path, "install").unwrap();
+    }
+
+    #[test]
+    fn a_backup_is_waited_for_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = Lock::take(&path, "install").unwrap();
+        let refused = Lock::take_after_backup(&path, "install", |_| panic!("nothing is waited for")).unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Locked { .. }), "{refused}");
+        drop(held);
+        drop(Lock::take_after_backup(&path, "install", |_| panic!("nothing is waited for")).unwrap());
+        let held = std::sync::Mutex::new(Some(Lock::take(&path, BACKUP).unwrap()));
+        std::thread::scope(|scope| {
+            let (send, told) = std::sync::mpsc::channel();
+            let waits = scope.spawn({
+                let path = &path;
+                move || Lock::take_after_backup(path, "install", |holder| send.send(holder.act.clone()).unwrap())
+            });
+            assert_eq!(told.recv().unwrap(), BACKUP);
+            drop(held.lock().unwrap().take());
+            waits.join().unwrap().unwrap();
+        });
     }
 
     #[test]

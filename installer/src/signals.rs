@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Whether somebody asked.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,11 @@ impl Stop {
         Ok(stop)
     }
 
+    /// An error once somebody asked.
+    pub fn refuse(&self) -> Result<()> {
+        if self.asked() { Err(ErrorKind::Stopped.into()) } else { Ok(()) }
+    }
+
     /// Whether somebody asked.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -40,7 +45,11 @@ mod tests {
     fn a_first_request_is_noted() {
         let stop = Stop::listen().unwrap();
         assert!(!stop.asked());
+        stop.refuse().unwrap();
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
         assert!(stop.asked());
+        let error = stop.refuse().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Stopped), "{error}");
+        assert_eq!(error.class().exit_code(), 7);
     }
 }

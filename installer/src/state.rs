@@ -6,6 +6,7 @@
 
 mod copy;
 mod floors;
+mod mark;
 mod runs;
 
 use std::path::Path;
@@ -302,11 +303,6 @@ impl State {
     pub fn generation(&self, id: i64) -> Result<Generation> {
         let missing = || ErrorKind::NoGeneration { id };
         Ok(self.generations_where("id = ?1", [id])?.pop().ok_or_else(missing)?)
-    }
-
-    /// The generations of a product that one can go to: the active one and those kept, newest first.
-    pub fn kept_generations(&self, product: &str) -> Result<Vec<Generation>> {
-        self.generations_where("product = ?1 AND kept = 1 ORDER BY changed_at DESC, id DESC", [product])
     }
 
     /// The newest generation of a product that was taken off while its data was kept.

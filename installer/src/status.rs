@@ -145,6 +145,7 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
 
 /// Since when no backup was made, if that is longer than two should take. A machine that was off, and one
 /// whose release was changed just now, which keeps backups waiting, have that long to make the next one.
+/// A backup that lies in the future tells no age: that is a problem too, until the next one is made.
 fn overdue(
     every: Duration,
     now: &Timestamp,
@@ -152,7 +153,14 @@ fn overdue(
     changed: &Timestamp,
     newest: Option<&Timestamp>,
 ) -> Option<String> {
-    let since = newest.map_or(0, Timestamp::to_unix).max(changed.to_unix());
+    if let Some(at) = newest.filter(|at| *at > now) {
+        return Some(format!(
+            "the newest backup is of {at}, and the clock says {now}: how old it is cannot be told; set the clock"
+        ));
+    }
+    // A change in the future was before the clock was set back: nobody knows how long ago.
+    let changed = if changed > now { 0 } else { changed.to_unix() };
+    let since = newest.map_or(0, Timestamp::to_unix).max(changed);
     let since = since.max(now.to_unix().saturating_sub(uptime));
     let (age, limit) = (now.to_unix().saturating_sub(since), 2 * every.as_secs());
     if age <= limit {
@@ -292,8 +300,14 @@ mod tests {
             (999, 993, None, ""),
             (8, 0, Some(1), ""),
             (9, 0, Some(1), "no backup for 9 minutes"),
-            // A clock that was set back says nothing about backups.
-            (999, 0, Some(2000), ""),
+            (999, 0, Some(1000), ""),
+            // With a clock that was set back nobody knows.
+            (999, 0, Some(1001), "how old it is cannot be told; set the clock"),
+            (1, 2000, Some(2000), "cannot be told"),
+            (999, 2000, Some(992), ""),
+            (999, 2000, Some(991), "no backup for 9 minutes"),
+            (999, 2000, None, "there is none"),
+            (8, 2000, None, ""),
         ] {
             let newest = newest.map(at);
             let found = overdue(every, &now, uptime * minute, &at(changed), newest.as_ref());

@@ -23,6 +23,7 @@ use nix::sys::time::TimeSpec;
 
 use crate::atomic;
 use crate::error::{Error, ErrorKind, Result};
+use crate::signals::Stop;
 
 /// Whether the tree's owner works in it meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +81,10 @@ impl Stamp {
 /// without the process that listens. Returns when all of it lies on the disk and was read back.
 ///
 /// # Errors
-/// [`ErrorKind::NotCopied`] for device nodes, [`ErrorKind::ReadBack`] if a copy differs.
-pub fn mirror(from: &Path, to: &Path, source: Source, seen: &mut Seen) -> Result<Copied> {
-    let mut pass = Pass { source, seen, links: BTreeMap::new(), written: Vec::new(), copied: Copied::default() };
+/// [`ErrorKind::NotCopied`] for device nodes, [`ErrorKind::ReadBack`] if a copy differs,
+/// [`ErrorKind::Stopped`] once `stop` is asked for.
+pub fn mirror(from: &Path, to: &Path, source: Source, seen: &mut Seen, stop: &Stop) -> Result<Copied> {
+    let mut pass = Pass { source, seen, stop, links: BTreeMap::new(), written: Vec::new(), copied: Copied::default() };
     pass.folder(from, to, Path::new(""))?;
     atomic::sync_disk(to)?;
     pass.read_back(from, to)?;
@@ -108,6 +110,7 @@ pub fn size(folder: &Path) -> (u64, u64) {
 struct Pass<'a> {
     source: Source,
     seen: &'a mut Seen,
+    stop: &'a Stop,
     /// Files with several names, by inode: the copy's first name.
     links: BTreeMap<u64, PathBuf>,
     written: Vec<PathBuf>,
@@ -158,6 +161,7 @@ impl Pass<'_> {
     }
 
     fn entry(&mut self, from: &Path, to: &Path, path: &Path, meta: &Metadata) -> Result<()> {
+        self.stop.refuse()?;
         let (here, there) = (from.join(path), to.join(path));
         let kind = meta.file_type();
         let present = std::fs::symlink_metadata(&there).ok();
@@ -234,6 +238,7 @@ impl Pass<'_> {
     /// Compares each copy with its source, both read anew; the copy from the disk, not from memory.
     fn read_back(&mut self, from: &Path, to: &Path) -> Result<()> {
         for path in std::mem::take(&mut self.written) {
+            self.stop.refuse()?;
             let (here, there) = (from.join(&path), to.join(&path));
             let copy = File::open(&there).map_err(at(&there))?;
             // A file system that ignores the advice (tmpfs) has no disk to read from.
@@ -339,7 +344,7 @@ mod tests {
         }
         let socket = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
         let mut seen = Seen::default();
-        let first = mirror(&from, &to, Source::Live, &mut seen).unwrap();
+        let first = mirror(&from, &to, Source::Live, &mut seen, &Stop::default()).unwrap();
         assert_eq!(first.files, 2, "a file with two names is copied once");
         assert!(!to.join("socket").exists());
         drop(socket);
@@ -351,7 +356,7 @@ mod tests {
         std::fs::remove_dir(from.join("a/empty")).unwrap();
         std::fs::write(from.join("a/new"), b"new").unwrap();
         std::fs::write(to.join("stray"), b"x").unwrap();
-        mirror(&from, &to, Source::Quiet, &mut seen).unwrap();
+        mirror(&from, &to, Source::Quiet, &mut seen, &Stop::default()).unwrap();
         assert_eq!(listing(&from), listing(&to));
         assert_eq!(size(&to), (3 + 3 + 3 + 3, 4));
     }
@@ -364,14 +369,18 @@ mod tests {
         std::fs::create_dir(&to).unwrap();
         std::fs::write(from.join("x"), b"x").unwrap();
         let mut seen = Seen::default();
-        mirror(&from, &to, Source::Live, &mut seen).unwrap();
-        assert_eq!(mirror(&from, &to, Source::Quiet, &mut seen).unwrap().files, 1, "too young to be believed");
+        mirror(&from, &to, Source::Live, &mut seen, &Stop::default()).unwrap();
+        assert_eq!(
+            mirror(&from, &to, Source::Quiet, &mut seen, &Stop::default()).unwrap().files,
+            1,
+            "too young to be believed"
+        );
         for (stamp, looked) in seen.files.values_mut() {
             *looked = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stamp.changed.0).unwrap() + 10);
         }
-        assert_eq!(mirror(&from, &to, Source::Quiet, &mut seen).unwrap().files, 0);
+        assert_eq!(mirror(&from, &to, Source::Quiet, &mut seen, &Stop::default()).unwrap().files, 0);
         std::fs::write(from.join("x"), b"y").unwrap();
-        assert_eq!(mirror(&from, &to, Source::Quiet, &mut seen).unwrap().files, 1);
+        assert_eq!(mirror(&from, &to, Source::Quiet, &mut seen, &Stop::default()).unwrap().files, 1);
     }
 
     #[test]
@@ -381,7 +390,7 @@ mod tests {
         std::fs::create_dir(&from).unwrap();
         std::fs::create_dir(&to).unwrap();
         crate::command::Command::new("mknod").arg(from.join("null")).args(["c", "1", "3"]).run().unwrap();
-        let error = mirror(&from, &to, Source::Quiet, &mut Seen::default()).unwrap_err();
+        let error = mirror(&from, &to, Source::Quiet, &mut Seen::default(), &Stop::default()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::NotCopied { what: "a device node", .. }), "{error}");
     }
 }

@@ -105,6 +105,48 @@ impl Draft {
         Self { roots, signers: vec![alice], ..Self::small() }
     }
 
+    /// Release `sequence` of one pod on a tiny image, for the simulated engine: container `tc-app`, claim
+    /// `tc-data`, backed up by copy; two backups are kept.
+    pub fn pod(sequence: u64) -> Self {
+        let mut draft = Self::empty();
+        let config = br#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let document = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [],
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": Sha256::of(config), "size": config.len()},
+        });
+        let document = document.to_string().into_bytes();
+        let digest = Sha256::of(&document);
+        let pod = format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: tc-data}}\n---\napiVersion: v1\nkind: Pod\n\
+             metadata: {{name: tc}}\nspec:\n  containers:\n    - name: app\n      image: registry.example/test/app@{digest}\n      \
+             livenessProbe: {{exec: {{command: [\"true\"]}}, periodSeconds: 5}}\n      \
+             volumeMounts: [{{name: data, mountPath: /data}}]\n  \
+             volumes: [{{name: data, persistentVolumeClaim: {{claimName: tc-data}}}}]\n"
+        );
+        draft.add_pack(Encoding::Raw, &[&document, config, pod.as_bytes()]);
+        let manifest = &mut draft.manifest;
+        (manifest.sequence, manifest.release) = (sequence, format!("{sequence}.0"));
+        manifest.requires = Requires { memory_mib: 1, disk_mib: 1 };
+        manifest.network.internal = false;
+        manifest.lifecycle.stable_seconds = 0;
+        let data = serde_json::json!([{"volume": "tc-data", "backup": {"method": "copy"}, "keep": 2}]);
+        manifest.lifecycle.data = serde_json::from_value(data).unwrap();
+        manifest.images.push(Image {
+            name: "registry.example/test/app".into(),
+            tag: "1".into(),
+            digest,
+            manifest: digest,
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            blobs: {
+                let mut blobs = vec![digest, Sha256::of(config)];
+                blobs.sort();
+                blobs
+            },
+        });
+        manifest.workloads.push(Workload { name: "tc".into(), digest: Sha256::of(pod.as_bytes()) });
+        draft
+    }
+
     /// Appends a pack of blobs; nothing names them yet.
     pub fn add_pack(&mut self, encoding: Encoding, blobs: &[&[u8]]) {
         let mut writer = PackWriter::new(Vec::new(), encoding).unwrap();

@@ -1,8 +1,10 @@
 //! A high side alone: the real installer on a state folder of its own, with the simulated engine, and
 //! bundles made in memory from TEST keys. For what the trust root, the clock and the policy decide.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use bundle_format::root::RootEnvelope;
 use serde_json::Value;
@@ -14,6 +16,22 @@ use crate::site::{Said, program};
 /// The folder and its programs.
 pub struct High {
     folder: tempfile::TempDir,
+}
+
+/// An installer that waits for an answer on its terminal.
+pub struct Asked {
+    child: Child,
+    out: Vec<u8>,
+}
+
+impl Asked {
+    /// Types `text`, and waits for the end.
+    pub fn answer(mut self, text: &str) -> Said {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{text}").unwrap();
+        let mut said = Said::of(&self.child.wait_with_output().unwrap());
+        said.out.insert_str(0, &String::from_utf8_lossy(&self.out));
+        said
+    }
 }
 
 impl Default for High {
@@ -64,19 +82,22 @@ impl High {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    fn run(&self, words: &[&str]) -> Said {
+    fn command(&self, words: &[&str]) -> Command {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap_or_default());
-        let output = Command::new(words[0])
+        let mut command = Command::new(words[0]);
+        command
             .args(&words[1..])
             .current_dir(self.folder.path())
             .env("PATH", path)
             .env(FOLDER, self.path("engine"))
             .env("TZ", "UTC")
             .env("LC_ALL", "C.UTF-8")
-            .env_remove("CONTAINERS_CONF")
-            .output()
-            .unwrap_or_else(|e| panic!("{}: {e}", words[0]));
-        Said::of(&output)
+            .env_remove("CONTAINERS_CONF");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Said {
+        Said::of(&self.command(words).output().unwrap_or_else(|e| panic!("{}: {e}", words[0])))
     }
 
     /// Runs the installer.
@@ -93,6 +114,36 @@ impl High {
     pub fn installer_under(&self, before: &[&str], args: &[&str]) -> Said {
         let installer = program("installer").display().to_string();
         self.run(&[before, &[installer.as_str(), "--state-dir", "state"], args].concat())
+    }
+
+    /// Runs the installer on a terminal until it asks.
+    pub fn asked(&self, args: &[&str]) -> Asked {
+        let installer = program("installer").display().to_string();
+        let words = [&[installer.as_str(), "--state-dir", "state"], args].concat();
+        let mut child = self
+            .command(&["script", "--quiet", "--return", "--command", &words.join(" "), "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut out, mut byte) = (Vec::new(), [0]);
+        let said = child.stdout.as_mut().unwrap();
+        while !out.ends_with(b"Type yes:") {
+            let more = said.read(&mut byte).unwrap();
+            assert!(more > 0, "it ended without a question: {}", String::from_utf8_lossy(&out));
+            out.push(byte[0]);
+        }
+        Asked { child, out }
+    }
+
+    /// Puts a shell script before the engine: `cases` of the words of a call; any other goes to the engine.
+    /// The installer is `$PPID` there.
+    pub fn shim(&self, cases: &str) {
+        let podman = program("lockgate-test-podman").display().to_string();
+        let text = format!("#!/bin/sh\ncase \"$*\" in\n{cases}\nesac\nexec {podman} \"$@\"\n");
+        std::fs::remove_file(self.path("bin/podman")).unwrap();
+        self.write("bin/podman", text.as_bytes());
+        std::fs::set_permissions(self.path("bin/podman"), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Runs the builder.

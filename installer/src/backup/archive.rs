@@ -1,23 +1,54 @@
 //! A volume's content as one file: tar in zstd.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Write};
 use std::path::Path;
+
+use bundle_format::digest::{Sha384, Sha384Hasher};
 
 use crate::error::{Error, ErrorKind, Result};
 
 const LEVEL: i32 = 3;
 
-/// Packs `folder` into `path` and makes it last.
-pub(super) fn pack(folder: &Path, path: &Path) -> Result<()> {
+/// Takes the digest of what passes.
+struct Hashed<W> {
+    inner: W,
+    hasher: Sha384Hasher,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(bytes.get(..count).unwrap_or(bytes));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Packs `folder` into `path` and makes it last. SHA-384 of the tar stream as it was read, before it was
+/// compressed and written: what goes wrong behind that shows in [`content`].
+pub(super) fn pack(folder: &Path, path: &Path) -> Result<Sha384> {
     let io = |e| Error::io(path.display().to_string(), e);
     let file = File::create_new(path).map_err(io)?;
-    let encoder = zstd::Encoder::new(file, LEVEL).map_err(io)?;
-    let mut builder = tar::Builder::new(encoder);
+    let mut encoder = zstd::Encoder::new(file, LEVEL).map_err(io)?;
+    encoder.include_checksum(true).map_err(io)?;
+    let mut builder = tar::Builder::new(Hashed { inner: encoder, hasher: Sha384Hasher::default() });
     builder.follow_symlinks(false);
     builder.append_dir_all(".", folder).map_err(io)?;
-    let file = builder.into_inner().and_then(zstd::Encoder::finish).map_err(io)?;
-    file.sync_all().map_err(io)
+    let Hashed { inner: encoder, hasher } = builder.into_inner().map_err(io)?;
+    encoder.finish().and_then(|file| file.sync_all()).map_err(io)?;
+    Ok(hasher.finish())
+}
+
+/// SHA-384 of the tar stream that an archive holds.
+pub(super) fn content(path: &Path) -> Result<Sha384> {
+    let bad = |e: std::io::Error| ErrorKind::BadBackup { path: path.display().to_string(), why: e.to_string() };
+    let file = File::open(path).map_err(bad)?;
+    let mut stream = zstd::Decoder::new(BufReader::new(file)).map_err(bad)?;
+    Ok(Sha384::of_reader(&mut stream, &mut |_| ()).map_err(bad)?.1)
 }
 
 /// Bytes that an archive holds, with what tar needs for each file. It has to be read whole: a stream says its
@@ -68,7 +99,8 @@ mod tests {
         std::os::unix::fs::symlink("a/x", from.join("link")).unwrap();
         let path = folder.path().join("a.tar.zst");
         std::fs::write(from.join("large"), vec![0; 1 << 20]).unwrap();
-        pack(&from, &path).unwrap();
+        let packed = pack(&from, &path).unwrap();
+        assert_eq!(content(&path).unwrap(), packed);
         let (packed, unpacked) = (std::fs::metadata(&path).unwrap().len(), unpacked_size(&path).unwrap());
         assert!(packed < 10_000 && (1 << 20..(1 << 20) + 20_000).contains(&unpacked), "{packed} {unpacked}");
         unpack(&path, &to).unwrap();
@@ -78,6 +110,7 @@ mod tests {
         std::fs::write(&path, b"no archive").unwrap();
         assert_eq!(unpack(&path, &to).unwrap_err().class().exit_code(), 6);
         assert_eq!(unpacked_size(&path).unwrap_err().class().exit_code(), 3);
+        assert!(matches!(content(&path).unwrap_err().kind(), ErrorKind::BadBackup { .. }));
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(unpack(&path, &to).unwrap_err().kind(), ErrorKind::BadBackup { .. }));
     }

@@ -13,11 +13,12 @@ use crate::cli::{print, print_json};
 use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
-use crate::lock::Lock;
+use crate::lock::{BACKUP, Lock};
 use crate::moment::{Moment, run_clock};
 use crate::plan::Plan;
 use crate::preflight::{self, Needs};
 use crate::release::Release;
+use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::store::Store;
 use crate::{audit, banner};
@@ -59,7 +60,7 @@ impl Desk<'_> {
     /// A person's backup of one product.
     fn back_up(&self, product: Option<&str>) -> Result<()> {
         let mut state = State::open(&self.paths.database())?;
-        let _lock = Lock::take(&self.paths.lock(), "backup")?;
+        let _lock = Lock::take(&self.paths.lock(), BACKUP)?;
         self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         let generation = chosen(&state, product)?;
@@ -68,23 +69,25 @@ impl Desk<'_> {
         if generation.parse()?.lifecycle.data.is_empty() {
             return print(&[format!("{} declares no data to back up", generation.product)]);
         }
-        let made = self.make_backup(&mut state, &generation);
+        let made = self.make_backup(&mut state, &generation, &Stop::listen()?);
         if let Err(error) = &made {
             self.record_failure(&generation, error);
         }
         self.tell_made(&[made?])
     }
 
-    /// The timer's: every product that has data, also where that of another one fails. While a new release
-    /// is only staged nothing of the running one is changed, so its data is backed up all the same, however
-    /// long that lasts.
+    /// The timer's: every product that has data, also where that of another one fails. A change that was cut off
+    /// while it was staged changed nothing of what runs, so the data is backed up all the same, however long it
+    /// waits for a person; and so while a question waits for its answer, which holds no lock. While another
+    /// installer is at work, as in a long step that fills the store, none is made: `status` has a problem when
+    /// that lasts ([`crate::status`]).
     fn back_up_all(&self) -> Result<()> {
         let mut state = State::open(&self.paths.database())?;
         // Not even for a moment in the way of a person, where there is nothing to do.
         if is_at_work(&state)? || !state.has_data()? {
             return Ok(());
         }
-        let _lock = match Lock::take(&self.paths.lock(), "backup") {
+        let _lock = match Lock::take(&self.paths.lock(), BACKUP) {
             Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => return Ok(()),
             other => other?,
         };
@@ -93,12 +96,13 @@ impl Desk<'_> {
         }
         self.let_go(&mut state)?;
         self.banner(&state)?;
+        let stop = Stop::listen()?;
         let (mut made, mut failed) = (Vec::new(), None);
         for generation in state.active_generations()? {
             if generation.parse()?.lifecycle.data.is_empty() {
                 continue;
             }
-            match self.make_backup(&mut state, &generation) {
+            match self.make_backup(&mut state, &generation, &stop) {
                 Ok(one) => made.push(one),
                 Err(error) => {
                     self.record_failure(&generation, &error);
@@ -110,8 +114,9 @@ impl Desk<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Makes one where there is room for it, and puts it on record.
-    fn make_backup(&self, state: &mut State, generation: &Generation) -> Result<Made> {
+    /// Makes one where there is room for it, and puts it on record. One that is stopped lets go the pods that it
+    /// held still.
+    fn make_backup(&self, state: &mut State, generation: &Generation, stop: &Stop) -> Result<Made> {
         let host = HostFacts::read(Path::new("/"))?;
         let manifest = generation.parse()?;
         let podman = Podman::detect(self.paths, &host)?.ok_or(ErrorKind::NoEngine { os: host.os.clone() })?;
@@ -128,6 +133,7 @@ impl Desk<'_> {
             release: &release,
             volumes: &volumes,
             now: &now,
+            stop,
         };
         let mut lines = Vec::new();
         let folder = job.run(state, &mut |line| lines.push(line.to_owned()))?;
@@ -201,7 +207,7 @@ impl Desk<'_> {
 
     /// A new generation of what runs, with the data of a backup.
     pub(crate) fn restore(&self, folder: &Path, options: &preflight::Options) -> Result<()> {
-        let _lock = Lock::take(&self.paths.lock(), "restore")?;
+        let lock = Lock::take(&self.paths.lock(), "restore")?;
         let mut state = State::open(&self.paths.database())?;
         Moment::read(&state)?.record(&state)?;
         self.let_go(&mut state)?;
@@ -222,7 +228,11 @@ impl Desk<'_> {
             print(&plan.lines()?)?;
         }
         let looked = self.look_for_room(&needs, &active, &host, options)?;
-        self.confirm("Bring this data back?")?;
+        let _lock = self.confirm_unlocked("Bring this data back?", lock, "restore", &mut state)?;
+        if !self.yes {
+            // A backup that was made meanwhile may have taken the oldest away.
+            backup.check()?;
+        }
         record_accepted(&state, &looked, &active)?;
         let source = folder.display().to_string();
         self.change(&mut state, &host, None, 0, |change| {

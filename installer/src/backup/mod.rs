@@ -3,9 +3,10 @@
 //!
 //! Threats: a copy of files that change meanwhile; a backup that nobody can read on the day; a
 //! backup of other data than the release understands. Defences: a database dumps itself, files are
-//! copied while their pods are held still; every file is read back from the disk, dumps are parsed
-//! by the database's own reader, whole; a backup names its release and is refused where its data would not
-//! fit.
+//! copied while their pods are held still; every file is read back from the disk, archives are unpacked and
+//! compared with what went into them, dumps are parsed by the database's own reader, whole; a backup names
+//! its release and is refused where its data would not fit. A clock that is set back, so that the newest
+//! passes for the oldest: they are numbered in the order in which they are made.
 
 mod archive;
 pub mod command;
@@ -28,12 +29,15 @@ use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Paths;
 use crate::release::Release;
+use crate::signals::Stop;
 use crate::state::{Generation, State};
 use crate::tree::{self, Source};
 
 pub use archive::unpack;
 
-const FORMAT: &str = "lockgate-backup/1";
+const FORMAT: &str = "lockgate-backup/2";
+/// Of before the content of archives was recorded: of those only the files can be compared.
+const FORMAT_1: &str = "lockgate-backup/1";
 const LIST: &str = "backup.json";
 const LIST_BYTES: u64 = 1 << 20;
 /// So often a dump is made that does not read back: on a busy machine an engine was seen to lose the end
@@ -75,8 +79,12 @@ pub struct Entry {
     pub kind: Kind,
     /// Bytes.
     pub size: u64,
-    /// Proof.
+    /// Of the file.
     pub sha384: Sha384,
+    /// Of an archive's content: of the tar stream as it was read from the copy, before it was compressed and
+    /// written. None for dumps, which their own reader reads whole, and in `lockgate-backup/1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_sha384: Option<Sha384>,
 }
 
 /// What a backup's file is.
@@ -113,6 +121,8 @@ pub struct Job<'a> {
     pub volumes: &'a BTreeMap<String, String>,
     /// The time.
     pub now: &'a Timestamp,
+    /// Whether somebody asked to stop.
+    pub stop: &'a Stop,
 }
 
 impl Job<'_> {
@@ -120,7 +130,8 @@ impl Job<'_> {
     /// keeps which pods are held still, so that a backup that is cut off leaves none so for long.
     pub fn run(&self, state: &mut State, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let folder = self.paths.backups(&self.manifest.product);
-        let name = format!("{}-g{}", self.now.as_str().replace(':', ""), self.generation.id);
+        let number = list(&folder)?.last().map_or(0, |newest| number(newest)).saturating_add(1);
+        let name = format!("{}-g{}-b{number}", self.now.as_str().replace(':', ""), self.generation.id);
         let (part, whole) = (folder.join(format!(".{name}.part")), folder.join(&name));
         atomic::remove_folder(&part)?;
         atomic::make_folder(&part)?;
@@ -143,7 +154,6 @@ impl Job<'_> {
             atomic::remove_folder(&part)?;
             return Err(error);
         }
-        atomic::remove_folder(&whole)?;
         std::fs::rename(&part, &whole).map_err(|e| Error::io(whole.display().to_string(), e))?;
         atomic::sync_folder(&folder)?;
         self.prune(&folder)?;
@@ -153,19 +163,22 @@ impl Job<'_> {
     fn fill(&self, part: &Path, state: &mut State, tell: &mut dyn FnMut(&str)) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for data in &self.manifest.lifecycle.data {
+            self.stop.refuse()?;
             let (file, kind) = match &data.backup {
                 lifecycle::Backup::Postgres { .. } => (format!("{}.dump", data.volume), Kind::PostgresDump),
                 lifecycle::Backup::Copy => (format!("{}.tar.zst", data.volume), Kind::Archive),
             };
             let path = part.join(&file);
-            match &data.backup {
+            let content_sha384 = match &data.backup {
                 lifecycle::Backup::Postgres { container, database, host } => {
                     self.dump(container, database, host, &path)?;
+                    None
                 }
-                lifecycle::Backup::Copy => self.copy(data, &part.join("copy"), &path, state)?,
-            }
+                lifecycle::Backup::Copy => Some(self.copy(data, &part.join("copy"), &path, state)?),
+            };
             let size = std::fs::metadata(&path).map_err(|e| Error::io(path.display().to_string(), e))?.len();
-            let entry = Entry { claim: data.volume.clone(), file, kind, size, sha384: from_disk(&path)? };
+            let entry =
+                Entry { claim: data.volume.clone(), file, kind, size, sha384: from_disk(&path)?, content_sha384 };
             tell(&format!("{}: {size} bytes", entry.file));
             entries.push(entry);
         }
@@ -180,7 +193,7 @@ impl Job<'_> {
         for left in (0..TRIES).rev() {
             let file = File::create(path).map_err(io)?;
             let output = file.try_clone().map_err(io)?;
-            self.podman.exec(container, &words).stdout_to(output).deadline(LONG).run()?;
+            self.podman.exec(container, &words).stdout_to(output).deadline(LONG).until(self.stop).run()?;
             file.sync_all().map_err(io)?;
             match self.read_dump(container, path) {
                 Err(error) if left > 0 && matches!(error.kind(), ErrorKind::Child { .. }) => {}
@@ -194,26 +207,28 @@ impl Job<'_> {
     fn read_dump(&self, container: &str, path: &Path) -> Result<()> {
         let words = ["pg_restore", "--file", "/dev/null"].map(str::to_owned);
         let input = File::open(path).map_err(|e| Error::io(path.display().to_string(), e))?;
-        self.podman.exec_reading(container, &words).stdin_from(input).deadline(LONG).run().map(drop)
+        self.podman.exec_reading(container, &words).stdin_from(input).deadline(LONG).until(self.stop).run().map(drop)
     }
 
-    /// Two passes: the pods are held still only for what changed since the first.
-    fn copy(&self, data: &Data, copy: &Path, path: &Path, state: &mut State) -> Result<()> {
+    /// Two passes: the pods are held still only for what changed since the first. SHA-384 of what was packed.
+    fn copy(&self, data: &Data, copy: &Path, path: &Path, state: &mut State) -> Result<Sha384> {
         let volume = self.volumes.get(&data.volume).map_or(data.volume.as_str(), String::as_str);
         let from = self.podman.volume_path(volume)?;
         atomic::make_folder(copy)?;
         let mut seen = tree::Seen::default();
-        tree::mirror(&from, copy, Source::Live, &mut seen)?;
+        tree::mirror(&from, copy, Source::Live, &mut seen, self.stop)?;
         let pods = self.release.pods_of(&data.volume);
         state.set_setting(HELD, &pods.join(" "))?;
         let held = pods.iter().try_for_each(|pod| self.podman.pause(pod, true));
-        let copied = held.and_then(|()| tree::mirror(&from, copy, Source::Quiet, &mut seen));
+        let copied = held.and_then(|()| tree::mirror(&from, copy, Source::Quiet, &mut seen, self.stop));
         // They go on whatever happened.
         let released = let_go(self.podman, state);
         copied?;
         released?;
-        archive::pack(copy, path)?;
-        atomic::remove_folder(copy)
+        self.stop.refuse()?;
+        let content = archive::pack(copy, path)?;
+        atomic::remove_folder(copy)?;
+        Ok(content)
     }
 
     fn prune(&self, folder: &Path) -> Result<()> {
@@ -225,7 +240,7 @@ impl Job<'_> {
 }
 
 /// Site setting with the pods that a backup holds still.
-const HELD: &str = "held-pods";
+pub(crate) const HELD: &str = "held-pods";
 
 /// Takes every pod of what runs for held, where nobody knows any more: letting go of one that is not is no
 /// trouble.
@@ -257,7 +272,15 @@ pub fn let_go(podman: &Podman, state: &mut State) -> Result<()> {
     if held.is_empty() { Ok(()) } else { state.set_setting(HELD, "") }
 }
 
-/// Folders of a product's backups, oldest first.
+/// Place of a backup among those of its product, from 1, out of its folder's name; 0 for one of before they
+/// were numbered. It counts where clocks do not: what a clock that was set back makes is still the newest.
+fn number(folder: &Path) -> u64 {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    name.rsplit_once("-b").and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}
+
+/// Folders of a product's backups, in the order in which they were made; those of before they were numbered
+/// come first, by their names.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -267,7 +290,7 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     .map(|entry| entry.path())
     .filter(|path| path.join(LIST).is_file() && !path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')))
     .collect();
-    found.sort();
+    found.sort_by_cached_key(|path| (number(path), path.clone()));
     Ok(found)
 }
 
@@ -286,8 +309,13 @@ impl Backup {
         let bad = |why: String| ErrorKind::BadBackup { path: folder.display().to_string(), why };
         let bytes = std::fs::read(folder.join(LIST)).map_err(|e| bad(format!("{LIST}: {e}")))?;
         let list: List = bundle_format::json::parse("backup", &bytes, LIST_BYTES).map_err(|e| bad(e.to_string()))?;
-        if list.format != FORMAT {
+        if ![FORMAT, FORMAT_1].contains(&list.format.as_str()) {
             return Err(bad(format!("format {}, expected {FORMAT}", bundle_format::text::escaped(&list.format))).into());
+        }
+        let has_content = |entry: &Entry| entry.kind == Kind::Archive && list.format == FORMAT;
+        if let Some(entry) = list.entries.iter().find(|entry| entry.content_sha384.is_some() != has_content(entry)) {
+            let which = if has_content(entry) { "no" } else { "a" };
+            return Err(bad(format!("{}: {which} SHA-384 of its content", entry.file)).into());
         }
         for entry in &list.entries {
             bundle_format::name::check_file_name("backup file", &entry.file)?;
@@ -301,7 +329,9 @@ impl Backup {
         &self.list
     }
 
-    /// Reads every file back and compares sizes and digests.
+    /// Reads every file back and compares sizes and digests; archives are unpacked for it, and compared with
+    /// what went into them. One of `lockgate-backup/1` does not say what did: there a file that was damaged while
+    /// it was written passes.
     pub fn check(&self) -> Result<()> {
         for entry in &self.list.entries {
             let path = self.folder.join(&entry.file);
@@ -313,6 +343,11 @@ impl Backup {
             let found = from_disk(&path)?;
             if found != entry.sha384 {
                 return Err(bad(format!("expected SHA-384 {}, found {found}", entry.sha384)).into());
+            }
+            let Some(expected) = entry.content_sha384 else { continue };
+            let found = archive::content(&path)?;
+            if found != expected {
+                return Err(bad(format!("its content: expected SHA-384 {expected}, found {found}")).into());
             }
         }
         Ok(())
@@ -363,6 +398,7 @@ impl Backup {
         claim: &str,
         manifest: &Manifest,
         podman: &Podman,
+        stop: &Stop,
         ready: impl Fn(&str) -> Result<()>,
     ) -> Result<()> {
         let bad = |why: &str| ErrorKind::BadBackup { path: self.folder.display().to_string(), why: why.into() };
@@ -378,7 +414,7 @@ impl Backup {
         let words = ["pg_restore", "-h", host, "-d", database, "--clean", "--if-exists", "--single-transaction"];
         let words = [&words[..], &["--exit-on-error", "--no-password"]].concat().into_iter().map(str::to_owned);
         let words: Vec<String> = words.collect();
-        let said = podman.exec_reading(container, &words).stdin_from(file).deadline(LONG).output()?;
+        let said = podman.exec_reading(container, &words).stdin_from(file).deadline(LONG).until(stop).output()?;
         if said.code == 0 { Ok(()) } else { Err(failed(words.join(" "), &said)) }
     }
 }
@@ -408,9 +444,10 @@ mod tests {
             kind: Kind::Archive,
             size: 7,
             sha384: Sha384::of(b"content"),
+            content_sha384: None,
         };
         let list = List {
-            format: FORMAT.into(),
+            format: FORMAT_1.into(),
             product: "p".into(),
             release: "2".into(),
             sequence: 2,
@@ -434,10 +471,58 @@ mod tests {
         }
         std::fs::remove_file(folder.path().join("data.tar.zst")).unwrap();
         assert_eq!(backup.check().unwrap_err().class().exit_code(), 3);
-        for list in ["{}", "{\"format\":\"lockgate-backup/2\"}", ""] {
+        for list in ["{}", "{\"format\":\"lockgate-backup/3\"}", ""] {
             std::fs::write(folder.path().join(LIST), list).unwrap();
             assert!(matches!(Backup::open(folder.path()).unwrap_err().kind(), ErrorKind::BadBackup { .. }), "{list}");
         }
+    }
+
+    #[test]
+    fn an_archive_that_was_damaged_while_it_was_written_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("from");
+        std::fs::create_dir(&from).unwrap();
+        std::fs::write(from.join("x"), b"content").unwrap();
+        let write = |format: &str, content: Option<Sha384>| {
+            let mut backup = sample(folder.path(), "data");
+            let path = folder.path().join("data.tar.zst");
+            std::fs::remove_file(&path).unwrap();
+            archive::pack(&from, &path).unwrap();
+            backup.list.format = format.into();
+            let entry = backup.list.entries.first_mut().unwrap();
+            // As `fill` takes them: of the file that lies there, damaged or not.
+            entry.size = std::fs::metadata(&path).unwrap().len();
+            (entry.sha384, entry.content_sha384) = (from_disk(&path).unwrap(), content);
+            let bytes = bundle_format::json::to_bytes("backup", &backup.list).unwrap();
+            std::fs::write(folder.path().join(LIST), bytes).unwrap();
+            Backup::open(folder.path())
+        };
+        std::fs::remove_file(folder.path().join("data.tar.zst")).unwrap_or_default();
+        let sound = archive::pack(&from, &folder.path().join("sound")).unwrap();
+        write(FORMAT, Some(sound)).unwrap().check().unwrap();
+        std::fs::write(from.join("x"), b"contenT").unwrap();
+        let error = write(FORMAT, Some(sound)).unwrap().check().unwrap_err();
+        let told = matches!(error.kind(), ErrorKind::BadBackup { why, .. } if why.starts_with("its content: expected"));
+        assert!(told, "{error}");
+        assert_eq!(error.class().exit_code(), 3);
+        write(FORMAT_1, None).unwrap().check().unwrap();
+        for (format, content) in [(FORMAT, None), (FORMAT_1, Some(sound))] {
+            assert!(matches!(write(format, content).unwrap_err().kind(), ErrorKind::BadBackup { .. }), "{format}");
+        }
+    }
+
+    #[test]
+    fn backups_are_in_the_order_in_which_they_were_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let order =
+            ["2026-01-01T000000Z-g1", "2027-01-01T000000Z-g1", "2026-12-01T000000Z-g1-b9", "2000-01-01T000000Z-g2-b10"];
+        for name in order {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join(LIST), b"").unwrap();
+        }
+        let found = list(folder.path()).unwrap();
+        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, order);
     }
 
     #[test]

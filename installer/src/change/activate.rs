@@ -61,13 +61,14 @@ impl Change<'_> {
         Ok(files.into_iter().find(|file| file.name == name).ok_or_else(missing)?)
     }
 
+    /// What is left behind in the container by one that is ended goes with its pod, on the way back.
     pub(super) fn migrate(&mut self, walk: &Walk, name: &str) -> Result<()> {
         let podman = self.engine()?;
         let (release, _) = self.release(&walk.manifest)?;
         let migration = walk.manifest.lifecycle.migrations.iter().find(|migration| migration.name == name);
         let Some(migration) = migration else { return Ok(()) };
-        health::wait_healthy_one(&podman, &release, self.paths, &migration.container, self.patience(walk))?;
-        podman.exec(&migration.container, &migration.up).run().map(drop)
+        health::wait_healthy_one(&podman, &release, self.paths, &migration.container, self.patience(walk), &self.stop)?;
+        podman.exec(&migration.container, &migration.up).deadline(self.patience(walk)).until(&self.stop).run().map(drop)
     }
 
     pub(super) fn patience(&self, walk: &Walk) -> Duration {

@@ -31,6 +31,7 @@ impl Change<'_> {
             self.state.audit()?.begin(begun)?;
             self.state.keep_copy_or_warn();
             let refilled = self.refill(bundle, &store, &lost);
+            let refilled = refilled.map_err(|error| if self.stop.asked() { ErrorKind::Stopped.into() } else { error });
             let (result, detail) = match &refilled {
                 Ok(()) => (audit::Outcome::Ok, format!("{} blobs came back into the store", lost.len())),
                 Err(error) => (audit::Outcome::Failed, error.to_string()),

@@ -1,6 +1,5 @@
 //! The commands that change what runs, or its data.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ pub enum ChangeCommand {
     Install {
         /// The bundle.
         bundle: PathBuf,
-        /// Seconds that the platform has to become healthy (default: what the release says).
+        /// Seconds that the platform has to become healthy, and each migration to end (default: what the release says).
         #[arg(long)]
         health_timeout: Option<u64>,
         /// Findings that are gone past.
@@ -195,7 +194,7 @@ impl Desk<'_> {
         dangerous: &Dangerous,
         approvals: &[PathBuf],
     ) -> Result<()> {
-        let _lock = Lock::take(&self.paths.lock(), "install")?;
+        let lock = Lock::take(&self.paths.lock(), "install")?;
         let mut state = State::open(&self.paths.database())?;
         Moment::read(&state)?.record(&state)?;
         let proved = ProvedBundle::open(bundle, &state)?;
@@ -225,7 +224,7 @@ impl Desk<'_> {
         if !self.json {
             print(&plan.lines()?)?;
         }
-        self.confirm("Install this?")?;
+        let _lock = self.confirm_unlocked("Install this?", lock, "install", &mut state)?;
         let (manifest, now) = (proved.manifest(), run_clock());
         preflight::record(&state, &looked, &now, (&manifest.product, &manifest.release), &proved.verified().sha384())?;
         let total = proved.manifest().stored_size();
@@ -233,13 +232,16 @@ impl Desk<'_> {
     }
 
     /// Takes a product off the machine.
-    pub(crate) fn uninstall(&self, state: &mut State, product: &str, with_data: bool) -> Result<()> {
-        self.confirm(if with_data { "Remove the platform and its data?" } else { "Remove the platform?" })?;
+    pub(crate) fn uninstall(&self, product: &str, with_data: bool) -> Result<()> {
+        let lock = Lock::take(&self.paths.lock(), "uninstall")?;
+        let mut state = State::open(&self.paths.database())?;
+        let question = if with_data { "Remove the platform and its data?" } else { "Remove the platform?" };
+        let _lock = self.confirm_unlocked(question, lock, "uninstall", &mut state)?;
         let data = if with_data { Data::Remove } else { Data::Keep };
-        self.let_go(state)?;
-        Moment::read(state)?.record(state)?;
+        self.let_go(&mut state)?;
+        Moment::read(&state)?.record(&state)?;
         let host = HostFacts::read(Path::new("/"))?;
-        self.change(state, &host, None, 0, |change| change.uninstall(product, data))
+        self.change(&mut state, &host, None, 0, |change| change.uninstall(product, data))
     }
 
     fn resume(&self, who: Recovery) -> Result<()> {
@@ -272,7 +274,7 @@ impl Desk<'_> {
         plan_only: bool,
         options: &preflight::Options,
     ) -> Result<()> {
-        let _lock = Lock::take(&self.paths.lock(), "rollback")?;
+        let lock = Lock::take(&self.paths.lock(), "rollback")?;
         let mut state = State::open(&self.paths.database())?;
         Moment::read(&state)?.record(&state)?;
         self.banner(&state)?;
@@ -288,7 +290,7 @@ impl Desk<'_> {
             if plan_only {
                 return Ok(());
             }
-            self.confirm("Take it back?")?;
+            let _lock = self.confirm_unlocked("Take it back?", lock, "rollback", &mut state)?;
             return self.change(&mut state, &host, None, 0, |change| change.take_back(run));
         }
         let active = chosen(&state, product)?;
@@ -308,7 +310,7 @@ impl Desk<'_> {
         if !keep_data && !self.json {
             print(&["what was written since the switch is not in that data; --keep-data takes the newest".into()])?;
         }
-        self.confirm("Go back?")?;
+        let _lock = self.confirm_unlocked("Go back?", lock, "rollback", &mut state)?;
         record_accepted(&state, &looked, &active)?;
         self.change(&mut state, &host, None, 0, |change| change.rollback(&product, to, keep_data))
     }
@@ -349,14 +351,14 @@ impl Desk<'_> {
     }
 
     fn repair(&self) -> Result<()> {
-        let _lock = Lock::take(&self.paths.lock(), "repair")?;
+        let lock = Lock::take(&self.paths.lock(), "repair")?;
         let mut state = State::open(&self.paths.database())?;
         Moment::read(&state)?.record(&state)?;
         self.let_go(&mut state)?;
         refuse_unfinished(&state)?;
         self.banner(&state)?;
         let host = HostFacts::read(Path::new("/"))?;
-        self.confirm("Put back what differs?")?;
+        let _lock = self.confirm_unlocked("Put back what differs?", lock, "repair", &mut state)?;
         self.change_quietly(&mut state, &host, |change| {
             let repaired = check::repair(change)?;
             if self.json {
@@ -369,6 +371,7 @@ impl Desk<'_> {
     }
 
     fn repair_record(&self) -> Result<()> {
+        // Kept while it asks: without a record that reads nothing else can be at work.
         let _lock = Lock::take(&self.paths.lock(), "repair")?;
         let Some(damage) = record::damage(self.paths)? else {
             let text = "the record is sound; nothing was changed";
@@ -520,27 +523,6 @@ impl Desk<'_> {
         match Standing::read(self.paths) {
             Standing::Sound { head, .. } => Some(head),
             Standing::NotBegun | Standing::Faulty { .. } => None,
-        }
-    }
-
-    /// Asks on a terminal; off it `--yes` must have answered already.
-    pub fn confirm(&self, question: &str) -> Result<()> {
-        if self.yes {
-            return Ok(());
-        }
-        if !std::io::stdin().is_terminal() {
-            return Err(
-                ErrorKind::Usage { why: format!("{question} There is no terminal to ask on; give --yes") }.into()
-            );
-        }
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{question} Type yes:").map_err(|e| Error::io("standard output", e))?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).map_err(|e| Error::io("terminal", e))?;
-        if answer.trim() == "yes" {
-            Ok(())
-        } else {
-            Err(ErrorKind::Usage { why: "not confirmed; nothing was changed".into() }.into())
         }
     }
 }

@@ -73,7 +73,7 @@ impl Change<'_> {
                 Content::Copy(from) => {
                     let (from, to) = (podman.volume_path(&from)?, podman.volume_path(&volume)?);
                     let seen = walk.seen.entry(claim.clone()).or_default();
-                    let copied = tree::mirror(&from, &to, Source::Live, seen)?;
+                    let copied = tree::mirror(&from, &to, Source::Live, seen, &self.stop)?;
                     self.report.note(&format!("{claim}: {} files, {} bytes copied", copied.files, copied.bytes));
                 }
             }
@@ -87,7 +87,8 @@ impl Change<'_> {
         for (claim, volume) in self.state.volumes(walk.run.generation)? {
             let Content::Copy(from) = self.content(walk, &claim, &volume)? else { continue };
             let (from, to) = (podman.volume_path(&from)?, podman.volume_path(&volume)?);
-            let copied = tree::mirror(&from, &to, Source::Quiet, walk.seen.entry(claim.clone()).or_default())?;
+            let seen = walk.seen.entry(claim.clone()).or_default();
+            let copied = tree::mirror(&from, &to, Source::Quiet, seen, &self.stop)?;
             self.report.note(&format!("{claim}: {} files, {} bytes had changed", copied.files, copied.bytes));
         }
         Ok(())
@@ -134,6 +135,7 @@ impl Change<'_> {
             release: &release,
             volumes: &volumes,
             now: &self.now,
+            stop: &self.stop,
         };
         let report = &mut *self.report;
         let made = job.run(self.state, &mut |line| report.note(line))?;
@@ -146,8 +148,8 @@ impl Change<'_> {
         let podman = self.engine()?;
         let (release, _) = self.release(&walk.manifest)?;
         let backup = Backup::open(&PathBuf::from(&walk.run.source))?;
-        backup.load(claim, &walk.manifest, &podman, |container| {
-            crate::health::wait_healthy_one(&podman, &release, self.paths, container, self.patience(walk))
+        backup.load(claim, &walk.manifest, &podman, &self.stop, |container| {
+            crate::health::wait_healthy_one(&podman, &release, self.paths, container, self.patience(walk), &self.stop)
         })
     }
 }

@@ -10,6 +10,7 @@
 
 mod activate;
 mod anew;
+mod ask;
 pub mod command;
 mod data;
 mod prepare;

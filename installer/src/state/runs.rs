@@ -7,7 +7,7 @@ use bundle_format::timestamp::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, params};
 use serde_json::Value;
 
-use super::{State, one_row, sql};
+use super::{Generation, State, one_row, sql};
 use crate::error::{ErrorKind, Result};
 use crate::release::Release;
 
@@ -154,7 +154,7 @@ pub struct NewRun<'a> {
 const BOOTS: i64 = 1;
 
 /// Site setting with the run that the machine tries to finish by itself, the start of the machine, how often.
-const TRIED: &str = "resume-tried";
+pub(super) const TRIED: &str = "resume-tried";
 
 const RUN: &str = "id, act, product, generation, former, source, plan_sha384, phase, boots_left, reason, begun_at, dangerous FROM runs";
 
@@ -266,6 +266,15 @@ impl State {
         let update = "UPDATE runs SET phase = 'committed', changed_at = ?2 WHERE id = ?1";
         one_row("run", run.id, transaction.execute(update, params![run.id, at]).map_err(&what)?)?;
         transaction.commit().map_err(&what)
+    }
+
+    /// The generations of a product that one can go to: the active one and those kept, the one that came into
+    /// force last first. By the journal's numbers, which only rise: a clock that was set back must not make the
+    /// release that ran just now the oldest. One of before the journal has none, and is the oldest.
+    pub fn kept_generations(&self, product: &str) -> Result<Vec<Generation>> {
+        let which = "product = ?1 AND kept = 1 ORDER BY (SELECT max(r.id) FROM runs r
+                     WHERE r.generation = generations.id AND r.phase IN ('committed', 'done')) DESC, id DESC";
+        self.generations_where(which, [product])
     }
 
     /// Counts a boot inside a trial; what is left after it.
@@ -404,6 +413,45 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kept_generations_go_by_the_journal_and_not_by_the_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&folder.path().join("state.db")).unwrap();
+        let insert = "INSERT INTO generations (product, release, sequence, marking, manifest, manifest_sha384, state, begun_at, changed_at, kept)
+                      VALUES ('p', 'r', 1, 'U', x'', 's', 'superseded', '2026-01-01T00:00:00Z', ?1, 1)";
+        for at in ["2026-01-04T00:00:00Z", "2026-01-02T00:00:00Z", "2000-01-01T00:00:00Z", "2000-01-02T00:00:00Z"] {
+            state.db.execute(insert, [at]).unwrap();
+        }
+        let mut go = |generation: i64, committed: bool| {
+            let new = NewRun {
+                act: "rollback",
+                product: "p",
+                generation,
+                former: None,
+                source: "",
+                plan_sha384: "",
+                dangerous: "",
+                steps: &[],
+            };
+            let now = Timestamp::from_unix(0);
+            state.begin_run(&new, &now).unwrap();
+            let run = state.open_run().unwrap().unwrap();
+            if committed {
+                state.commit_run(&run, 0, &now).unwrap();
+                state.set_phase(run.id, Phase::Done, None, &now).unwrap();
+            } else {
+                state.end_undone(&run, crate::state::GenerationState::Superseded, &now).unwrap();
+            }
+            state.kept_generations("p").unwrap().iter().map(|kept| kept.id).collect::<Vec<_>>()
+        };
+        // Generation 1 is of before the journal.
+        assert_eq!(go(2, true), [2, 4, 3, 1]);
+        assert_eq!(go(3, true), [3, 2, 4, 1]);
+        assert_eq!(go(4, true), [4, 3, 2, 1]);
+        assert_eq!(go(2, false), [4, 3, 2, 1], "a way back that failed is none");
+        assert_eq!(go(2, true), [2, 4, 3, 1]);
+    }
 
     #[test]
     fn tries_are_counted_for_one_run_and_one_start_of_the_machine() {
