@@ -131,7 +131,7 @@ fn drift(state: &State, paths: &Paths, host: &HostFacts, podman: &Podman, genera
     let supervisor = Supervisor::choose(host, podman);
     let mut drift = Drift {
         watch: supervisor.differing_watch(&paths.program(), paths.state_dir())?,
-        network: network::differing(podman, host, paths, &manifest.network)?,
+        network: network::differing(podman, host, paths, &network::in_force(state, &manifest)?)?,
         files: files(state, paths, generation)?,
         ..Drift::default()
     };
@@ -247,7 +247,7 @@ fn mend(
         part.mended(&drift.watch);
     }
     if !drift.network.is_empty() {
-        network::ensure(podman, host, paths, network)?;
+        network::ensure(podman, host, paths, &network::in_force(change.state, &manifest)?)?;
         part.mended(&drift.network);
     }
     let release = match Release::load(&manifest, &store) {

@@ -6,8 +6,8 @@ use bundle_format::manifest::Manifest;
 use bundle_format::timestamp::Timestamp;
 
 use crate::audit::key::ApplianceKey;
-use crate::change::Data;
-use crate::change::step::{Origin, Recipe, Step};
+use crate::change::step::{Origin, Recipe, Return, Step};
+use crate::change::{self, Data};
 use crate::cli::accreditation;
 use crate::dangerous::Dangerous;
 use crate::engine::{Podman, Supervisor};
@@ -35,6 +35,8 @@ pub struct Plan {
     manifest_sha384: String,
     noop: bool,
     steps: Vec<Step>,
+    /// What a rollback can do afterwards.
+    after: Return,
     estimates: Vec<Estimate>,
     disk: Needs,
     /// Bytes of what the release is made of, and of what runs.
@@ -85,6 +87,7 @@ impl Plan {
         let steps = if noop { Vec::new() } else { recipe.steps() };
         let mut plan = Self::bare("install", manifest, &sha384, active.as_ref(), steps);
         plan.noop = noop;
+        plan.after = after(manifest, active.as_ref(), state)?;
         plan.dangerous = dangerous.clone();
         let root = bundle.verified().root().root();
         let key = ApplianceKey::read(&paths.appliance_key())?;
@@ -123,6 +126,7 @@ impl Plan {
         let manifest = target.parse()?;
         let recipe = Recipe { manifest: &manifest, over: Some(active.sequence), origin: Origin::Kept, loads };
         let mut plan = Self::bare(act, &manifest, &target.manifest_sha384, Some(active), recipe.steps());
+        plan.after = after(&manifest, Some(active), state)?;
         plan.disk = disk;
         plan.estimate(state)?;
         Ok(plan)
@@ -133,6 +137,7 @@ impl Plan {
         let steps = vec![Step::Uninstall { with_data: data == Data::Remove }, Step::Sweep];
         let mut plan = Self::bare("uninstall", &active.parse()?, &active.manifest_sha384, Some(active), steps);
         plan.to = "nothing".into();
+        plan.after = Return::Gone;
         Ok(plan)
     }
 
@@ -152,6 +157,7 @@ impl Plan {
             manifest_sha384: sha384.to_owned(),
             noop: false,
             steps,
+            after: Return::Nothing,
             estimates: Vec::new(),
             disk: Needs::default(),
             content: (0, 0),
@@ -262,7 +268,7 @@ impl Plan {
             lines.push(format!(
                 "  {number:>2}. {:<50} {sign}{seconds} s{disk}; if it fails: {}",
                 step.title(),
-                step.way_back()
+                step.way_back(&self.after)
             ));
         }
         lines.push(format!(
@@ -283,7 +289,7 @@ impl Plan {
         let step = |(step, estimate): (&Step, &Estimate)| {
             serde_json::json!({
                 "title": step.title(), "phase": step.phase().text(), "millis": estimate.millis,
-                "measured": estimate.measured, "disk_bytes": self.disk.of_step(step), "way_back": step.way_back(),
+                "measured": estimate.measured, "disk_bytes": self.disk.of_step(step), "way_back": step.way_back(&self.after),
             })
         };
         Ok(serde_json::json!({
@@ -322,10 +328,27 @@ fn needs(manifest: &Manifest, floor: u64, state: &State) -> Result<Vec<String>> 
     if !bases.is_empty() {
         needs.push(format!("the blobs of {}, which are here", bases.join(" or ")));
     }
-    let (epoch, floor) = (manifest.lifecycle.security_epoch, state.epoch(&manifest.product)?);
-    needs.push(format!("security epoch {epoch}; what is below {floor} cannot be returned to"));
+    let (epoch, floor) = (manifest.lifecycle.security_epoch, epoch_after(manifest, state)?);
+    needs.push(format!("security epoch {epoch}; after the commit, what is below {floor} cannot be returned to"));
     needs.push(format!("{} MiB of memory", manifest.requires.memory_mib));
     Ok(needs)
+}
+
+/// The floor of the security epoch that a commit leaves.
+fn epoch_after(manifest: &Manifest, state: &State) -> Result<u64> {
+    Ok(state.epoch(&manifest.product)?.max(manifest.lifecycle.security_epoch))
+}
+
+/// What a rollback can do once `manifest` is in force over `active`.
+fn after(manifest: &Manifest, active: Option<&Generation>, state: &State) -> Result<Return> {
+    let Some(active) = active else { return Ok(Return::Nothing) };
+    let (former, floor) = (active.parse()?.lifecycle.security_epoch, epoch_after(manifest, state)?);
+    Ok(match () {
+        () if former < floor => Return::Epoch { former, floor },
+        () if change::keep(state)? == 0 => Return::NotKept,
+        () if state.is_revoked(active.id)? => Return::Revoked,
+        () => Return::Former,
+    })
 }
 
 /// What differs from the release that runs, line by line; all of it where none does.
@@ -403,4 +426,53 @@ fn differences(before: &[Part], after: &[Part]) -> Vec<String> {
         }
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::GenerationState;
+
+    #[test]
+    fn what_a_rollback_can_do_afterwards_is_told_as_it_will_be() {
+        let manifest = |sequence: u64, epoch: u64| {
+            let json = serde_json::json!({
+                "format": bundle_format::manifest::FORMAT, "product": "p", "release": "1", "sequence": sequence,
+                "marking": "UNCLASSIFIED", "platform": "linux/amd64", "title": "t", "created": "2026-01-01T00:00:00Z",
+                "expires": null, "requires": {"memory_mib": 0, "disk_mib": 0}, "lifecycle": {"security_epoch": epoch},
+                "network": {"name": "n", "internal": true},
+                "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "attachments": [], "bases": [], "packs": [],
+            });
+            bundle_format::manifest::parse(json.to_string().as_bytes()).unwrap()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&folder.path().join("state.db")).unwrap();
+        let said = |state: &State, active: Option<&Generation>, epoch: u64| {
+            let found = after(&manifest(2, epoch), active, state).unwrap();
+            let clear = Step::Clear.way_back(&found);
+            assert!(clear.starts_with("no way back by itself; "), "{clear}");
+            (clear.replace("no way back by itself; ", ""), Step::Switch.way_back(&found))
+        };
+        let (clear, switch) = said(&state, None, 0);
+        assert_eq!(
+            (clear.as_str(), switch.as_str()),
+            ("there is no former release; resume finishes it", "undone; nothing is left of it")
+        );
+
+        let (now, first) = (Timestamp::from_unix(1_800_000_000), manifest(1, 1));
+        let bytes = serde_json::to_vec(&first).unwrap();
+        let id = state.begin_generation(&first, &bytes, &"0".repeat(96), &now).unwrap();
+        state.set_generation_state(id, GenerationState::Active, &now).unwrap();
+        let active = state.active_generation("p").unwrap();
+        let (clear, switch) = said(&state, active.as_ref(), 1);
+        assert_eq!(clear, "rollback brings the former release");
+        assert_eq!(switch, "undone; the former release starts again on its own data");
+        let refused = "rollback is refused: the former release has security epoch 1, the floor is 2 then";
+        assert_eq!(said(&state, active.as_ref(), 2).0, refused);
+        state.set_setting("keep-generations", "0").unwrap();
+        let refused = "rollback is refused: this site keeps no former release (keep-generations 0)";
+        assert_eq!(said(&state, active.as_ref(), 1).0, refused);
+        let gone = Plan::uninstall(active.as_ref().unwrap(), Data::Keep).unwrap();
+        assert_eq!(Step::Sweep.way_back(&gone.after), "no way back by itself; resume finishes it");
+    }
 }

@@ -438,7 +438,10 @@ fn the_plan_of_an_installation() {
     says(&plan, "changes", &["image registry.example/test/minimal is new", "setting network is new: t18129", "size "]);
     let within = "platform linux/amd64, marking UNCLASSIFIED within UNCLASSIFIED";
     says(&plan, "needs", &[within, "not below the floor 0", "16 MiB of memory"]);
-    assert!(plan["steps"].as_array().unwrap().iter().all(|step| step["measured"] == false));
+    let steps = plan["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["measured"] == false));
+    let clear = steps.last().unwrap()["way_back"].as_str().unwrap();
+    assert!(clear.contains("there is no former release"), "{clear}");
     site.assert_nothing_left();
 }
 
@@ -493,7 +496,8 @@ fn the_plan_of_an_update() {
         "more than what runs",
     ];
     says(&plan, "changes", &changes);
-    says(&plan, "needs", &["sequence 2, not below the floor 1", "sequence 1 to 5 installed", "security epoch 3"]);
+    let epoch = "security epoch 3; after the commit, what is below 3 cannot be returned to";
+    says(&plan, "needs", &["sequence 2, not below the floor 1", "sequence 1 to 5 installed", epoch]);
     let steps = plan["steps"].as_array().unwrap();
     let step = |title: &str| steps.iter().find(|step| step["title"].as_str().unwrap().starts_with(title)).unwrap();
     for (title, phase, disk, way_back) in [
@@ -501,7 +505,7 @@ fn the_plan_of_an_update() {
         ("back up the running", "staging", "backups", "running release is not touched"),
         ("make volumes", "staging", "data", "running release is not touched"),
         ("start web", "trial", "", "the former release starts again on its own data"),
-        ("clear", "committed", "", "no way back by itself"),
+        ("clear", "committed", "", "rollback is refused: the former release has security epoch 0, the floor is 3 then"),
     ] {
         let step = step(title);
         assert_eq!(

@@ -419,7 +419,7 @@ impl Desk<'_> {
             state.keep_copy_or_warn();
             audit::append_or_warn(self.paths, &record(audit::Outcome::Ok));
         }
-        let keep = state.setting("keep-generations")?.unwrap_or_else(|| super::KEEP.to_string());
+        let keep = super::keep(&state)?.to_string();
         if self.json {
             return print_json(&serde_json::json!({"keep-generations": keep}));
         }

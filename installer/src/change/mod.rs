@@ -46,6 +46,11 @@ use step::Step;
 /// Former generations that are kept with their data, unless the site says otherwise.
 const KEEP: usize = 1;
 
+/// Former generations that this site keeps.
+pub(crate) fn keep(state: &State) -> Result<usize> {
+    Ok(state.setting("keep-generations")?.and_then(|text| text.parse().ok()).unwrap_or(KEEP))
+}
+
 /// What a change tells while it works.
 pub trait Reporter {
     /// A step begins.

@@ -68,10 +68,7 @@ impl Change<'_> {
             Step::Render => self.render(walk),
             Step::Stop => self.stop_former(walk),
             Step::Sync => self.sync_volumes(walk),
-            Step::Switch => {
-                let link = self.paths.current(&walk.manifest.product);
-                atomic::symlink(&link, Path::new(&walk.run.generation.to_string()))
-            }
+            Step::Switch => self.switch(walk),
             Step::Start { workload } => self.start(walk, workload),
             Step::Migrate { name } => self.migrate(walk, name),
             Step::Load { claim } => self.load(walk, claim),
@@ -126,13 +123,7 @@ impl Change<'_> {
             }
             Step::Render => self.unrender(walk),
             Step::Stop => self.start_former(walk),
-            Step::Switch => {
-                let link = self.paths.current(&manifest.product);
-                match note.get("former").and_then(Value::as_str) {
-                    Some(former) => atomic::symlink(&link, Path::new(former)),
-                    None => atomic::remove_file(&link),
-                }
-            }
+            Step::Switch => self.switch_back(walk, note.get("former").and_then(Value::as_str)),
             Step::Start { workload } => self.stop_one(walk, workload),
             Step::Clear | Step::Uninstall { .. } | Step::Sweep => {
                 let (act, product) = (walk.run.act.clone(), walk.run.product.clone());
@@ -193,18 +184,17 @@ impl Change<'_> {
             atomic::write(Path::new(RESOLV), b"", atomic::Access::Public)?;
             self.report.note("made an empty /etc/resolv.conf: the engine's name service needs one");
         }
-        network::ensure(&self.engine()?, self.host, self.paths, &walk.manifest.network)
+        network::make(&self.engine()?, &walk.manifest.network)
     }
 
-    /// Workloads into the generation's own folder; units that do nothing until `current` names it.
+    /// Workloads into the generation's own folder.
     fn render(&mut self, walk: &Walk) -> Result<()> {
-        let (release, files) = self.release(&walk.manifest)?;
+        let (release, _) = self.release(&walk.manifest)?;
         let volumes = self.state.volumes(walk.run.generation)?;
         release.write(&self.paths.generation(&walk.run.product, walk.run.generation), &volumes)?;
         let supervisor = self.supervisor(&self.engine()?);
         self.keep_program()?;
-        supervisor.place_watch(&self.paths.program(), self.paths.state_dir())?;
-        supervisor.place(&walk.run.product, &walk.manifest.network.name, &files)
+        supervisor.place_watch(&self.paths.program(), self.paths.state_dir())
     }
 
     /// What the engine wrote (images, secrets, its own record) lies on the disk. It does not see to that
@@ -231,17 +221,8 @@ impl Change<'_> {
     }
 
     fn unrender(&mut self, walk: &Walk) -> Result<()> {
-        let supervisor = self.supervisor(&self.engine()?);
-        let wanted = match walk.run.former {
-            Some(former) => {
-                let manifest = self.state.generation(former)?.parse()?;
-                manifest.workloads.into_iter().map(|workload| workload.name).collect()
-            }
-            None => Vec::new(),
-        };
-        supervisor.prune(&walk.run.product, &wanted)?;
         if self.state.active_generations()?.is_empty() {
-            supervisor.remove_watch()?;
+            self.supervisor(&self.engine()?).remove_watch()?;
         }
         let kept = self.state.kept_generations(&walk.run.product)?;
         if kept.iter().any(|generation| generation.id == walk.run.generation) {

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use super::step::Step;
 use super::{Change, Outcome, Walk};
 use crate::dangerous::Dangerous;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Plan;
 use crate::preflight::Needs;
 use crate::proof::{Base, ProvedBundle, SitePolicy};
-use crate::state::{Phase, Run};
+use crate::state::{Phase, Run, StepState};
 use crate::store::Store;
 use crate::{atomic, audit};
 
@@ -97,7 +98,22 @@ impl Change<'_> {
         })
     }
 
-    /// Quick and without the engine: counts the boot and sets `current`, nothing else.
+    /// Whether units and the network's rule may be those of the release that does not run by now: they are
+    /// changed at the switch and are not the guard's to put back.
+    fn is_between(&self, run: &Run) -> Result<bool> {
+        let Some(former) = run.former else { return Ok(false) };
+        let mut begun = false;
+        for step in self.state.run_steps(run.id)? {
+            begun |= matches!(step.state, StepState::Doing | StepState::Done)
+                && Step::from_json(&step.step)? == Step::Switch;
+        }
+        let network = |id| Ok::<_, Error>(self.state.generation(id)?.parse()?.network);
+        Ok(begun && network(former)? != network(run.generation)?)
+    }
+
+    /// Quick and without the engine: counts the boot and sets `current`, nothing else. Where the network of the
+    /// release to go back to is another, no link is set, so that nothing starts on the wrong one: who finishes
+    /// the run puts units and rule back, then the link.
     fn guard(&mut self, run: &Run) -> Result<()> {
         let back = match run.phase {
             Phase::Switching | Phase::Undoing => true,
@@ -116,8 +132,8 @@ impl Change<'_> {
         self.state.keep_copy_or_none();
         let link = self.paths.current(&run.product);
         match run.former {
-            Some(former) => atomic::symlink(&link, Path::new(&former.to_string())),
-            None => atomic::remove_file(&link),
+            Some(former) if !self.is_between(run)? => atomic::symlink(&link, Path::new(&former.to_string())),
+            _ => atomic::remove_file(&link),
         }
     }
 

@@ -48,7 +48,7 @@ impl Change<'_> {
         }
         supervisor.prune(product, &[])?;
         atomic::remove_file(&self.paths.current(product))?;
-        network::remove(&podman, self.host, self.paths, &walk.manifest.network)?;
+        network::leave(&podman, self.host, self.paths, self.state, &walk.manifest)?;
         // Volumes of former generations served only to go back to them.
         let own = self.volumes_of(walk.run.generation, &walk.manifest)?;
         for (_, volume) in self.state.all_volumes(product)? {

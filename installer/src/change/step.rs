@@ -127,11 +127,53 @@ impl Step {
     }
 
     /// What happens if it goes wrong here.
-    pub const fn way_back(&self) -> &'static str {
-        match self.phase() {
-            Phase::Staging => "undone; the running release is not touched",
-            Phase::Committed => "no way back by itself; rollback brings the former release",
-            _ => "undone; the former release starts again on its own data",
+    pub fn way_back(&self, after: &Return) -> String {
+        match (self.phase(), after) {
+            (Phase::Committed, after) => format!("no way back by itself; {}", after.text()),
+            (Phase::Staging, Return::Nothing) => "undone; nothing ran before".into(),
+            (Phase::Staging, _) => "undone; the running release is not touched".into(),
+            (_, Return::Nothing) => "undone; nothing is left of it".into(),
+            _ => "undone; the former release starts again on its own data".into(),
+        }
+    }
+}
+
+/// What a rollback can do once a change is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Return {
+    /// It brings the release that ran before.
+    Former,
+    /// Nothing ran before.
+    Nothing,
+    /// The product is off the machine then.
+    Gone,
+    /// The site keeps no former releases.
+    NotKept,
+    /// Its manifest is not trusted any more.
+    Revoked,
+    /// Its security epoch is below the floor that the change sets.
+    Epoch {
+        /// Of the release that ran before.
+        former: u64,
+        /// What is below is refused.
+        floor: u64,
+    },
+}
+
+impl Return {
+    /// For a person.
+    fn text(&self) -> String {
+        match self {
+            Self::Former => "rollback brings the former release".into(),
+            Self::Nothing => "there is no former release; resume finishes it".into(),
+            Self::Gone => "resume finishes it".into(),
+            Self::NotKept => "rollback is refused: this site keeps no former release (keep-generations 0)".into(),
+            Self::Revoked => "rollback is refused: the former release is revoked".into(),
+            Self::Epoch { former, floor } => {
+                format!(
+                    "rollback is refused: the former release has security epoch {former}, the floor is {floor} then"
+                )
+            }
         }
     }
 }

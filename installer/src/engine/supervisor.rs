@@ -58,13 +58,18 @@ impl Supervisor {
         wanted_network(Path::new(UNITS), network, rules, nft).differing(&systemd_says)
     }
 
+    /// Where a network's unit lies, if it has one.
+    pub fn network_unit(network: &str) -> Option<PathBuf> {
+        Some(network_unit_path(network)).filter(|path| path.exists())
+    }
+
     /// Takes a network's unit away.
     pub fn disable_network(network: &str) -> Result<()> {
         disable_network_unit(network)
     }
 
-    /// Puts the units of workloads in place; nothing is started. A unit does nothing while the file
-    /// that it names is not there, so units of a release that is only staged are harmless.
+    /// Puts the units of workloads in place; nothing is started. Releases of one product share the units' names, so
+    /// a new release's come only when the former one is stopped.
     pub fn place(self, product: &str, network: &str, workloads: &[WorkloadFile]) -> Result<()> {
         let mut changed = false;
         for workload in workloads {

@@ -68,7 +68,12 @@ impl Case {
 
     /// Asks the engine.
     pub fn podman(&self, args: &[&str]) -> Said {
-        let mut words = vec![self.bin.join("podman").display().to_string()];
+        self.tool(&self.bin.join("podman").display().to_string(), args)
+    }
+
+    /// Runs another program where the installer would find it.
+    pub fn tool(&self, program: &str, args: &[&str]) -> Said {
+        let mut words = vec![program.to_owned()];
         words.extend(args.iter().map(ToString::to_string));
         self.run(&words)
     }

@@ -55,8 +55,7 @@ impl Ground {
         let [a, b, c, d] = <[String; 4]>::try_from(digests).unwrap();
         let ground = Self { site, old: [a, b], new: [c, d] };
         for (sequence, bundle) in [(1, "one.tar"), (2, "two.tar")] {
-            ground.release(sequence);
-            ground.site.bundle(bundle, &["alice", "bob"]);
+            ground.bundle(bundle, sequence, |text| text);
         }
         let bin = ground.path("bin");
         fs::create_dir(&bin).unwrap();
@@ -87,13 +86,18 @@ impl Ground {
         make(&case);
     }
 
-    /// The folders that need no cut to be made.
-    pub fn prepare_whole(&self) {
-        let (one, two) = (self.path("one.tar").display().to_string(), self.path("two.tar").display().to_string());
+    /// The folder of a machine that trusts a root and has nothing installed.
+    pub fn prepare_fresh(&self) {
         self.prepare("fresh", None, |case| {
             let root = self.path("root-1.json").display().to_string();
             case.installer(&["trust", "init", &root, "--fingerprint", &self.site.fingerprint()]).expect(0);
         });
+    }
+
+    /// The folders that need no cut to be made.
+    pub fn prepare_whole(&self) {
+        let (one, two) = (self.path("one.tar").display().to_string(), self.path("two.tar").display().to_string());
+        self.prepare_fresh();
         self.prepare("one", Some("fresh"), |case| {
             case.installer(&["--yes", "install", &one]).expect(0);
             write(case, ACKNOWLEDGED);
@@ -114,7 +118,13 @@ impl Ground {
         });
     }
 
-    fn release(&self, sequence: u64) {
+    /// A signed bundle of a release whose text `edit` changes.
+    pub fn bundle(&self, name: &str, sequence: u64, edit: impl FnOnce(String) -> String) {
+        self.release(sequence, edit);
+        self.site.bundle(name, &["alice", "bob"]);
+    }
+
+    fn release(&self, sequence: u64, edit: impl FnOnce(String) -> String) {
         // The second release changes the form of the data, and asks for it.
         let lifecycle = if sequence == 1 {
             String::new()
@@ -139,7 +149,7 @@ impl Ground {
              workloads: [{{name: db, file: db.yaml}}, {{name: web, file: web.yaml}}]\nfiles: []\nruntime: []\n",
             db = CONTAINERS[0]
         );
-        fs::write(self.path("release/r.yaml"), text).unwrap();
+        fs::write(self.path("release/r.yaml"), edit(text)).unwrap();
         let claim = |name: &str| {
             format!(
                 "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {PRODUCT}-{name}}}\nspec:\n  \

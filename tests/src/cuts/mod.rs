@@ -9,6 +9,7 @@ pub mod case;
 pub mod ground;
 pub mod invariant;
 pub mod point;
+pub mod systemd;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -136,13 +137,27 @@ impl Cut<'_> {
 
 /// Something on a prepared folder that is no cut.
 pub fn alone<T: Send>(from: &str, act: impl FnOnce(&Case) -> T + Send) -> T {
+    secluded(|ground, case| {
+        ground.prepare_whole();
+        case.copy_of(&ground.case(&format!("prepared/{from}")));
+        act(case)
+    })
+}
+
+/// Something on a folder that has a trust root and nothing else, with bundles of one's own.
+pub fn fresh<T: Send>(act: impl FnOnce(&Ground, &Case) -> T + Send) -> T {
+    secluded(|ground, case| {
+        ground.prepare_fresh();
+        case.copy_of(&ground.case("prepared/fresh"));
+        act(ground, case)
+    })
+}
+
+fn secluded<T: Send>(act: impl FnOnce(&Ground, &Case) -> T + Send) -> T {
     let ground = Ground::new();
     let inside = || {
         seclude();
-        ground.prepare_whole();
-        let case = ground.case("work/alone");
-        case.copy_of(&ground.case(&format!("prepared/{from}")));
-        act(&case)
+        act(&ground, &ground.case("work/alone"))
     };
     std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
 }

@@ -89,6 +89,7 @@ pub(crate) const SHOWN: &[(&str, &str, &str)] = &[
     ("R-GEN-4", "tests/tests/clock.rs", "the_release_that_ran_last_stays_to_go_back_to"),
     ("R-GEN-5", "tests/tests/lifecycle.rs", "going_back_brings_the_data_of_the_switch_and_forward_again_the_newer"),
     ("R-GEN-6", "tests/tests/lifecycle.rs", "an_update_that_fails_leaves_release_and_data_as_they_were"),
+    ("R-GEN-7", "tests/tests/networks.rs", "the_reach_of_a_network_changes_at_the_switch_and_comes_back"),
     ("R-LIM-40", "manifests/tests/tokens/odd.rs", "a_block_longer_than_a_segment"),
     ("R-LIM-71", "bundle-builder/src/sbom/rpm.rs", "more_packages_than_the_limit"),
     ("R-LIM-78", "bundle-builder/src/sbom/rpm.rs", "headers_have_no_more_bytes_than_the_database"),
