@@ -236,7 +236,7 @@ mod tests {
             packs
         };
         let smaller: &[&[u64]] = &[&[50, 14], &[150], &[30, 5]];
-        assert_eq!([3, 4].map(|mib| Effort::Default.level(mib * MIB)), [15, 3]);
+        assert_eq!([3, 4].map(|mib| Effort::Default.level(mib * MIB)), [15, 2]);
         for effort in [Effort::Fast, Effort::Default] {
             assert_eq!(planned(&carried, effort), of(effort, smaller));
         }

@@ -48,7 +48,7 @@ impl Effort {
         match self {
             Self::Fast => 1,
             Self::Default if coded < SMALL_PACK => 15,
-            Self::Default => 3,
+            Self::Default => 2,
             Self::Max => 22,
         }
     }
