@@ -8,6 +8,7 @@ use bundle_format::manifest::Manifest;
 use super::{Change, KEEP, Walk};
 use crate::error::{ErrorKind, Result};
 use crate::release::{Release, WorkloadFile};
+use crate::signals::Stop;
 use crate::store::Store;
 use crate::{atomic, health};
 
@@ -39,7 +40,8 @@ impl Change<'_> {
             return Ok(());
         }
         files.iter().try_for_each(|workload| supervisor.start(&podman, &walk.run.product, &network, workload))?;
-        health::wait_healthy(&podman, &release, self.paths, RETURN, &mut |_| ()).map(drop)
+        // What stops a change does not stop its way back.
+        health::wait_healthy(&podman, &release, self.paths, RETURN, &Stop::default())
     }
 
     pub(super) fn start(&mut self, walk: &Walk, name: &str) -> Result<()> {
