@@ -284,7 +284,7 @@ fn mend(
         part.done.push(format!("started {} anew", workload.name));
     }
     let deadline = std::time::Duration::from_secs(manifest.lifecycle.deadline_seconds);
-    health::wait_healthy(podman, &release, paths, deadline, &mut |_| ()).map(drop)
+    health::wait_healthy(podman, &release, paths, deadline, &change.stop)
 }
 
 /// Hands the engine the images that it has not; whether it has all of them now.

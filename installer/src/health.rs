@@ -156,17 +156,10 @@ fn http_status(port: u16, path: &str, patience: Duration) -> std::io::Result<u16
     status.ok_or_else(|| std::io::Error::other("no HTTP answer"))
 }
 
-/// Waits until every container of the release is healthy and runs its signed image. `tell` hears of
-/// each that has become so.
-pub fn wait_healthy(
-    podman: &Podman,
-    release: &Release,
-    paths: &Paths,
-    deadline: Duration,
-    tell: &mut dyn FnMut(&str),
-) -> Result<Vec<Healthy>> {
+/// Waits until every container of the release is healthy and runs its signed image, or somebody asks to stop.
+pub fn wait_healthy(podman: &Podman, release: &Release, paths: &Paths, deadline: Duration, stop: &Stop) -> Result<()> {
     let all: Vec<&Container> = release.containers().collect();
-    wait(podman, release, &all, paths, deadline, &Stop::default(), tell)
+    wait(podman, release, &all, paths, deadline, stop, &mut |_| ()).map(drop)
 }
 
 /// Waits for one container.

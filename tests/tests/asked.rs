@@ -60,3 +60,15 @@ fn what_was_planned_over_something_else_is_not_done() {
     assert_eq!(high.status()["products"][0]["sequence"], 3);
     assert!(high.status()["unfinished"].is_null());
 }
+
+#[test]
+fn a_signal_at_a_question_ends_it() {
+    let high = machine();
+    high.installer(&["--yes", "install", "2"]).expect(0);
+    for args in [&["install", "3"][..], &["rollback"], &["repair"]] {
+        // Ctrl-C, as the terminal hands it on.
+        high.asked(args).answer("\u{3}").expect(130);
+    }
+    assert_eq!(high.status()["products"][0]["sequence"], 2);
+    assert!(high.status()["unfinished"].is_null());
+}

@@ -205,7 +205,6 @@ fn a_backup_is_read_back_and_restored() {
     // Onto a machine that lost everything: install, then restore.
     for _ in 0..3 {
         site.installer(&["backup", "make"]).expect(0);
-        std::thread::sleep(std::time::Duration::from_millis(1100)); // backups are named by the second
     }
     let listed = site.installer(&["--json", "backup", "list"]).expect(0).out;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
@@ -311,7 +310,6 @@ fn an_installer_that_is_killed_is_finished_by_the_machine() {
     quiet(&site);
     assert_eq!(phase(), "staging");
     let before = backups(&site).len();
-    std::thread::sleep(std::time::Duration::from_millis(1100)); // backups are named by the second
     site.installer(&["backup", "make", "--scheduled"]).expect(0);
     assert_eq!(backups(&site).len(), before + 1);
     site.installer(&["backup", "make"]).expect(8);
@@ -373,7 +371,6 @@ fn scheduled_backups_are_of_every_product_and_failures_on_record() {
     let folder = site.path("high/state/backups").join("other");
     std::fs::rename(&folder, site.path("aside")).unwrap();
     std::fs::write(&folder, "in the way").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1100)); // backups are named by the second
     let failed = site.installer(&["backup", "make", "--scheduled"]).expect(6);
     assert!(failed.err.contains("backups/other"), "{}", failed.err);
     std::fs::remove_file(&folder).unwrap();

@@ -11,6 +11,7 @@ use crate::engine::Podman;
 use crate::error::{ErrorKind, Result};
 use crate::host::Init;
 use crate::release::{Release, WorkloadFile};
+use crate::signals::Stop;
 use crate::store::Store;
 use crate::{atomic, health, network};
 
@@ -54,7 +55,8 @@ impl Change<'_> {
         self.keep_inside(&podman, &manifest)?;
         let network = &manifest.network.name;
         files.iter().try_for_each(|workload| supervisor.start(&podman, &walk.run.product, network, workload))?;
-        health::wait_healthy(&podman, &release, self.paths, RETURN, &mut |_| ()).map(drop)
+        // What stops a change does not stop its way back.
+        health::wait_healthy(&podman, &release, self.paths, RETURN, &Stop::default())
     }
 
     /// What releases of a product share, and so cannot be staged: the reach of their network, their units. Then

@@ -75,6 +75,6 @@ impl Change<'_> {
         let podman = self.engine()?;
         let release = Release::load(manifest, &Store::peek(&self.paths.store()))?;
         let deadline = self.deadline.unwrap_or(Duration::from_secs(manifest.lifecycle.deadline_seconds));
-        health::wait_healthy(&podman, &release, self.paths, deadline, &mut |_| ()).map(drop)
+        health::wait_healthy(&podman, &release, self.paths, deadline, &self.stop)
     }
 }

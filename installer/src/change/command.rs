@@ -295,8 +295,9 @@ impl Desk<'_> {
         }
         let active = chosen(&state, product)?;
         let product = active.product.clone();
-        let plan =
-            self.change_quietly(&mut state, &host, |change| Ok(change.plan_rollback(&product, to, keep_data)?.2))?;
+        // Nothing is listened for yet: a signal at the question ends the process, as it does at every other.
+        let (stop, plan) = (Stop::default(), |change: &mut Change<'_>| change.plan_rollback(&product, to, keep_data));
+        let (_, _, plan) = self.change_quietly(&mut state, &host, stop, plan)?;
         if self.json {
             print_json(&plan.to_json()?)?;
         } else {
@@ -359,7 +360,7 @@ impl Desk<'_> {
         self.banner(&state)?;
         let host = HostFacts::read(Path::new("/"))?;
         let _lock = self.confirm_unlocked("Put back what differs?", lock, "repair", &mut state)?;
-        self.change_quietly(&mut state, &host, |change| {
+        self.change_quietly(&mut state, &host, Stop::listen()?, |change| {
             let repaired = check::repair(change)?;
             if self.json {
                 print_json(&serde_json::json!({"repaired": repaired.done, "not_repaired": repaired.faults}))?;
@@ -459,22 +460,15 @@ impl Desk<'_> {
         Ok(())
     }
 
-    pub(crate) fn change_quietly<T>(
+    fn change_quietly<T>(
         &self,
         state: &mut State,
         host: &HostFacts,
+        stop: Stop,
         act: impl FnOnce(&mut Change<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut report = Told { progress: Progress::new("", 0, self.json) };
-        act(&mut Change {
-            paths: self.paths,
-            state,
-            host,
-            now: run_clock(),
-            stop: Stop::listen()?,
-            deadline: None,
-            report: &mut report,
-        })
+        act(&mut Change { paths: self.paths, state, host, now: run_clock(), stop, deadline: None, report: &mut report })
     }
 
     pub(crate) fn change(
