@@ -4,8 +4,9 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{SFlag, fstat};
 
-/// Bytes of private memory: four times what proving a bundle may take (R-LIM-14), so that a bundle
-/// within the limits of the format never meets it and one that gets past them cannot take the machine.
+/// Bytes of private memory: four times what proving a bundle may take (R-LIM-14; its head is held
+/// beside that, R-LIM-32), so that a bundle within the limits of the format never meets it and one that
+/// gets past them cannot take the machine.
 pub const DATA_BYTES: u64 = 1 << 30;
 /// Open files: a bundle, a blob of a base, the standard three, and room.
 const FILES: u64 = 64;
