@@ -19,7 +19,7 @@ use crate::moment::Moment;
 use crate::paths::Paths;
 use crate::policy::Policy;
 use crate::proof::clock;
-use crate::release::Release;
+use crate::release::{Port, Release};
 use crate::state::{Generation, Run, State};
 use crate::store::Store;
 
@@ -176,10 +176,10 @@ pub fn highest(state: &State) -> Result<Option<Marking>> {
 }
 
 /// Host ports that a product's active release holds.
-pub fn ports_held(state: &State, paths: &Paths, product: &str) -> Result<Vec<u16>> {
+pub fn ports_held(state: &State, paths: &Paths, product: &str) -> Result<Vec<Port>> {
     let Some(generation) = state.active_generation(product)? else { return Ok(Vec::new()) };
     let release = Release::load(&generation.parse()?, &Store::peek(&paths.store()))?;
-    Ok(release.ports().into_iter().map(|(_, port)| port).collect())
+    Ok(release.ports())
 }
 
 impl Status {
