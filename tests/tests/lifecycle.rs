@@ -520,7 +520,7 @@ fn the_plan_of_an_update() {
     );
     let millis = |step: &serde_json::Value| step["millis"].as_u64().unwrap();
     assert_eq!(plan["millis"].as_u64().unwrap(), steps.iter().map(millis).sum::<u64>());
-    let down = ["stop the running", "copy what changed", "switch", "start web", "migrate: add"]
+    let down = ["stop the running", "copy what changed", "switch", "start web", "migrate: add", "wait for health"]
         .map(|title| millis(step(title)));
     assert_eq!(plan["downtime_millis"].as_u64().unwrap(), down.iter().sum::<u64>());
     end(&site);
