@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use bundle_format::timestamp::Timestamp;
 use serde_json::{Value, json};
 
-use crate::audit::{Outcome, Record};
+use crate::audit::{self, Outcome, Record};
 use crate::error::Result;
 use crate::proof::clock;
 use crate::state::State;
@@ -124,8 +124,19 @@ impl Moment {
         if !self.is_suspect() || state.latest_root()?.is_none() {
             return Ok(());
         }
-        let record = Record::new(&self.clock, "clock suspect", Outcome::Failed).detail(&self.line());
-        state.audit()?.note(&record).map(drop)
+        state.audit()?.note(&self.to_record()).map(drop)
+    }
+
+    /// The same before what ends an act that is on record already, which needs no room for another (R-AUD-11):
+    /// a record that cannot be written is told loudly.
+    pub fn record_or_warn(&self, state: &State) {
+        if let Err(error) = self.record(state) {
+            audit::warn_lost(&self.to_record(), &error);
+        }
+    }
+
+    fn to_record(&self) -> Record {
+        Record::new(&self.clock, "clock suspect", Outcome::Failed).detail(&self.line())
     }
 }
 

@@ -77,6 +77,11 @@ impl Paths {
         self.state.join("engine")
     }
 
+    /// Layers on their way into the engine.
+    pub fn copies(&self) -> PathBuf {
+        self.engine().join("copies")
+    }
+
     /// Rendered workloads of all products.
     pub fn generations(&self) -> PathBuf {
         self.state.join("generations")

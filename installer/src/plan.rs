@@ -17,7 +17,7 @@ use crate::paths::Paths;
 use crate::preflight::Needs;
 use crate::proof::{Base, ProvedBundle};
 use crate::release::Release;
-use crate::state::{Generation, State};
+use crate::state::{Generation, Phase, State};
 use crate::store::Store;
 
 /// Bytes a second that proving and storing takes on hardware that we have not seen yet.
@@ -230,11 +230,10 @@ impl Plan {
         self.noop
     }
 
-    /// Seconds from the stop of what runs to the start of the last workload.
+    /// From the stop of what runs until the new release is known to work: users have it back after its probes
+    /// pass, its dumps are loaded and its checks hold. Estimates of `health` hold the quiet window too.
     fn downtime_millis(&self) -> u64 {
-        let down = |step: &Step| {
-            matches!(step, Step::Stop | Step::Sync | Step::Switch | Step::Start { .. } | Step::Migrate { .. })
-        };
+        let down = |step: &Step| matches!(step.phase(), Phase::Switching | Phase::Trial) && *step != Step::Commit;
         let each = self.steps.iter().zip(&self.estimates).filter(|(step, _)| down(step));
         each.map(|(_, estimate)| estimate.millis).sum()
     }

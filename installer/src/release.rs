@@ -35,8 +35,8 @@ pub struct Pod {
     pub name: String,
     /// Containers, as podman names them: `POD-CONTAINER`.
     pub containers: Vec<Container>,
-    /// Ports on the host: address and port.
-    pub ports: Vec<(String, u16)>,
+    /// Ports on the host.
+    pub ports: Vec<Port>,
     /// Claims that it mounts.
     pub claims: Vec<String>,
 }
@@ -50,6 +50,26 @@ pub struct Container {
     pub image: String,
     /// Whether it has a probe, and how often that may be asked.
     pub probe_seconds: Option<u64>,
+}
+
+/// A port on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Address that it is bound to.
+    pub address: String,
+    /// Its number.
+    pub number: u16,
+    /// TCP and UDP have ports of their own.
+    pub protocol: Protocol,
+}
+
+/// What a port carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP, also where a workload does not say.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// All workloads of a release with its images.
@@ -151,7 +171,7 @@ impl Release {
     }
 
     /// Host ports of all workloads.
-    pub fn ports(&self) -> Vec<(String, u16)> {
+    pub fn ports(&self) -> Vec<Port> {
         self.workloads.iter().flat_map(|workload| &workload.pods).flat_map(|pod| pod.ports.clone()).collect()
     }
 
@@ -336,14 +356,23 @@ fn pod(name: &str, spec: Option<&Value>) -> std::result::Result<Pod, String> {
             probe_seconds: at(container, &["livenessProbe"]).map(period),
         });
         for port in at(container, &["ports"]).and_then(Value::as_sequence).into_iter().flatten() {
-            if let Some(host) =
-                at(port, &["hostPort"]).and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok())
-            {
-                parsed.ports.push((text_at(port, &["hostIP"]).unwrap_or("0.0.0.0").to_owned(), host));
-            }
+            parsed.ports.extend(host_port(port).map_err(|why| format!("container {own} {why}"))?);
         }
     }
     Ok(parsed)
+}
+
+/// The port of the host that a port of a container is given, if it is given one.
+fn host_port(port: &Value) -> std::result::Result<Option<Port>, String> {
+    let Some(number) = at(port, &["hostPort"]) else { return Ok(None) };
+    let number = number.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
+    let number = number.ok_or("asks for a host port that is none")?;
+    let protocol = match text_at(port, &["protocol"]).unwrap_or("TCP") {
+        word if word.eq_ignore_ascii_case("TCP") => Protocol::Tcp,
+        word if word.eq_ignore_ascii_case("UDP") => Protocol::Udp,
+        _ => return Err("asks for a host port that is neither TCP nor UDP, which this version does not open".into()),
+    };
+    Ok(Some(Port { address: text_at(port, &["hostIP"]).unwrap_or("0.0.0.0").to_owned(), number, protocol }))
 }
 
 fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
@@ -374,7 +403,10 @@ spec:
   containers:
     - name: srv
       image: r.example/a@sha256:00
-      ports: [{containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}]
+      ports:
+        - {containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}
+        - {containerPort: 514, hostPort: 5514, hostIP: 127.0.0.1, protocol: UDP}
+        - {containerPort: 81, protocol: SCTP}
       livenessProbe: {exec: {command: [\"true\"]}, periodSeconds: 7}
   volumes:
     - name: d
@@ -387,7 +419,8 @@ spec:
         assert_eq!(workload.volumes, ["data"]);
         assert_eq!(workload.pods[0].containers[0].name, "web-srv");
         assert_eq!(workload.pods[0].containers[0].probe_seconds, Some(7));
-        assert_eq!(workload.pods[0].ports, [("127.0.0.1".to_owned(), 8080)]);
+        let port = |number, protocol| Port { address: "127.0.0.1".into(), number, protocol };
+        assert_eq!(workload.pods[0].ports, [port(8080, Protocol::Tcp), port(5514, Protocol::Udp)]);
         let volumes = BTreeMap::from([("data".to_owned(), "data.g2".to_owned())]);
         let yaml = workload.render(&volumes).unwrap();
         assert!(!yaml.contains("kind: PersistentVolumeClaim") && yaml.contains("kind: Pod"), "{yaml}");
@@ -423,6 +456,8 @@ spec:
             "kind: Pod\nmetadata: {name: x}\nspec: {initContainers: [], containers: []}",
             "kind: Pod\nmetadata: {name: x}\nspec: {containers: [], volumes: [{name: v, hostPath: {path: /}}]}",
             "kind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: c, image: i, securityContext: {privileged: true}}]}",
+            "kind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: c, image: i, ports: [{hostPort: 70000}]}]}",
+            "kind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: c, image: i, ports: [{hostPort: 80, protocol: SCTP}]}]}",
         ] {
             assert!(matches!(Workload::parse("w", bad).unwrap_err().kind(), ErrorKind::Workload { .. }), "{bad}");
         }

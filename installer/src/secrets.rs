@@ -5,6 +5,7 @@
 //! out of its own data.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bundle_format::manifest::Secret;
 use bundle_format::text::{base64, unbase64};
@@ -56,17 +57,23 @@ pub struct Kept {
 /// Names and values of every secret that the engine keeps, for whoever must find them in a text.
 pub fn kept(podman: &Podman) -> Result<Vec<Kept>> {
     let listed = podman.call(["secret", "ls", "--format", "{{.ID}} {{.Name}}"]).run()?.stdout;
-    // The file driver of podman 4.3 and 5: base64 by the secret's id.
-    let file = podman.graph_root()?.join("secrets/filedriver/secretsdata.json");
-    let text = Zeroizing::new(std::fs::read_to_string(&file).unwrap_or_default());
-    let values: BTreeMap<String, Zeroizing<String>> = serde_json::from_str::<BTreeMap<String, String>>(&text)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(id, value)| (id, Zeroizing::new(value)))
-        .collect();
+    let values = values(&podman.graph_root()?);
     let value = |id: &str| values.get(id).and_then(|value| unbase64(value)).map(Zeroizing::new);
     let pairs = listed.lines().filter_map(|line| line.split_once(' '));
     Ok(pairs.map(|(id, name)| Kept { name: name.trim().to_owned(), value: value(id) }).collect())
+}
+
+/// Values alone, of whatever lies where an engine keeps them that does not answer.
+pub fn left_in(graph_root: &Path) -> Vec<Zeroizing<Vec<u8>>> {
+    values(graph_root).values().filter_map(|value| unbase64(value)).map(Zeroizing::new).collect()
+}
+
+/// The file driver of podman 4.3 and 5: base64 by the secret's id.
+fn values(graph_root: &Path) -> BTreeMap<String, Zeroizing<String>> {
+    let file = graph_root.join("secrets/filedriver/secretsdata.json");
+    let text = Zeroizing::new(std::fs::read_to_string(&file).unwrap_or_default());
+    let parsed = serde_json::from_str::<BTreeMap<String, String>>(&text).unwrap_or_default();
+    parsed.into_iter().map(|(id, value)| (id, Zeroizing::new(value))).collect()
 }
 
 /// Removes secrets; those that are not there are no error.

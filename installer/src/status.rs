@@ -1,7 +1,9 @@
 //! What is installed, and how it is.
 
+use std::path::Path;
 use std::time::Duration;
 
+use bundle_format::manifest::Manifest;
 use bundle_format::marking::Marking;
 use bundle_format::timestamp::Timestamp;
 use serde_json::{Value, json};
@@ -19,7 +21,7 @@ use crate::moment::Moment;
 use crate::paths::Paths;
 use crate::policy::Policy;
 use crate::proof::clock;
-use crate::release::Release;
+use crate::release::{Port, Release};
 use crate::state::{Generation, Run, State};
 use crate::store::Store;
 
@@ -31,7 +33,7 @@ pub struct Status {
     policy: Result<String, String>,
     products: Vec<Product>,
     audit: Standing,
-    checked: Option<Checked>,
+    checked: Result<Option<Checked>, String>,
     at_work: Option<Holder>,
     unfinished: Option<Run>,
 }
@@ -83,7 +85,8 @@ struct Product {
     manifest_sha384: String,
     since: String,
     floor: u64,
-    containers: usize,
+    /// Containers that there are to be; none where nobody can tell.
+    containers: Option<usize>,
     problems: Vec<String>,
     /// Generations that one can go to, newest first.
     generations: Vec<Generation>,
@@ -93,54 +96,80 @@ struct Product {
     overdue: Option<String>,
 }
 
-/// Reads the record and looks at every container.
+/// Reads the record and looks at every container. What cannot be looked at is a problem of its product, told with
+/// why; it hides nothing else.
 pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
     let root = crate::trust::current(state)?;
     let root = root.map(|root| (root.root().version(), root.root().fingerprint().to_string()));
-    let podman = Podman::detect(paths, host)?;
+    let podman = Podman::detect(paths, host);
     let mut products = Vec::new();
     for generation in state.active_generations()? {
-        let manifest = generation.parse()?;
-        let release = Release::load(&manifest, &Store::peek(&paths.store()))?;
-        let problems = match &podman {
-            Some(podman) => health::problems(podman, &release)?,
-            None => vec!["there is no engine on this machine any more".into()],
-        };
-        let generations = state.kept_generations(&generation.product)?;
-        let newest = backup::list(&paths.backups(&generation.product))?.pop();
-        let backup =
-            newest.map(|folder| Ok::<_, crate::Error>(Backup::open(&folder)?.list().at.clone())).transpose()?;
-        let schedule = Supervisor::backup_schedule().filter(|_| !manifest.lifecycle.data.is_empty());
-        let overdue = match schedule {
-            Some(every) => {
-                let active = Timestamp::parse(&generation.changed_at)?;
-                let since = state.newest_move()?.map_or(active.clone(), |moved| moved.max(active));
-                overdue(every, &clock(), host::uptime()?, &since, backup.as_ref())
-            }
-            None => None,
-        };
-        products.push(Product {
-            floor: state.floor(&generation.product)?,
-            name: generation.product,
-            release: generation.release,
-            sequence: generation.sequence,
-            marking: manifest.marking,
-            manifest_sha384: generation.manifest_sha384,
-            since: generation.changed_at,
-            containers: release.containers().count(),
-            problems,
-            generations,
-            backup: backup.map(|at| at.to_string()),
-            overdue,
-        });
+        products.push(product(generation, state, paths, &podman)?);
     }
     let policy = Policy::of(state).map(|policy| policy.line()).map_err(|error| error.to_string());
     let moment = Moment::read(state)?;
     let audit = Standing::read(paths);
     // A log that does not prove says nothing else either.
-    let checked = if audit.problem().is_none() { Checked::read(paths)? } else { None };
+    let checked = if audit.problem().is_none() { Checked::read(paths) } else { Ok(None) };
+    let checked = checked.map_err(|error| format!("the last check cannot be read: {error}"));
     let (at_work, unfinished) = (Holder::look(&paths.lock()), state.open_run()?);
     Ok(Status { root, moment, policy, products, audit, checked, at_work, unfinished })
+}
+
+fn product(generation: Generation, state: &State, paths: &Paths, podman: &Result<Option<Podman>>) -> Result<Product> {
+    let manifest = generation.parse()?;
+    let (containers, problems) = match containers(&manifest, paths, podman) {
+        Ok((count, problems)) => (Some(count), problems),
+        Err(why) => (None, vec![why]),
+    };
+    let newest = newest_backup(&paths.backups(&generation.product));
+    let schedule = Supervisor::backup_schedule().filter(|_| !manifest.lifecycle.data.is_empty());
+    let overdue = match (&newest, schedule) {
+        (Err(error), _) => Some(format!("its backups cannot be read: {error}")),
+        (Ok(newest), Some(every)) => {
+            let active = Timestamp::parse(&generation.changed_at)?;
+            let since = state.newest_move()?.map_or(active.clone(), |moved| moved.max(active));
+            overdue(every, &clock(), host::uptime()?, &since, newest.as_ref())
+        }
+        (Ok(_), None) => None,
+    };
+    Ok(Product {
+        floor: state.floor(&generation.product)?,
+        generations: state.kept_generations(&generation.product)?,
+        name: generation.product,
+        release: generation.release,
+        sequence: generation.sequence,
+        marking: manifest.marking,
+        manifest_sha384: generation.manifest_sha384,
+        since: generation.changed_at,
+        containers,
+        problems,
+        backup: newest.ok().flatten().map(|at| at.to_string()),
+        overdue,
+    })
+}
+
+/// How many containers there are to be, and what is wrong with them; or why nobody can tell.
+fn containers(
+    manifest: &Manifest,
+    paths: &Paths,
+    podman: &Result<Option<Podman>>,
+) -> std::result::Result<(usize, Vec<String>), String> {
+    let release = Release::load(manifest, &Store::peek(&paths.store()))
+        .map_err(|error| format!("its workloads cannot be read, so nothing is known of its containers: {error}"))?;
+    let podman = match podman {
+        Ok(Some(podman)) => podman,
+        Ok(None) => return Err("there is no engine on this machine any more".into()),
+        Err(error) => return Err(format!("the engine does not answer: {error}")),
+    };
+    let problems =
+        health::problems(podman, &release).map_err(|error| format!("its containers cannot be looked at: {error}"))?;
+    Ok((release.containers().count(), problems))
+}
+
+fn newest_backup(folder: &Path) -> Result<Option<Timestamp>> {
+    let newest = backup::list(folder)?.pop();
+    newest.map(|folder| Ok(Backup::open(&folder)?.list().at.clone())).transpose()
 }
 
 /// Since when no backup was made, if that is longer than two should take. A machine that was off, and one
@@ -184,10 +213,10 @@ pub fn highest(state: &State) -> Result<Option<Marking>> {
 }
 
 /// Host ports that a product's active release holds.
-pub fn ports_held(state: &State, paths: &Paths, product: &str) -> Result<Vec<u16>> {
+pub fn ports_held(state: &State, paths: &Paths, product: &str) -> Result<Vec<Port>> {
     let Some(generation) = state.active_generation(product)? else { return Ok(Vec::new()) };
     let release = Release::load(&generation.parse()?, &Store::peek(&paths.store()))?;
-    Ok(release.ports().into_iter().map(|(_, port)| port).collect())
+    Ok(release.ports())
 }
 
 impl Status {
@@ -200,6 +229,7 @@ impl Status {
     pub fn refuse_unhealthy(&self) -> Result<()> {
         let problems =
             self.products.iter().flat_map(|p| p.problems.iter().chain(&p.overdue)).chain(self.policy.as_ref().err());
+        let problems = problems.chain(self.checked.as_ref().err());
         let problems = problems.map(String::as_str);
         let problems: Vec<&str> = problems.chain(self.audit.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(ErrorKind::NotHealthy { problems: problems.join("; ") }.into()) }
@@ -228,10 +258,12 @@ impl Status {
             lines.push(format!("  marking   {}", product.marking));
             lines.push(format!("  active    since {}", product.since));
             lines.push(format!("  manifest  SHA-384 {}", product.manifest_sha384));
-            let well = product.containers.saturating_sub(product.problems.len());
-            lines.push(format!(
-                "  health    {well} of {} containers healthy on their signed images",
-                product.containers
+            lines.push(product.containers.map_or_else(
+                || "  health    not known".into(),
+                |all| {
+                    let well = all.saturating_sub(product.problems.len());
+                    format!("  health    {well} of {all} containers healthy on their signed images")
+                },
             ));
             lines.extend(product.problems.iter().map(|problem| format!("  PROBLEM   {problem}")));
             for kept in &product.generations {
@@ -251,7 +283,10 @@ impl Status {
             ));
         }
         lines.extend(self.at_work.as_ref().map(|holder| format!("at work: {holder}")));
-        lines.push(self.checked.as_ref().map_or_else(|| "last check: none yet".into(), Checked::line));
+        lines.push(match &self.checked {
+            Ok(checked) => checked.as_ref().map_or_else(|| "last check: none yet".into(), Checked::line),
+            Err(problem) => format!("PROBLEM {problem}"),
+        });
         lines.extend(self.audit.lines());
         lines
     }
@@ -273,7 +308,8 @@ impl Status {
             "products": self.products.iter().map(product).collect::<Vec<_>>(),
             "audit": self.audit.to_json(),
             "at_work": self.at_work,
-            "last_check": self.checked.as_ref().map(Checked::to_json),
+            "last_check": self.checked.as_ref().ok().and_then(Option::as_ref).map(Checked::to_json),
+            "last_check_problem": self.checked.as_ref().err(),
             "clock": self.moment.to_json(),
             "policy": self.policy.as_ref().ok(), "policy_problem": self.policy.as_ref().err(),
             "unfinished": self.unfinished.as_ref().map(|run| json!({

@@ -323,3 +323,42 @@ fn an_end_that_finds_no_room_is_a_gap_on_record() {
     assert_eq!(rows[1].row.act, "uninstall");
     audit.head().unwrap();
 }
+
+#[test]
+fn what_was_cut_off_is_ended_on_a_full_audit_disk_by_a_wrong_clock() {
+    for (act, sequence) in [("resume", 2), ("rollback", 1)] {
+        system_tests::cuts::fresh(|ground, case| {
+            let bundle = |name: &str| ground.path(name).display().to_string();
+            case.installer(&["--yes", "install", &bundle("one.tar")]).expect(0);
+            system_tests::cuts::cut_at_first_start(ground, case, &bundle("two.tar"));
+            // The log on a disk of its own, with a record from the day after tomorrow, and not a byte of room.
+            let folder = case.state().join("audit");
+            let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let kept: Vec<_> = files.iter().map(|path| (path, std::fs::read(path).unwrap())).collect();
+            let disk = Disk::mount(&folder, "2m");
+            for (path, bytes) in kept {
+                std::fs::write(path, bytes).unwrap();
+            }
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+            let late = Timestamp::from_unix(now + 2 * 24 * 3600);
+            let filler = Record::new(&late, "filler", Outcome::Refused);
+            let add = || Audit::open(&Paths::new(case.state())).and_then(|mut audit| audit.append(&filler));
+            add().unwrap();
+            // Closing it gives back the room of the write-ahead log.
+            let full = (0..500).find_map(|_| {
+                disk.fill();
+                add().err()
+            });
+            assert!(full.is_some(), "room for 500 records on a full disk");
+
+            let said = case.installer(&["--yes", act]).expect(0);
+            assert!(said.err.contains("AUDIT RECORD LOST: clock suspect"), "{}", said.err);
+            let status = case.installer(&["--json", "status"]);
+            let status: Value = serde_json::from_str(&status.out).unwrap();
+            assert_eq!((&status["products"][0]["sequence"], &status["unfinished"]), (&sequence.into(), &Value::Null));
+            // What begins something is refused as ever.
+            let said = case.installer(&["--yes", "rollback"]).expect(6);
+            assert!(said.err.contains("audit log: cannot be written"), "{}", said.err);
+        });
+    }
+}

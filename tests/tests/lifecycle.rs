@@ -401,9 +401,13 @@ fn planned(site: &Site, bundle: &str) -> serde_json::Value {
     let needed: Vec<&str> = disks.map(|finding| finding["needed"].as_str().unwrap()).collect();
     let disk = |part: &str| plan["disk"][part].as_u64().unwrap();
     let data = disk("data") + disk("platform");
-    for (part, bytes) in
-        [("store", disk("store")), ("backups", disk("backups")), ("images", disk("images")), ("data", data)]
-    {
+    for (part, bytes) in [
+        ("store", disk("store")),
+        ("backups", disk("backups")),
+        ("images", disk("images")),
+        ("copies", disk("copies")),
+        ("data", data),
+    ] {
         let part = format!("{part} {}", bytes.div_ceil(1 << 20));
         assert!(needed.iter().any(|text| text.contains(&part)), "{part}: {needed:?}");
     }
@@ -432,6 +436,8 @@ fn the_plan_of_an_installation() {
     assert_eq!((&disk["held"], &disk["backups"], &disk["data"]), (&0.into(), &0.into(), &0.into()));
     assert_eq!((&disk["store"], &disk["platform"]), (&plan["content_bytes"], &(16 << 20).into()));
     assert!(disk["images"].as_u64() > disk["store"].as_u64(), "unpacked images are counted: {disk}");
+    let copies = disk["copies"].as_u64().unwrap();
+    assert!(copies > 0 && 3 * copies == disk["images"].as_u64().unwrap(), "one image, as it is carried: {disk}");
     says(&plan, "changes", &["image registry.example/test/minimal is new", "setting network is new: t18129", "size "]);
     let within = "platform linux/amd64, marking UNCLASSIFIED within UNCLASSIFIED";
     says(&plan, "needs", &[within, "not below the floor 0", "16 MiB of memory"]);
@@ -517,7 +523,7 @@ fn the_plan_of_an_update() {
     );
     let millis = |step: &serde_json::Value| step["millis"].as_u64().unwrap();
     assert_eq!(plan["millis"].as_u64().unwrap(), steps.iter().map(millis).sum::<u64>());
-    let down = ["stop the running", "copy what changed", "switch", "start web", "migrate: add"]
+    let down = ["stop the running", "copy what changed", "switch", "start web", "migrate: add", "wait for health"]
         .map(|title| millis(step(title)));
     assert_eq!(plan["downtime_millis"].as_u64().unwrap(), down.iter().sum::<u64>());
     end(&site);

@@ -8,8 +8,7 @@ use std::process::Command;
 
 use system_tests::cuts::case::Case;
 use system_tests::cuts::ground::{Ground, PRODUCT};
-use system_tests::cuts::point::{self, Fault, Point};
-use system_tests::cuts::{fresh, systemd};
+use system_tests::cuts::{cut_at_first_start, fresh, systemd};
 use system_tests::engine::{Held, Knobs};
 
 const RENAMED: &str = "cut-two";
@@ -35,21 +34,6 @@ fn machine(with_systemd: bool, act: impl FnOnce(&Ground, &Case) + Send) {
         case.installer(&["--yes", "install", &ground.path("one.tar").display().to_string()]).expect(0);
         act(ground, case);
     });
-}
-
-/// An update that is killed when it is about to start its first workload.
-fn cut(ground: &Ground, case: &Case, bundle: &str) {
-    let (saved, args) = (ground.case("saved"), ["--yes", "install", bundle]);
-    saved.copy_of(case);
-    let units = systemd::keep();
-    let (_, points) = point::count(case, &args);
-    let starts =
-        |point: &&Point| point.about == "podman kube play" || point.about.starts_with("systemctl start lockgate-cut-");
-    let first = points.iter().find(starts).unwrap();
-    case.copy_of(&saved);
-    units.put_back();
-    case.tool("nft", &["flush", "ruleset"]).expect(0);
-    assert_eq!(case.installer_under(&first.cut(case, Fault::Kill), &args).code, -1);
 }
 
 /// Whether the kernel keeps a network of this name inside.
@@ -192,7 +176,7 @@ fn after_a_power_cut_nothing_starts_on_the_network_of_the_other_release() {
     machine(true, |ground, case| {
         let bundle = two(ground, "renamed.tar", RENAMED, true);
         let before = systemd::units();
-        cut(ground, case, &bundle);
+        cut_at_first_start(ground, case, &bundle);
         // The first start of the machine goes on with the trial, the second goes back.
         systemd::boot(case);
         assert_eq!(networks(case)[1], [RENAMED]);
@@ -209,7 +193,7 @@ fn after_a_power_cut_nothing_starts_on_the_network_of_the_other_release() {
 fn without_systemd_no_workload_starts_before_the_rule_is_there() {
     machine(false, |ground, case| {
         let bundle = two(ground, "inside.tar", PRODUCT, true);
-        cut(ground, case, &bundle);
+        cut_at_first_start(ground, case, &bundle);
         // The machine starts anew: the kernel has forgotten the rule.
         case.tool("nft", &["flush", "ruleset"]).expect(0);
         well(case, &["--yes", "resume"]);

@@ -260,7 +260,7 @@ impl Desk<'_> {
             self.let_go(&mut state)?;
         }
         if who == Recovery::Person {
-            Moment::read(&state)?.record(&state)?;
+            Moment::read(&state)?.record_or_warn(&state);
         }
         let host = HostFacts::read(Path::new("/"))?;
         self.change(&mut state, &host, None, 0, |change| change.resume(who))
@@ -276,11 +276,16 @@ impl Desk<'_> {
     ) -> Result<()> {
         let lock = Lock::take(&self.paths.lock(), "rollback")?;
         let mut state = State::open(&self.paths.database())?;
-        Moment::read(&state)?.record(&state)?;
+        let (open, moment) = (state.open_run()?, Moment::read(&state)?);
+        if open.is_some() {
+            moment.record_or_warn(&state);
+        } else {
+            moment.record(&state)?;
+        }
         self.banner(&state)?;
         self.let_go(&mut state)?;
         let host = HostFacts::read(Path::new("/"))?;
-        if let Some(run) = state.open_run()? {
+        if let Some(run) = open {
             print(&[format!(
                 "the {} of {} that is not over ({}) is taken back",
                 run.act,

@@ -105,6 +105,7 @@ impl Change<'_> {
             },
             Step::Images => {
                 let podman = self.engine()?;
+                podman.clear_copies()?;
                 words(note, "missing").iter().try_for_each(|reference| podman.remove_image(reference))
             }
             Step::Network => {

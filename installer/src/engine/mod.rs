@@ -29,6 +29,7 @@ pub struct Podman {
     text: String,
     env: Vec<(String, OsString)>,
     registries: PathBuf,
+    copies: PathBuf,
 }
 
 /// What podman says of a container.
@@ -68,7 +69,13 @@ impl Podman {
             env.push(("CONTAINERS_CONF".to_owned(), file.into_os_string()));
         }
         env.push(("PODMAN_IGNORE_CGROUPSV1_WARNING".to_owned(), "1".into()));
-        Ok(Some(Self { version, text, env, registries: paths.engine().join("registries.conf") }))
+        Ok(Some(Self {
+            version,
+            text,
+            env,
+            registries: paths.engine().join("registries.conf"),
+            copies: paths.copies(),
+        }))
     }
 
     /// Version text.
@@ -102,16 +109,29 @@ impl Podman {
         let host = image.name.split('/').next().unwrap_or_default();
         atomic::write(&self.registries, registries_conf(host, registry).as_bytes(), Access::Public)?;
         let reference = image.reference();
-        self.call(["pull", "--quiet", &reference])
+        // podman keeps the layers as they came in a folder of its own until all are unpacked: by itself in /var/tmp,
+        // where nobody has looked for room; TMPDIR goes before its settings.
+        self.clear_copies()?;
+        atomic::make_folder(&self.copies)?;
+        let pulled = self
+            .call(["pull", "--quiet", &reference])
             .env("CONTAINERS_REGISTRIES_CONF", self.registries.as_os_str())
+            .env("TMPDIR", self.copies.as_os_str())
             .deadline(LONG)
-            .run()?;
+            .run();
+        self.clear_copies()?;
+        pulled?;
         if self.image_exists(image)? {
             return Ok(());
         }
         let expected = format!("image {reference}");
         Err(ErrorKind::Unexpected { what: "podman pull".into(), expected, found: "no such image after it".into() }
             .into())
+    }
+
+    /// Removes what pulling an image left aside, also one that was killed.
+    pub fn clear_copies(&self) -> Result<()> {
+        atomic::remove_folder(&self.copies)
     }
 
     /// Whether an image is there under its name and digest.

@@ -21,6 +21,9 @@ pub enum Support {
 /// A mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// The file system's number, `MAJOR:MINOR`: the same for every subvolume of one btrfs, which have numbers of
+    /// their own in stat(2) (proc(5), `st_dev` of the superblock).
+    pub device: String,
     /// Where.
     pub point: PathBuf,
     /// Its kind, such as `ext4`.
@@ -86,12 +89,19 @@ impl Facts {
 
     /// The mount that a path lies on.
     pub fn mount_of(&self, path: &Path) -> Option<&Mount> {
-        // The last of several mounts on one point is the one in force.
-        self.mounts
-            .iter()
-            .filter(|mount| path.starts_with(&mount.point))
-            .max_by_key(|mount| mount.point.components().count())
+        holding(&self.mounts, path)
     }
+}
+
+/// Everything that is mounted now.
+pub fn mounted() -> Vec<Mount> {
+    mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// The mount that a path lies on.
+pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    // The last of several mounts on one point is the one in force.
+    mounts.iter().filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.components().count())
 }
 
 /// Whether the kernel answers with randomness at once.
@@ -121,11 +131,11 @@ fn mounts(text: &str) -> Vec<Mount> {
         |point: &str| PathBuf::from(point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\"));
     let parse = |line: &str| {
         let (mount, file_system) = line.split_once(" - ")?;
-        let (mut mount, mut file_system) = (mount.split(' ').skip(4), file_system.split(' '));
-        let (point, own) = (unescaped(mount.next()?), mount.next()?);
+        let (mut mount, mut file_system) = (mount.split(' ').skip(2), file_system.split(' '));
+        let (device, point, own) = (mount.next()?.to_owned(), unescaped(mount.nth(1)?), mount.next()?);
         let (kind, shared) = (file_system.next()?.to_owned(), file_system.nth(1).unwrap_or_default());
         let options = own.split(',').chain(shared.split(',')).map(str::to_owned).collect();
-        Some(Mount { point, kind, options })
+        Some(Mount { device, point, kind, options })
     };
     text.lines().filter_map(parse).collect()
 }
@@ -201,7 +211,7 @@ pub(super) mod tests {
 
     pub(in crate::preflight) fn mount(point: &str, kind: &str, options: &str) -> Mount {
         let options = options.split(',').map(str::to_owned).collect();
-        Mount { point: point.into(), kind: kind.into(), options }
+        Mount { device: "8:1".into(), point: point.into(), kind: kind.into(), options }
     }
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -240,6 +250,7 @@ pub(super) mod tests {
         let mount = facts.mount_of(Path::new("/var/lib/my state/store")).unwrap();
         assert_eq!(mount.kind, "xfs");
         assert!(mount.options.contains("noexec") && mount.options.contains("prjquota"));
+        assert_eq!(mount.device, "8:2");
         assert_eq!(facts.mount_of(Path::new("/var/lib")).unwrap().kind, "ext4");
         let nothing = Facts::read(Path::new("/no/such/root"), "6.1.0");
         assert_eq!((nothing.entropy, nothing.selinux_enforcing, nothing.fips), (None, None, false));

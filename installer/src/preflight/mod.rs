@@ -15,7 +15,7 @@ mod names;
 mod needs;
 mod space;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use bundle_format::manifest::Manifest;
@@ -26,7 +26,7 @@ use crate::engine::Podman;
 use crate::error::Result;
 use crate::host::HostFacts;
 use crate::paths::Paths;
-use crate::release::Release;
+use crate::release::{Port, Protocol, Release};
 
 pub use accept::{Acceptance, Options, record};
 use facts::Facts;
@@ -92,7 +92,7 @@ pub struct Question<'a> {
     /// Where things lie.
     pub paths: &'a Paths,
     /// Ports that the product's running release holds and will give up.
-    pub held: &'a [u16],
+    pub held: &'a [Port],
     /// What of the product is here already, by our own record.
     pub own: &'a Own,
     /// What would be written.
@@ -164,12 +164,19 @@ fn file_systems(paths: &Paths, facts: &Facts, podman: Option<&Podman>, graph: &P
 }
 
 /// Each host port must be free now, unless our own running release holds it and will give it up.
-fn ports(wanted: &[(String, u16)], held: &[u16]) -> Vec<Finding> {
+fn ports(wanted: &[Port], held: &[Port]) -> Vec<Finding> {
+    // On whichever address: one that is bound to all of them holds each.
+    let ours = |port: &Port| held.iter().any(|held| (held.number, held.protocol) == (port.number, port.protocol));
     let mut findings = Vec::new();
-    for (address, port) in wanted.iter().filter(|(_, port)| !held.contains(port)) {
-        let free = TcpListener::bind((address.as_str(), *port));
-        let found = free.as_ref().map_or_else(ToString::to_string, |_| "free".into());
-        findings.push(PORT.must(free.is_ok(), found, "a free port").of(format!("{address}:{port}")));
+    for port in wanted.iter().filter(|port| !ours(port)) {
+        let place = (port.address.as_str(), port.number);
+        let (free, kind) = match port.protocol {
+            Protocol::Tcp => (TcpListener::bind(place).map(drop), ""),
+            Protocol::Udp => (UdpSocket::bind(place).map(drop), "/udp"),
+        };
+        let found = free.as_ref().map_or_else(ToString::to_string, |()| "free".into());
+        let port = format!("{}:{}{kind}", port.address, port.number);
+        findings.push(PORT.must(free.is_ok(), found, "a free port").of(port));
     }
     findings
 }
@@ -189,14 +196,24 @@ mod tests {
 
     #[test]
     fn busy_ports_are_named_and_our_own_are_not() {
-        let busy = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = busy.local_addr().unwrap().port();
-        let wanted = [("127.0.0.1".to_owned(), port)];
-        let found = ports(&wanted, &[]).remove(0);
-        assert_eq!((found.id(), found.severity), (format!("port:127.0.0.1:{port}"), Severity::Fail));
-        assert!(ports(&wanted, &[port]).is_empty());
-        drop(busy);
-        assert_eq!(ports(&wanted, &[])[0].severity, Severity::Ok);
+        let wanted = |number, protocol| [Port { address: "127.0.0.1".into(), number, protocol }];
+        let tcp = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let number = tcp.local_addr().unwrap().port();
+        let found = ports(&wanted(number, Protocol::Tcp), &[]).remove(0);
+        assert_eq!((found.id(), found.severity), (format!("port:127.0.0.1:{number}"), Severity::Fail));
+        assert!(ports(&wanted(number, Protocol::Tcp), &wanted(number, Protocol::Tcp)).is_empty());
+        let found = ports(&wanted(number, Protocol::Tcp), &wanted(number, Protocol::Udp));
+        assert_eq!(found[0].severity, Severity::Fail, "what we hold of the other kind is not this one");
+        drop(tcp);
+        assert_eq!(ports(&wanted(number, Protocol::Tcp), &[])[0].severity, Severity::Ok);
+
+        let udp = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let number = udp.local_addr().unwrap().port();
+        let found = ports(&wanted(number, Protocol::Udp), &[]).remove(0);
+        assert_eq!((found.id(), found.severity), (format!("port:127.0.0.1:{number}/udp"), Severity::Fail));
+        assert!(ports(&wanted(number, Protocol::Udp), &wanted(number, Protocol::Udp)).is_empty());
+        drop(udp);
+        assert_eq!(ports(&wanted(number, Protocol::Udp), &[])[0].severity, Severity::Ok);
     }
 
     #[test]

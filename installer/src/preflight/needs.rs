@@ -30,6 +30,8 @@ pub struct Needs {
     pub held: u64,
     /// Images that the engine lacks, unpacked.
     pub images: u64,
+    /// The largest of these images as it is carried: the engine keeps its layers aside while it unpacks them.
+    pub copies: u64,
     /// The backup before the switch.
     pub backups: u64,
     /// What goes into volumes of a new generation.
@@ -58,6 +60,7 @@ impl Needs {
             if !podman.is_some_and(|podman| podman.image_exists(image).unwrap_or(false)) {
                 let packed: u64 = image.blobs.iter().filter_map(|digest| sizes.get(digest)).sum();
                 needs.images = needs.images.saturating_add(packed.saturating_mul(UNPACK));
+                needs.copies = needs.copies.max(packed);
             }
         }
         if let (Some(active), Some(podman)) = (active, podman) {
@@ -99,7 +102,7 @@ impl Needs {
     pub const fn of_step(&self, step: &Step) -> u64 {
         match step {
             Step::Store => self.store,
-            Step::Images => self.images,
+            Step::Images => self.images.saturating_add(self.copies),
             Step::Backup => self.backups,
             Step::Volumes => self.data,
             _ => 0,
@@ -108,14 +111,14 @@ impl Needs {
 
     /// All that is written.
     pub fn total(&self) -> u64 {
-        sum(&[self.store, self.images, self.backups, self.data, self.platform])
+        sum(&[self.store, self.images, self.copies, self.backups, self.data, self.platform])
     }
 
     /// For a person.
     pub fn line(&self) -> String {
-        let Self { store, held, images, backups, data, platform } = self;
+        let Self { store, held, images, copies, backups, data, platform } = self;
         format!(
-            "{} bytes: {store} to store ({held} are held already), {images} for images, {backups} for the backup, {data} for volumes, {platform} for the platform itself",
+            "{} bytes: {store} to store ({held} are held already), {images} for images, {copies} while they are unpacked, {backups} for the backup, {data} for volumes, {platform} for the platform itself",
             self.total()
         )
     }
@@ -123,7 +126,7 @@ impl Needs {
     /// For machines.
     pub fn to_json(&self) -> Value {
         json!({
-            "store": self.store, "held": self.held, "images": self.images, "backups": self.backups,
+            "store": self.store, "held": self.held, "images": self.images, "copies": self.copies, "backups": self.backups,
             "data": self.data, "platform": self.platform, "total": self.total(),
         })
     }
@@ -134,6 +137,7 @@ impl Needs {
         vec![
             need("store", &paths.store(), self.store),
             need("backups", &paths.backups(product), self.backups),
+            need("copies", &paths.copies(), self.copies),
             need("images", graph, self.images),
             need("data", graph, self.data.saturating_add(self.platform)),
             need("audit", &paths.audit(), space::AUDIT_BYTES),
@@ -141,12 +145,13 @@ impl Needs {
     }
 }
 
-/// Bytes in the volumes of a generation, by claim. A volume that is gone has none.
+/// Bytes in the volumes of a generation, by claim. A volume that is gone has none; one whose place the engine does
+/// not tell is an error, for nobody knows what it holds.
 fn volume_bytes(state: &State, podman: &Podman, generation: i64) -> Result<BTreeMap<String, u64>> {
     let mut bytes = BTreeMap::new();
     for (claim, volume) in state.volumes(generation)? {
-        if let Ok(path) = podman.volume_path(&volume) {
-            bytes.insert(claim, tree::size(&path).0);
+        if podman.volume_exists(&volume)? {
+            bytes.insert(claim, tree::size(&podman.volume_path(&volume)?).0);
         }
     }
     Ok(bytes)
@@ -193,14 +198,15 @@ mod tests {
 
     #[test]
     fn every_byte_is_asked_of_some_file_system_and_shown() {
-        let needs = Needs { store: 1, held: 1000, images: 20, backups: 300, data: 4000, platform: 50_000 };
+        let needs =
+            Needs { store: 1, held: 1000, images: 20, copies: 600_000, backups: 300, data: 4000, platform: 50_000 };
         let paths = Paths::new("/s");
         let list = needs.list(&paths, "p", Path::new("/g"));
         let asked: u64 = list.iter().filter(|need| need.what != "audit").map(|need| need.bytes).sum();
-        assert_eq!((asked, needs.total()), (54_321, 54_321));
+        assert_eq!((asked, needs.total()), (654_321, 654_321));
         let below = |folder: &str| list.iter().filter(|n| n.path.starts_with(folder)).map(|n| n.bytes).sum::<u64>();
-        assert_eq!((below("/g"), below("/s")), (54_020, 301 + space::AUDIT_BYTES));
-        assert_eq!(needs.to_json()["total"], 54_321);
-        assert!(needs.line().starts_with("54321 bytes: 1 to store (1000 are held already)"), "{}", needs.line());
+        assert_eq!((below("/g"), below("/s")), (54_020, 600_301 + space::AUDIT_BYTES));
+        assert_eq!(needs.to_json()["total"], 654_321);
+        assert!(needs.line().starts_with("654321 bytes: 1 to store (1000 are held already)"), "{}", needs.line());
     }
 }

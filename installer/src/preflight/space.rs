@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
+use super::facts::{self, Mount};
 use super::finding::{Check, Door, Finding, Severity};
 use crate::error::{Error, Result};
 use crate::host;
@@ -74,9 +75,9 @@ pub(super) enum Reservation {
 
 /// A finding for each file system that something is needed on. `same` are the needs on it.
 pub(super) fn findings(needs: &[Need]) -> Result<Vec<Finding>> {
-    let mut by_system: BTreeMap<u64, Vec<&Need>> = BTreeMap::new();
+    let (mounts, mut by_system) = (facts::mounted(), BTreeMap::<String, Vec<&Need>>::new());
     for need in needs {
-        by_system.entry(host::file_system(&need.path)?).or_default().push(need);
+        by_system.entry(system(&mounts, &need.path)?).or_default().push(need);
     }
     let mut findings = Vec::new();
     for same in by_system.values() {
@@ -85,6 +86,17 @@ pub(super) fn findings(needs: &[Need]) -> Result<Vec<Finding>> {
         findings.extend(judge(same, &look(&first.path, bytes)?));
     }
     Ok(findings)
+}
+
+/// Which file system a path lies on: what lies on one has its room once. Subvolumes of one btrfs are one; of other
+/// pools the kernel does not tell that their parts share the room.
+fn system(mounts: &[Mount], path: &Path) -> Result<String> {
+    let existing = existing(path);
+    let real = std::fs::canonicalize(&existing).map_err(|e| Error::io(existing.display().to_string(), e))?;
+    match facts::holding(mounts, &real) {
+        Some(mount) => Ok(mount.device.clone()),
+        None => Ok(host::file_system(&real)?.to_string()),
+    }
 }
 
 /// Room to breathe; a file system of the audit log's own needs none: it refuses changes when it is full.
@@ -100,7 +112,7 @@ fn total(same: &[&Need]) -> u64 {
 /// The check that speaks for a file system: the strictest of those that need it.
 fn check_of(same: &[&Need]) -> Check {
     let has = |what: &[&str]| same.iter().any(|need| what.contains(&need.what));
-    if has(&["store", "backups"]) {
+    if has(&["store", "backups", "copies"]) {
         DISK_STATE
     } else if has(&["audit"]) && same.len() == 1 {
         DISK_AUDIT
@@ -197,6 +209,23 @@ mod tests {
         let full = &judge(&[&audit], &room(0, Reservation::Granted))[0];
         assert_eq!((full.check.id, full.severity), ("disk-audit", Severity::Fail));
         assert_eq!(judge(&[&audit, &need("images", 1)], &room(1, Reservation::Granted))[0].check.id, "disk-engine");
+    }
+
+    #[test]
+    fn subvolumes_of_one_pool_have_their_room_once() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let on = |path: &Path, device: &str| Mount {
+            device: device.into(),
+            point: path.canonicalize().unwrap(),
+            kind: "btrfs".into(),
+            options: std::collections::BTreeSet::new(),
+        };
+        let of = |mounts: &[Mount], path: &Path| system(mounts, path).unwrap();
+        let pool = [on(a.path(), "0:40"), on(b.path(), "0:40")];
+        assert_eq!(of(&pool, &a.path().join("not/there")), of(&pool, b.path()));
+        let two = [on(a.path(), "0:40"), on(b.path(), "0:41")];
+        assert_ne!(of(&two, a.path()), of(&two, b.path()));
+        assert_eq!(of(&[], a.path()), of(&[], b.path()), "by the number of the device, where no mounts are told");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{State, check_sound, sql};
 use crate::atomic::{self, Access};
 use crate::audit::log::Log;
 use crate::error::{Error, ErrorKind, Result};
+use crate::paths::Paths;
 use crate::progress::warn;
 
 /// The setting in a copy that holds number and hash of the last record of the audit log.
@@ -100,6 +101,16 @@ impl RecordCopy {
             db.query_row(query, [AS_OF], |row| row.get(0)).optional().map_err(|e| bad(e.to_string()))?;
         let as_of = text.as_deref().and_then(parse).ok_or_else(|| bad("it does not say of when it is".into()))?;
         Ok(Self { bytes, db, as_of })
+    }
+
+    /// What was on record when it was made, to be read only: nothing that is changed in it lasts.
+    pub fn into_state(self, paths: &Paths) -> State {
+        State { db: self.db, home: paths.clone() }
+    }
+
+    /// The database itself.
+    pub(crate) const fn database(&self) -> &Connection {
+        &self.db
     }
 
     /// Its bytes, a database file.

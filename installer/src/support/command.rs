@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use bundle_format::digest::Sha384;
-use bundle_format::marking::Marking;
 
 use super::Draft;
 use crate::atomic::{self, Access};
@@ -14,7 +13,6 @@ use crate::cli::{print, print_json};
 use crate::error::{ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::proof::clock;
-use crate::state::State;
 
 /// What the command takes from its caller.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,11 +29,9 @@ impl SupportBundle {
             let why = format!("{} is there already; it is not overwritten", self.out.display());
             return Err(ErrorKind::Usage { why }.into());
         }
-        let state = State::open(&desk.paths.database())?;
-        let marking = marking(&state)?;
-        banner::open(&marking, desk.no_color);
         let now = clock();
-        let draft = Draft::make(desk.paths, &state, &HostFacts::read(Path::new("/"))?, marking, &now)?;
+        let draft = Draft::make(desk.paths, &HostFacts::read(Path::new("/"))?, &now)?;
+        banner::open(draft.marking(), desk.no_color);
         if desk.json {
             print_json(&draft.to_json())?;
         } else {
@@ -53,31 +49,5 @@ impl SupportBundle {
             return Ok(());
         }
         print(&[format!("{}: {} bytes, SHA-384 {sha384}", self.out.display(), bytes.len())])
-    }
-}
-
-/// The highest marking installed; before anything is, the highest that this system may hold.
-fn marking(state: &State) -> Result<Marking> {
-    let mut markings = Vec::new();
-    for generation in state.active_generations()? {
-        markings.push(Marking::parse(&generation.marking)?);
-    }
-    match markings.into_iter().max_by_key(Marking::level) {
-        Some(marking) => Ok(marking),
-        None => crate::cli::accreditation(state),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_machine_is_marked_by_what_it_may_hold() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut state = State::open(&folder.path().join("state.db")).unwrap();
-        assert_eq!(marking(&state).unwrap().to_string(), "UNCLASSIFIED");
-        state.set_setting("accreditation", "SECRET").unwrap();
-        assert_eq!(marking(&state).unwrap().to_string(), "SECRET");
     }
 }

@@ -19,7 +19,7 @@ use crate::error::{ErrorKind, Result};
 use crate::host::{HostFacts, Init};
 use crate::paths::Paths;
 use crate::preflight::facts::Facts;
-use crate::state::State;
+use crate::state::{RecordCopy, State};
 use crate::status;
 
 /// Bytes of a log that go along, the newest.
@@ -39,9 +39,37 @@ pub(super) struct Item {
 /// Where things come from.
 pub(super) struct Sources<'a> {
     pub(super) paths: &'a Paths,
-    pub(super) state: &'a State,
     pub(super) host: &'a HostFacts,
-    pub(super) podman: Option<&'a Podman>,
+    pub(super) record: &'a Readable,
+    pub(super) podman: &'a Result<Option<Podman>>,
+}
+
+/// The record, or what can be read in its place.
+pub(super) struct Readable {
+    /// The record, else its copy, as it can be asked.
+    pub(super) state: Option<State>,
+    /// Why it is not the record itself.
+    pub(super) why: Option<String>,
+    /// The copy's tables, where the record cannot be read.
+    pub(super) copy: Option<Result<Value>>,
+}
+
+impl Readable {
+    /// Reads the record; where that fails, its copy.
+    pub(super) fn of(paths: &Paths) -> Self {
+        let error = match State::open(&paths.database()) {
+            Ok(state) => return Self { state: Some(state), why: None, copy: None },
+            Err(error) => error,
+        };
+        let (state, copy) = match RecordCopy::read(&paths.database_copy()) {
+            Ok(copy) => {
+                let tables = tables(copy.database());
+                (Some(copy.into_state(paths)), tables)
+            }
+            Err(error) => (None, Err(error)),
+        };
+        Self { state, why: Some(error.to_string()), copy: Some(copy) }
+    }
 }
 
 /// Files so far, and what could not be had.
@@ -64,11 +92,30 @@ impl Basket {
     }
 }
 
+/// The record and what status makes of it; of its copy, where it cannot be read itself.
+fn record(basket: &mut Basket, sources: &Sources<'_>) {
+    let Readable { state, why, copy } = sources.record;
+    match why {
+        None => basket.put_json("state.json", dump(&sources.paths.database())),
+        Some(why) => basket.missing.push(format!("state.json: {why}")),
+    }
+    match copy {
+        Some(Ok(tables)) => basket.put_json("state-copy.json", Ok(tables.clone())),
+        Some(Err(error)) => basket.missing.push(format!("state-copy.json: {error}")),
+        None => {}
+    }
+    match state {
+        Some(state) => {
+            basket.put_json("status.json", status::read(state, sources.paths, sources.host).map(|s| s.to_json()));
+        }
+        None => basket.missing.push("status.json: neither the record nor its copy can be read".into()),
+    }
+}
+
 /// Everything, in a fixed order.
 pub(super) fn gather(sources: &Sources<'_>) -> Vec<Item> {
     let mut basket = Basket::default();
-    basket.put_json("state.json", dump(&sources.paths.database()));
-    basket.put_json("status.json", status::read(sources.state, sources.paths, sources.host).map(|s| s.to_json()));
+    record(&mut basket, sources);
     audit(&mut basket, sources.paths);
     basket.put_json("host.json", Ok(host(sources.host)));
     basket.put("versions.txt", Ok(versions()));
@@ -83,8 +130,9 @@ pub(super) fn gather(sources: &Sources<'_>) -> Vec<Item> {
         basket.put("timers.txt", said("systemctl", &["--no-pager", "--all", "list-timers", "lockgate-*"]));
     }
     match sources.podman {
-        Some(podman) => engine(&mut basket, podman),
-        None => basket.missing.push("podman: there is no engine on this machine".into()),
+        Ok(Some(podman)) => engine(&mut basket, podman),
+        Ok(None) => basket.missing.push("podman: there is no engine on this machine".into()),
+        Err(error) => basket.missing.push(format!("podman: {error}")),
     }
     let missing = if basket.missing.is_empty() { "nothing\n".to_owned() } else { basket.missing.join("\n") + "\n" };
     basket.put("missing.txt", Ok(missing));
@@ -97,7 +145,11 @@ pub(super) fn gather(sources: &Sources<'_>) -> Vec<Item> {
 fn dump(database: &Path) -> Result<Value> {
     let what = |source| ErrorKind::Sqlite { what: "dump the state", source };
     let flags = OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE;
-    let db = Connection::open_with_flags(database, flags).map_err(what)?;
+    tables(&Connection::open_with_flags(database, flags).map_err(what)?)
+}
+
+fn tables(db: &Connection) -> Result<Value> {
+    let what = |source| ErrorKind::Sqlite { what: "dump the state", source };
     let mut tables = Map::new();
     let mut statement = db
         .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
@@ -199,7 +251,12 @@ fn tail(bytes: &[u8]) -> String {
 
 /// What the engine is told to run.
 fn workloads(basket: &mut Basket, sources: &Sources<'_>) {
-    for generation in sources.state.active_generations().unwrap_or_default() {
+    let active = sources.record.state.as_ref().map(State::active_generations).transpose();
+    let active = active.unwrap_or_else(|error| {
+        basket.missing.push(format!("workloads: {error}"));
+        None
+    });
+    for generation in active.unwrap_or_default() {
         let folder = sources.paths.generation(&generation.product, generation.id);
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let name = format!("workloads/{}/{}", generation.product, entry.file_name().to_string_lossy());

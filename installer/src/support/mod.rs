@@ -12,12 +12,14 @@ mod names;
 pub mod redact;
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use bundle_format::archive::ArchiveWriter;
 use bundle_format::digest::Sha384;
 use bundle_format::marking::Marking;
 use bundle_format::timestamp::Timestamp;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::engine::Podman;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +28,7 @@ use crate::paths::Paths;
 use crate::secrets;
 use crate::state::State;
 
-use gather::{Item, Sources};
+use gather::{Item, Readable, Sources};
 use redact::{Counts, RULES, Redactor};
 
 /// First member of the archive: the marking, one line.
@@ -35,6 +37,9 @@ const MANIFEST: &str = "manifest.json";
 const REDACTIONS: &str = "REDACTIONS.txt";
 const FORMAT: &str = "lockgate-support/1";
 const LEVEL: i32 = 9;
+const HIGHEST: &str = "TOP SECRET";
+/// Where podman keeps everything unless it is told otherwise.
+const STORAGE: &str = "/var/lib/containers/storage";
 
 /// A file as it will be in the bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,23 +55,27 @@ pub struct Draft {
     marking: Marking,
     made: Timestamp,
     files: Vec<File>,
-    /// Secrets that nobody could search for.
+    /// What nobody could search for, and why.
     unsearched: Vec<String>,
 }
 
 impl Draft {
-    /// Gathers and redacts.
-    pub fn make(paths: &Paths, state: &State, host: &HostFacts, marking: Marking, now: &Timestamp) -> Result<Self> {
-        let podman = Podman::detect(paths, host)?;
-        let kept = podman.as_ref().map(secrets::kept).transpose()?.unwrap_or_default();
-        let searchable = |secret: &&secrets::Kept| secret.value.as_ref().is_some_and(|v| v.len() >= redact::SHORTEST);
-        let unsearched = kept.iter().filter(|secret| !searchable(secret)).map(|secret| secret.name.clone()).collect();
-        let values: Vec<_> = kept.into_iter().filter_map(|secret| secret.value).collect();
+    /// Gathers and redacts. What cannot be read is named and keeps nothing else away.
+    pub fn make(paths: &Paths, host: &HostFacts, now: &Timestamp) -> Result<Self> {
+        let record = Readable::of(paths);
+        let marking = marking(record.state.as_ref())?;
+        let podman = Podman::detect(paths, host);
+        let (values, mut unsearched) = secrets_of(&podman);
         let own = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let names = names::known(std::path::Path::new("/"), &own, state, paths)?;
-        let items = gather::gather(&Sources { paths, state, host, podman: podman.as_ref() });
+        let names = names::known(Path::new("/"), &own, record.state.as_ref(), paths, &mut unsearched);
+        let items = gather::gather(&Sources { paths, host, record: &record, podman: &podman });
         let files = redacted(items, &mut Redactor::new(&values, &names))?;
         Ok(Self { marking, made: now.clone(), files, unsearched })
+    }
+
+    /// The marking of all of it.
+    pub const fn marking(&self) -> &Marking {
+        &self.marking
     }
 
     /// Lines for the person who reviews it.
@@ -80,11 +89,8 @@ impl Draft {
                 format!("{:>10}  {:<36}  {counts}", file.text.len(), file.name)
             })
             .collect();
-        lines.extend(self.unsearched.iter().map(|name| {
-            format!(
-                "WARNING: secret {name} was not searched for: its value cannot be had, or is too short; look yourself"
-            )
-        }));
+        let warning = |what: &String| format!("WARNING: not searched for: {what}; look yourself");
+        lines.extend(self.unsearched.iter().map(warning));
         lines
     }
 
@@ -113,6 +119,42 @@ impl Draft {
         }
         writer.finish()?.finish().map_err(io)
     }
+}
+
+/// The highest marking installed; before anything is, the highest that this system may hold. Where neither the
+/// record nor its copy can be read nobody knows what it holds: the highest that there is.
+fn marking(state: Option<&State>) -> Result<Marking> {
+    let Some(state) = state else { return Ok(Marking::parse(HIGHEST)?) };
+    let mut markings = Vec::new();
+    for generation in state.active_generations()? {
+        markings.push(Marking::parse(&generation.marking)?);
+    }
+    match markings.into_iter().max_by_key(Marking::level) {
+        Some(marking) => Ok(marking),
+        None => crate::cli::accreditation(state),
+    }
+}
+
+/// Values of secrets, to be searched for, and what could not be had. An engine that does not answer may have left
+/// them where it keeps them unless it is told otherwise.
+fn secrets_of(podman: &Result<Option<Podman>>) -> (Vec<Zeroizing<Vec<u8>>>, Vec<String>) {
+    let kept = match podman {
+        Ok(Some(podman)) => secrets::kept(podman).map_err(|error| error.to_string()),
+        Ok(None) => return (Vec::new(), Vec::new()),
+        Err(error) => Err(error.to_string()),
+    };
+    let kept = match kept {
+        Ok(kept) => kept,
+        Err(error) => {
+            let said = format!("secrets of the engine, but for those in its usual folder: {error}");
+            return (secrets::left_in(Path::new(STORAGE)), vec![said]);
+        }
+    };
+    let searchable = |secret: &&secrets::Kept| secret.value.as_ref().is_some_and(|v| v.len() >= redact::SHORTEST);
+    let unsearched = kept.iter().filter(|secret| !searchable(secret));
+    let unsearched =
+        unsearched.map(|secret| format!("secret {}: its value cannot be had, or is too short", secret.name)).collect();
+    (kept.into_iter().filter_map(|secret| secret.value).collect(), unsearched)
 }
 
 /// The rules as the bundle tells them.
@@ -157,8 +199,6 @@ fn plain_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use zeroize::Zeroizing;
-
     use super::redact::Owner;
     use super::*;
 
@@ -175,7 +215,7 @@ mod tests {
         let names = [(Owner::Host, vec!["alpha".to_owned()]), (Owner::User, vec!["ada".to_owned()])];
         let files = redacted(items(), &mut Redactor::new(&secrets, &names)).unwrap();
         let marking = Marking::parse("SECRET//NOFORN").unwrap();
-        Draft { marking, made: Timestamp::from_unix(0), files, unsearched: vec!["other".into()] }
+        Draft { marking, made: Timestamp::from_unix(0), files, unsearched: vec!["secret other: too short".into()] }
     }
 
     #[test]
@@ -212,5 +252,15 @@ mod tests {
         for (name, plain) in [("a/b.log", "a/b.log"), ("a b/ü", "a_b/_"), ("-x/..", "x/_"), ("./a", "_/a")] {
             assert_eq!(plain_name(name), plain);
         }
+    }
+
+    #[test]
+    fn an_empty_machine_is_marked_by_what_it_may_hold_and_an_unknown_one_by_the_highest() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&folder.path().join("state.db")).unwrap();
+        assert_eq!(marking(Some(&state)).unwrap().to_string(), "UNCLASSIFIED");
+        state.set_setting("accreditation", "SECRET").unwrap();
+        assert_eq!(marking(Some(&state)).unwrap().to_string(), "SECRET");
+        assert_eq!(marking(None).unwrap().to_string(), "TOP SECRET");
     }
 }

@@ -12,8 +12,15 @@ use crate::state::State;
 /// First login uid of people (login.defs of every distribution that we know).
 const FIRST_LOGIN: u32 = 1000;
 
-/// Names in groups of one owner each, in a fixed order: this machine first.
-pub(super) fn known(root: &Path, own: &str, state: &State, paths: &Paths) -> Result<Vec<(Owner, Vec<String>)>> {
+/// Names in groups of one owner each, in a fixed order: this machine first. What cannot be read is named in
+/// `unread`, for its names stay.
+pub(super) fn known(
+    root: &Path,
+    own: &str,
+    state: Option<&State>,
+    paths: &Paths,
+    unread: &mut Vec<String>,
+) -> Vec<(Owner, Vec<String>)> {
     let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
     let (hosts, passwd) = (text("etc/hosts"), text("etc/passwd"));
     let mut machine = with_short(own);
@@ -21,22 +28,35 @@ pub(super) fn known(root: &Path, own: &str, state: &State, paths: &Paths) -> Res
     let mut groups = vec![(Owner::Host, machine)];
     let mut others: BTreeSet<Vec<String>> = hosts.lines().map(host_line).collect();
     others.extend(search_domains(&text("etc/resolv.conf")).into_iter().map(|domain| vec![domain]));
-    for generation in state.active_generations()? {
-        for secret in &generation.parse()?.secrets {
-            if let bundle_format::manifest::Secret::TlsSelfSigned { hosts, .. } = secret {
-                others.extend(
-                    hosts.iter().filter(|name| name.parse::<std::net::IpAddr>().is_err()).map(|name| with_short(name)),
-                );
-            }
-        }
+    match state.map(certified).transpose() {
+        Ok(Some(names)) => others.extend(names),
+        Ok(None) => unread.push("names in certificates: the record and its copy cannot be read".into()),
+        Err(error) => unread.push(format!("names in certificates: {error}")),
     }
-    let (recorded_hosts, recorded_users) = recorded(paths)?;
+    let (recorded_hosts, recorded_users) = recorded(paths).unwrap_or_else(|error| {
+        unread.push(format!("machines and people in the audit log: {error}"));
+        Default::default()
+    });
     others.extend(recorded_hosts.iter().map(|name| with_short(name)));
     groups.extend(others.into_iter().filter(|group| !group.is_empty()).map(|group| (Owner::Host, group)));
     let mut users: BTreeSet<Vec<String>> = passwd.lines().filter_map(login).collect();
     users.extend(recorded_users.into_iter().map(|name| vec![name]));
     groups.extend(users.into_iter().map(|group| (Owner::User, group)));
-    Ok(groups)
+    groups
+}
+
+/// Machines that certificates of active releases are for.
+fn certified(state: &State) -> Result<Vec<Vec<String>>> {
+    let mut names = Vec::new();
+    for generation in state.active_generations()? {
+        for secret in &generation.parse()?.secrets {
+            if let bundle_format::manifest::Secret::TlsSelfSigned { hosts, .. } = secret {
+                let hosts = hosts.iter().filter(|name| name.parse::<std::net::IpAddr>().is_err());
+                names.extend(hosts.map(|name| with_short(name)));
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// A machine's name, and its first label.
@@ -127,7 +147,11 @@ mod tests {
         let state = State::open(&paths.database()).unwrap();
         let record = crate::audit::Record::new(&crate::proof::clock(), "a", crate::audit::Outcome::Ok);
         state.audit().unwrap().append(&record).unwrap();
-        let groups = known(&root, "alpha.site.example", &state, &paths).unwrap();
+        let mut unread = Vec::new();
+        let groups = known(&root, "alpha.site.example", Some(&state), &paths, &mut unread);
+        assert!(unread.is_empty(), "{unread:?}");
+        assert_eq!(known(&root, "alpha.site.example", None, &paths, &mut unread).len(), groups.len());
+        assert!(unread[0].starts_with("names in certificates: the record and its copy"), "{unread:?}");
         assert_eq!(
             groups[0],
             (Owner::Host, vec!["alpha.site.example".into(), "alpha".into(), "0123456789abcdef0123456789abcdef".into()])

@@ -13,6 +13,13 @@ fn main() -> ExitCode {
         eprintln!("Error: {} names no folder", engine::FOLDER);
         return ExitCode::from(125);
     };
+    // podman keeps layers there while it unpacks them, else in /var/tmp, where nobody looked for room.
+    let aside = std::env::var_os("TMPDIR").map(std::path::PathBuf::from).filter(|folder| folder.is_dir());
+    if args.first().is_some_and(|verb| verb == "pull") && aside.is_none_or(|folder| !folder.ends_with("engine/copies"))
+    {
+        eprintln!("Error: no folder of the installer's own for layers on their way");
+        return ExitCode::from(125);
+    }
     let input = || {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).expect("standard input");

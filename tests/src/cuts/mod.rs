@@ -153,6 +153,22 @@ pub fn fresh<T: Send>(act: impl FnOnce(&Ground, &Case) -> T + Send) -> T {
     })
 }
 
+/// An update to `bundle` that is killed when it is about to start its first workload.
+pub fn cut_at_first_start(ground: &Ground, case: &Case, bundle: &str) {
+    let (saved, args) = (ground.case("saved"), ["--yes", "install", bundle]);
+    saved.copy_of(case);
+    let units = systemd::keep();
+    let (_, points) = point::count(case, &args);
+    let starts =
+        |point: &&Point| point.about == "podman kube play" || point.about.starts_with("systemctl start lockgate-cut-");
+    let first = points.iter().find(starts).unwrap();
+    case.copy_of(&saved);
+    units.put_back();
+    case.tool("nft", &["flush", "ruleset"]).expect(0);
+    let said = case.installer_under(&first.cut(case, Fault::Kill), &args);
+    assert_eq!(said.code, -1, "{}", told("cut", &said));
+}
+
 fn secluded<T: Send>(act: impl FnOnce(&Ground, &Case) -> T + Send) -> T {
     let ground = Ground::new();
     let inside = || {
