@@ -73,14 +73,21 @@ impl Gate<'_> {
             tell(&format!("{container}: {why}; the window begins again"));
         }
         for check in &lifecycle.checks {
+            let mut answer = None;
             loop {
-                match self.check(check, left().max(LEAST)) {
+                let (asked, room) = (Instant::now(), left().max(LEAST));
+                match self.check(check, room) {
                     Ok(()) => break,
                     Err(error) if left().is_zero() || self.stop.asked() => {
                         self.release.containers().for_each(|c| keep_log(self.podman, self.paths, &c.name));
-                        return Err(error);
+                        // That the time was over says less than the answer before.
+                        let answer = answer.filter(|_| asked.elapsed() >= room);
+                        return Err(answer.unwrap_or(error));
                     }
-                    Err(_) => std::thread::sleep(PAUSE),
+                    Err(error) => {
+                        answer = Some(error);
+                        std::thread::sleep(PAUSE);
+                    }
                 }
             }
             tell(&format!("check {} passes", check.name()));

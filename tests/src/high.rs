@@ -121,7 +121,17 @@ impl High {
         let installer = program("installer").display().to_string();
         let words = [&[installer.as_str(), "--state-dir", "state"], args].concat();
         let mut child = self
-            .command(&["script", "--quiet", "--return", "--command", &words.join(" "), "/dev/null"])
+            // A test that was started in the background has SIGINT ignored, and its children with it.
+            .command(&[
+                "env",
+                "--default-signal=INT",
+                "script",
+                "--quiet",
+                "--return",
+                "--command",
+                &words.join(" "),
+                "/dev/null",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

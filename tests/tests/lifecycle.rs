@@ -92,7 +92,7 @@ fn an_update_that_fails_leaves_release_and_data_as_they_were() {
     let container = format!("{}-web", site.name());
     // Its migration changes the data; then a check fails.
     let bad = format!(
-        "  deadline_seconds: 5\n  migrations:\n    - {{name: spoil, since: 2, container: {container}, up: [sh, -c, \"echo spoilt > /data/file\"]}}\n  \
+        "  deadline_seconds: 15\n  migrations:\n    - {{name: spoil, since: 2, container: {container}, up: [sh, -c, \"echo spoilt > /data/file\"]}}\n  \
          checks:\n    - {{name: never, kind: exec, container: {container}, command: [cat, /data/file], expect: fine}}\n"
     );
     site.release(2, Site::GOOD, lifecycle(&bad));
