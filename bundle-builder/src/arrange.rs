@@ -8,13 +8,14 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use bundle_format::manifest::{Pack, PackedBlob};
-use bundle_format::pack::{Encoding, PackWriter};
+use bundle_format::digest::Sha256;
+use bundle_format::manifest::{Pack, PackedBlob, pack_name};
+use bundle_format::pack::{Encoding, PackWriter, TOKENS};
 use bundle_format::parallel;
 
 use crate::base::choose::Difference;
 use crate::build::Effort;
-use crate::coding::{Coded, Shrinks};
+use crate::coding::{self, Coded, Shrinks, Whole};
 use crate::collect::{BlobKind, CollectedBlob};
 use crate::error::Result;
 use crate::spool::Spool;
@@ -47,26 +48,60 @@ pub enum Form<'a> {
 /// A pack to be made.
 #[derive(Debug)]
 struct Plan<'a> {
+    rank: Rank,
     encoding: Encoding,
     sets: Vec<u32>,
     items: Vec<&'a Carried<'a>>,
+    /// Coded bytes; of tokens that are still to be made, the gzip's.
     coded: u64,
 }
 
-/// Makes all packs and gives their entries, in order, with their stored bytes.
+/// A pack's entry, and its stored bytes.
+pub type Made = (Pack, Spool);
+
+/// A blob whose tokens are not to be carried, as it is carried instead.
+pub type Refused = (Sha256, Coded);
+
+/// Makes all packs and gives their entries, in order, with their stored bytes. Beside them every blob that
+/// is not carried as its tokens, which is known only when they are made.
 pub fn packs(
     carried: &[Carried<'_>],
     effort: Effort,
     jobs: usize,
     spools: &Path,
     progress: &Mutex<&mut (dyn FnMut(u64) + Send)>,
-) -> Result<Vec<(Pack, Spool)>> {
-    let plans = plan(carried, effort);
-    parallel::map_longest_first(jobs, &plans, Plan::work, |index, plan| plan.make(index, spools, progress))
+) -> Result<(Vec<Made>, Vec<Refused>)> {
+    let all_of = |plans: &[Plan<'_>]| {
+        parallel::map_longest_first(jobs, plans, Plan::work, |_, plan| plan.make(spools, progress))
+    };
+    let (later, first): (Vec<_>, Vec<_>) =
+        plan(carried, effort).into_iter().partition(|plan| plan.rank > Rank::Content);
+    let (mut made, mut refused) = (Vec::new(), Vec::new());
+    for (pack, blobs) in all_of(&first)? {
+        made.extend(pack);
+        refused.extend(blobs);
+    }
+    let instead = refused.iter().filter_map(|(digest, coded)| {
+        let item = carried.iter().find(|item| item.blob.digest == *digest)?;
+        Some(Carried { blob: item.blob, coded, sets: item.sets.clone(), form: Form::Whole })
+    });
+    let instead: Vec<Carried<'_>> = instead.collect();
+    let raw = later.iter().filter(|plan| plan.rank == Rank::Compressed).flat_map(|plan| plan.items.iter().copied());
+    let mut last = plan_of(raw.chain(&instead).collect(), effort);
+    last.extend(later.into_iter().filter(|plan| plan.rank > Rank::Compressed));
+    made.extend(all_of(&last)?.into_iter().filter_map(|(pack, _)| pack));
+    drop(instead);
+    for (number, (pack, _)) in made.iter_mut().enumerate() {
+        pack.name = pack_name(number);
+    }
+    Ok((made, refused))
 }
 
 fn plan<'a>(carried: &'a [Carried<'a>], effort: Effort) -> Vec<Plan<'a>> {
-    let mut sorted: Vec<&Carried<'_>> = carried.iter().collect();
+    plan_of(carried.iter().collect(), effort)
+}
+
+fn plan_of<'a>(mut sorted: Vec<&'a Carried<'a>>, effort: Effort) -> Vec<Plan<'a>> {
     sorted.sort_by_key(|item| key(item));
     let mut plans: Vec<Plan<'a>> = Vec::new();
     let mut former = None;
@@ -84,7 +119,9 @@ fn plan<'a>(carried: &'a [Carried<'a>], effort: Effort) -> Vec<Plan<'a>> {
                 plan.coded = plan.coded.saturating_add(size);
                 plan.items.push(item);
             }
-            None => plans.push(Plan { encoding, sets: item.sets.clone(), items: vec![item], coded: size }),
+            None => {
+                plans.push(Plan { rank: group.0, encoding, sets: item.sets.clone(), items: vec![item], coded: size });
+            }
         }
         former = Some(group);
     }
@@ -121,9 +158,16 @@ fn key<'a>(item: &'a Carried<'_>) -> (Rank, &'a [u32], BlobKind, usize) {
 }
 
 impl Carried<'_> {
+    const fn is_made(&self) -> bool {
+        matches!((self.form, &self.coded.whole), (Form::Whole, Whole::Made))
+    }
+
     fn size(&self) -> u64 {
         match self.form {
-            Form::Whole => self.coded.spool.as_ref().map_or(self.blob.size, Spool::len),
+            Form::Whole => match &self.coded.whole {
+                Whole::Kept(spool) => spool.len(),
+                Whole::Own | Whole::Made => self.blob.size,
+            },
             Form::Delta(difference) => difference.stored.len(),
         }
     }
@@ -137,27 +181,71 @@ impl Plan<'_> {
         }
     }
 
+    /// The pack, if anything is left for it, and what was refused.
     fn make(
         &self,
-        number: usize,
         spools: &Path,
         progress: &Mutex<&mut (dyn FnMut(u64) + Send)>,
-    ) -> Result<(Pack, Spool)> {
-        let mut writer = PackWriter::of_size(Spool::new(spools)?, self.encoding, Some(self.coded))?;
-        for Carried { blob, coded, form, .. } in self.items.iter().copied() {
-            match (form, &coded.spool) {
+    ) -> Result<(Option<Made>, Vec<Refused>)> {
+        let mut refused = Vec::new();
+        loop {
+            let was_refused = |item: &Carried<'_>| refused.iter().any(|(digest, _)| *digest == item.blob.digest);
+            let items: Vec<_> = self.items.iter().copied().filter(|item| !was_refused(item)).collect();
+            if items.is_empty() {
+                return Ok((None, refused));
+            }
+            let again = !refused.is_empty();
+            match self.attempt(&items, spools, &|bytes| {
+                if !again {
+                    progress.lock().unwrap_or_else(PoisonError::into_inner)(bytes);
+                }
+            })? {
+                Ok(made) => return Ok((Some(made), refused)),
+                Err(more) => refused.extend(more),
+            }
+        }
+    }
+
+    /// The pack of `items`, or all of them whose tokens are not to be carried.
+    fn attempt(
+        &self,
+        items: &[&Carried<'_>],
+        spools: &Path,
+        progress: &dyn Fn(u64),
+    ) -> Result<std::result::Result<Made, Vec<Refused>>> {
+        let made = items.iter().any(|item| item.is_made());
+        let mut writer = PackWriter::of_size(Spool::new(spools)?, self.encoding, (!made).then_some(self.coded))?;
+        let mut refused = Vec::new();
+        for item in items {
+            let Carried { blob, coded, form, .. } = item;
+            match (form, &coded.whole) {
                 (Form::Delta(difference), _) => {
                     let entry = PackedBlob { delta: Some(difference.delta.clone()), ..coded.entry.clone() };
                     writer.coded(entry, &mut difference.stored.reader())?;
                 }
-                (Form::Whole, Some(spool)) => writer.coded(coded.entry.clone(), &mut spool.reader())?,
-                (Form::Whole, None) => writer.blob(coded.entry.blob(), &mut blob.open()?)?,
+                (Form::Whole, Whole::Kept(spool)) => writer.coded(coded.entry.clone(), &mut spool.reader())?,
+                (Form::Whole, Whole::Own) => writer.blob(blob.blob(), &mut blob.open()?)?,
+                (Form::Whole, Whole::Made) => {
+                    let found = if refused.is_empty() {
+                        writer.made(blob.blob(), TOKENS, |pack| coding::tokens_into(blob, pack))?
+                    } else {
+                        // For this pack it is too late; what else cannot go into it is still to be found.
+                        coding::tokens_into(blob, &mut std::io::sink())?
+                    };
+                    if let Err(why) = found {
+                        refused.push((blob.digest, coding::raw(blob, why)));
+                    }
+                    progress(blob.size);
+                }
             }
-            progress.lock().unwrap_or_else(PoisonError::into_inner)(blob.size);
+            progress(blob.size);
         }
-        let (mut pack, spool) = writer.finish(number)?;
+        if !refused.is_empty() {
+            return Ok(Err(refused));
+        }
+        let (mut pack, spool) = writer.finish(0)?;
         pack.bases.clone_from(&self.sets);
-        Ok((pack, spool))
+        Ok(Ok((pack, spool)))
     }
 }
 
@@ -179,7 +267,7 @@ mod tests {
 
     fn coded(blob: &CollectedBlob, shrinks: Shrinks) -> Coded {
         let entry = PackedBlob::plain(Blob { digest: blob.digest, size: blob.size });
-        Coded { entry, spool: None, shrinks, why: String::new(), estimate: blob.size, sketch: Sketch::default() }
+        Coded { entry, whole: Whole::Own, shrinks, why: String::new(), estimate: blob.size, sketch: Sketch::default() }
     }
 
     /// The packs of a plan: encoding, sets, MiB of each blob.

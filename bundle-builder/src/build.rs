@@ -24,7 +24,7 @@ use bundle_format::text::escaped;
 use crate::arrange::{self, Carried};
 use crate::base::Bases;
 use crate::base::choose::{self, Difference, Lot};
-use crate::coding::{self, Coded, Sketches};
+use crate::coding::{self, Coded, Sketches, Whole};
 use crate::collect::{BlobKind, Collected};
 use crate::error::{Error, Result};
 use crate::spool::Spool;
@@ -86,7 +86,7 @@ pub struct Options<'a> {
     pub effort: Effort,
     /// Threads; the bytes do not depend on them.
     pub jobs: usize,
-    /// Folder for what is large and short-lived: about twice the bundle.
+    /// Folder for what is large and short-lived: about the bundle, and with bases what its layers are coded as.
     pub spool: &'a Path,
 }
 
@@ -162,14 +162,17 @@ pub fn build(
     let progress = Mutex::new(progress);
     // 1. Every blob that is not everywhere already, coded.
     let sketches = if bases.is_empty() { Sketches::NotWanted } else { Sketches::Wanted };
-    let coded: Vec<Option<Coded>> = parallel::map_longest_first(
+    let mut coded: Vec<Option<Coded>> = parallel::map_longest_first(
         options.jobs,
         &collected.blobs,
         |blob| blob.size,
         |_, blob| {
             let coded =
                 if bases.all_hold(&blob.digest) { None } else { Some(coding::code(blob, options.spool, sketches)?) };
-            progress.lock().unwrap_or_else(PoisonError::into_inner)(blob.size);
+            // What is made with its pack is told of there.
+            if !coded.as_ref().is_some_and(|coded| matches!(coded.whole, Whole::Made)) {
+                progress.lock().unwrap_or_else(PoisonError::into_inner)(blob.size);
+            }
             Ok::<_, Error>(coded)
         },
     )?;
@@ -182,9 +185,15 @@ pub fn build(
             Some(Carried { blob, coded, sets: lot.sets.clone(), form: lot.form() })
         })
         .collect();
-    let notes = notes(collected, &coded, &lots);
     // 3. The packs.
-    let made = arrange::packs(&carried, options.effort, options.jobs, options.spool, &progress)?;
+    let (made, refused) = arrange::packs(&carried, options.effort, options.jobs, options.spool, &progress)?;
+    for (digest, instead) in refused {
+        let of_it = collected.blobs.iter().zip(&mut coded).find(|(blob, _)| blob.digest == digest);
+        if let Some((_, coded)) = of_it {
+            *coded = Some(instead);
+        }
+    }
+    let notes = notes(collected, &coded, &lots);
     let (packs, spools): (Vec<Pack>, Vec<Spool>) = made.into_iter().unzip();
     // 4. The manifest names every frame and blob, and what a site must hold.
     let mut manifest = collected.manifest_without_packs.clone();

@@ -3,13 +3,14 @@
 //! one of them: of its tokens, where these are exact, or of its own bytes.
 //!
 //! What may hurt it: tokens that do not give the blob back. Who defends: every token stream is decoded
-//! again here, and what comes out must have the blob's own sha256; otherwise the blob is carried raw.
+//! again here, and what comes out must be, byte for byte, what went in, of which the reader proved the
+//! digest; otherwise the blob is carried raw.
 
-use std::io::{Read, Write as _};
+use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::path::Path;
 
-use bundle_format::digest::{Sha256, Sha256Hasher};
-use bundle_format::manifest::{Blob, PackedBlob};
+use bundle_format::manifest::PackedBlob;
 use bundle_format::pack::TOKENS;
 use bundle_format::tokens::{TokenDecoder, TokenEncoder};
 
@@ -24,9 +25,8 @@ use crate::spool::Spool;
 pub struct Coded {
     /// The blob by its coded stream, without a delta: what a difference is made of.
     pub entry: PackedBlob,
-    /// The coded stream, where the whole is carried as that; where there is none, the whole is carried as
-    /// the blob's own bytes.
-    pub spool: Option<Spool>,
+    /// How the whole of it comes into a pack.
+    pub whole: Whole,
     /// Whether zstd can make the whole smaller.
     pub shrinks: Shrinks,
     /// Why so, for a person.
@@ -35,6 +35,18 @@ pub struct Coded {
     pub estimate: u64,
     /// What it is made of, where that was asked for.
     pub sketch: Sketch,
+}
+
+/// How the whole of a blob comes into a pack.
+#[derive(Debug)]
+pub enum Whole {
+    /// As its own bytes.
+    Own,
+    /// As its coded stream, which was kept.
+    Kept(Spool),
+    /// As tokens that are made while the pack is ([`tokens_into`]), so that nothing has to hold them. How
+    /// many they are is not known before.
+    Made,
 }
 
 /// Whether zstd is worth its time.
@@ -62,6 +74,9 @@ pub(crate) const EXACT: &str = "gzip, given back exactly from its tokens";
 /// Smaller gzip lies among others in one stream, where no sample of it alone can tell its size; and as
 /// tokens it can be the difference to a former one.
 const ALONE: u64 = 4 << 10;
+/// Gzip from this size on becomes tokens while its pack is made, unless something else needs them. By the
+/// coded bytes of what is smaller it is known which packs are small.
+const MADE: u64 = 4 << 20;
 /// Bytes that go through the coder at once.
 const PART: usize = 256 << 10;
 /// Every fourth mebibyte of a coded stream is tried.
@@ -77,6 +92,14 @@ pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches) -> Result<C
             let sketch = if may_be_large(blob) { sketch(blob, whole, sketches)? } else { Sketch::default() };
             Ok(Coded { sketch, ..raw(blob, already(name)) })
         }
+        Kind::Gzip if sketches == Sketches::NotWanted && blob.size >= MADE => Ok(Coded {
+            entry: PackedBlob { coding: TOKENS.into(), ..PackedBlob::plain(blob.blob()) },
+            whole: Whole::Made,
+            shrinks: Shrinks::Yes,
+            why: EXACT.into(),
+            estimate: blob.size,
+            sketch: Sketch::default(),
+        }),
         Kind::Gzip => match tokens(blob, whole, spools, sketches)? {
             Ok(coded) => Ok(coded),
             // Its own bytes are all that a difference can be made of.
@@ -96,10 +119,10 @@ pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches) -> Result<C
 }
 
 /// A blob as its own bytes, which nothing makes smaller.
-fn raw(blob: &CollectedBlob, why: String) -> Coded {
+pub fn raw(blob: &CollectedBlob, why: String) -> Coded {
     Coded {
-        entry: PackedBlob::plain(Blob { digest: blob.digest, size: blob.size }),
-        spool: None,
+        entry: PackedBlob::plain(blob.blob()),
+        whole: Whole::Own,
         shrinks: Shrinks::No,
         why,
         estimate: blob.size,
@@ -165,33 +188,52 @@ fn already(name: &str) -> String {
 /// difference alone.
 fn tokens(
     blob: &CollectedBlob,
-    mut content: impl Read,
+    content: impl Read,
     spools: &Path,
     sketches: Sketches,
 ) -> Result<std::result::Result<Coded, String>> {
     let mut spool = Spool::new(spools)?;
-    let mut keep = |tokens: &[u8]| spool.write_all(tokens).map_err(|e| Error::io("spool", e));
-    let (mut trial, mut part) = (Trial::new(blob.size, sketches), vec![0; PART]);
-    loop {
-        let count = read_up_to(&mut content, &mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
-        if count == 0 {
-            break;
-        }
-        if let Err(why) = trial.take(part.get(..count).unwrap_or(&[]), &mut keep)? {
-            return Ok(Err(why));
-        }
-    }
-    let (estimate, sketch) = match trial.finish(&blob.digest, &mut keep)? {
+    let (estimate, sketch) = match exact(blob, content, sketches, &mut spool)? {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
     let coded = spool.len();
     let entry = PackedBlob { digest: blob.digest, size: blob.size, coding: TOKENS.into(), coded, delta: None };
     Ok(Ok(match (do_not_pay(estimate, blob.size), sketches) {
-        (None, _) => Coded { entry, spool: Some(spool), shrinks: Shrinks::Yes, why: EXACT.into(), estimate, sketch },
+        (None, _) => {
+            Coded { entry, whole: Whole::Kept(spool), shrinks: Shrinks::Yes, why: EXACT.into(), estimate, sketch }
+        }
         (Some(why), Sketches::Wanted) => Coded { entry, sketch, ..raw(blob, why) },
         (Some(why), Sketches::NotWanted) => raw(blob, why),
     }))
+}
+
+/// Writes the tokens of a blob that is gzip ([`Whole::Made`]) to a pack; or says why they are not to be
+/// carried, which only their end may tell.
+pub fn tokens_into(blob: &CollectedBlob, pack: &mut dyn Write) -> Result<std::result::Result<(), String>> {
+    let found = exact(blob, blob.open()?, Sketches::NotWanted, pack)?;
+    Ok(found.and_then(|(estimate, _)| do_not_pay(estimate, blob.size).map_or(Ok(()), Err)))
+}
+
+/// Writes a blob's tokens, of which it is proved that they give it back; or says why they do not. With them
+/// about what zstd leaves of them, and what they are made of.
+fn exact(
+    blob: &CollectedBlob,
+    mut content: impl Read,
+    sketches: Sketches,
+    to: &mut dyn Write,
+) -> Result<std::result::Result<(u64, Sketch), String>> {
+    let mut keep = |tokens: &[u8]| to.write_all(tokens).map_err(|e| Error::io("coded stream", e));
+    let (mut trial, mut part) = (Trial::new(blob.size, sketches), vec![0; PART]);
+    loop {
+        let count = read_up_to(&mut content, &mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
+        if count == 0 {
+            return trial.finish(&mut keep);
+        }
+        if let Err(why) = trial.take(part.get(..count).unwrap_or(&[]), &mut keep)? {
+            return Ok(Err(why));
+        }
+    }
 }
 
 /// Why gzip of `size` bytes is not carried as its tokens, where it is not.
@@ -214,12 +256,13 @@ type Keep<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 impl Trial {
     /// Of a blob of so many bytes.
     fn new(size: u64, sketches: Sketches) -> Self {
-        let again = Again { decoder: TokenDecoder::new(size), hasher: Sha256Hasher::default(), out: Vec::new() };
+        let again = Again { decoder: TokenDecoder::new(size), expected: VecDeque::new(), out: Vec::new() };
         Self { encoder: TokenEncoder::new(), again, look: Look::new(sketches), out: Vec::new() }
     }
 
     /// Takes the next gzip bytes and gives their tokens to `keep`; or says why not.
     fn take(&mut self, gzip: &[u8], keep: &mut Keep<'_>) -> Result<std::result::Result<(), String>> {
+        self.again.expected.extend(gzip);
         match self.encoder.push(gzip, &mut self.out) {
             Ok(()) => self.pass(keep),
             Err(error) => Ok(Err(error.to_string())),
@@ -237,7 +280,7 @@ impl Trial {
     }
 
     /// About what the tokens will be, and what they are made of; or why not.
-    fn finish(mut self, digest: &Sha256, keep: &mut Keep<'_>) -> Result<std::result::Result<(u64, Sketch), String>> {
+    fn finish(mut self, keep: &mut Keep<'_>) -> Result<std::result::Result<(u64, Sketch), String>> {
         let encoder = std::mem::take(&mut self.encoder);
         if let Err(error) = encoder.finish(&mut self.out) {
             return Ok(Err(error.to_string()));
@@ -245,8 +288,8 @@ impl Trial {
         if let Err(why) = self.pass(keep)? {
             return Ok(Err(why));
         }
-        if self.again.finish() != Some(*digest) {
-            return Ok(Err("its tokens do not give the same bytes again".into()));
+        if let Err(why) = self.again.finish() {
+            return Ok(Err(why));
         }
         Ok(Ok(self.look.finish()?))
     }
@@ -254,7 +297,6 @@ impl Trial {
 
 /// Why a blob is carried as its own bytes, found out from these as a build finds it out.
 pub(crate) struct WhyRaw {
-    digest: Sha256,
     size: u64,
     recogniser: Recogniser,
     found: Found,
@@ -267,9 +309,9 @@ enum Found {
 }
 
 impl WhyRaw {
-    pub(crate) fn new(blob: Blob) -> Self {
-        let Blob { digest, size } = blob;
-        Self { digest, size, recogniser: Recogniser::default(), found: Found::Nothing }
+    /// Of a blob of so many bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        Self { size, recogniser: Recogniser::default(), found: Found::Nothing }
     }
 
     /// Takes the blob's next bytes.
@@ -307,7 +349,7 @@ impl WhyRaw {
         }
         Ok(match self.found {
             Found::Why(why) => why,
-            Found::Trial(trial) => match trial.finish(&self.digest, &mut |_| Ok(()))? {
+            Found::Trial(trial) => match trial.finish(&mut |_| Ok(()))? {
                 Err(why) => why,
                 Ok((estimate, _)) => do_not_pay(estimate, self.size).unwrap_or_else(|| {
                     format!("it is carried as it is, though its tokens would be about {estimate} bytes")
@@ -318,28 +360,41 @@ impl WhyRaw {
     }
 }
 
-/// Decodes tokens as a site will, and hashes what comes out.
+/// Decodes tokens as a site will, and compares what comes out with what went in.
 struct Again {
     decoder: TokenDecoder,
-    hasher: Sha256Hasher,
+    /// What went in and has not come out yet.
+    expected: VecDeque<u8>,
     out: Vec<u8>,
 }
+
+const OTHER_BYTES: &str = "its tokens do not give the same bytes again";
 
 impl Again {
     fn take(&mut self, tokens: &[u8]) -> std::result::Result<(), String> {
         for part in tokens.chunks(PART) {
             self.decoder.push(part, &mut self.out).map_err(|error| error.to_string())?;
-            self.hasher.update(&self.out);
-            self.out.clear();
+            self.compare()?;
         }
         Ok(())
     }
 
-    /// The digest of what came out.
-    fn finish(mut self) -> Option<Sha256> {
-        self.decoder.finish(&mut self.out).ok()?;
-        self.hasher.update(&self.out);
-        Some(self.hasher.finish())
+    fn compare(&mut self) -> std::result::Result<(), String> {
+        let (front, back) = self.expected.as_slices();
+        let (first, second) = self.out.split_at(front.len().min(self.out.len()));
+        if !(front.starts_with(first) && back.starts_with(second)) {
+            return Err(OTHER_BYTES.into());
+        }
+        self.expected.drain(..self.out.len());
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Whether all came out.
+    fn finish(self) -> std::result::Result<(), String> {
+        let Self { decoder, expected, mut out } = self;
+        decoder.finish(&mut out).map_err(|error| error.to_string())?;
+        if expected == out { Ok(()) } else { Err(OTHER_BYTES.into()) }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bundle_format::attachment::{self, Attachment};
 use bundle_format::digest::Sha256;
 use bundle_format::lock::{self, Lock, LockedImage};
-use bundle_format::manifest::{self, Image, Manifest, PackageFile, PlainFile, Runtime, Workload};
+use bundle_format::manifest::{self, Blob, Image, Manifest, PackageFile, PlainFile, Runtime, Workload};
 use bundle_format::release::{ReleaseImage, Source};
 
 use crate::pin::{ReleaseFile, path_of};
@@ -78,6 +78,11 @@ enum Origin {
 }
 
 impl CollectedBlob {
+    /// Its digest and size.
+    pub const fn blob(&self) -> Blob {
+        Blob { digest: self.digest, size: self.size }
+    }
+
     /// A reader that ends in an error on a wrong size or digest; [`crate::Error::io`] brings the
     /// kind out of the `std::io` error.
     pub fn open(&self) -> Result<Box<dyn Read + Send + '_>> {
@@ -263,7 +268,7 @@ impl Collector<'_> {
     fn workloads(&mut self, lock: &Lock, images: &[Image]) -> Result<Vec<Workload>> {
         let pinned: BTreeMap<String, String> =
             images.iter().map(|image| (format!("{}:{}", image.name, image.tag), image.reference())).collect();
-        let mut workloads = Vec::new();
+        let (mut workloads, mut read) = (Vec::new(), Vec::new());
         for (workload, locked) in self.file.release.workloads.iter().zip(&lock.workloads) {
             let path = self.file.base.join(&workload.file);
             let text = files::read_yaml(&path)?;
@@ -272,11 +277,14 @@ impl Collector<'_> {
                 return Err(changed(&path, locked.sha256.to_string(), found.to_string()));
             }
             let bytes = workload::pin_images(&workload.name, &text, &pinned)?.into_bytes();
+            // What the isolated side would refuse is refused here, where somebody can mend it.
+            read.push(bundle_format::workload::Workload::read(&workload.name, &bytes)?);
             let digest = Sha256::of(&bytes);
             let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             self.add(digest, size, BlobKind::Workload, Origin::Bytes(bytes));
             workloads.push(Workload { name: workload.name.clone(), digest });
         }
+        bundle_format::workload::check(&read, images, &self.file.release.lifecycle)?;
         Ok(workloads)
     }
 

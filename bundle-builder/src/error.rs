@@ -174,7 +174,7 @@ pub enum ErrorKind {
         /// The workload.
         workload: String,
     },
-    /// A workload's images cannot be pinned.
+    /// A workload's images cannot be pinned, or the installer would not run it.
     #[error("workload {workload}: {why}")]
     Workload {
         /// The workload.
@@ -512,6 +512,12 @@ impl Error {
             return ErrorKind::NotRegular { what: what.into(), found: not.found() }.into();
         }
         ErrorKind::Io { what: what.into(), source }.into()
+    }
+}
+
+impl From<bundle_format::workload::Fault> for Error {
+    fn from(bundle_format::workload::Fault { workload, why }: bundle_format::workload::Fault) -> Self {
+        ErrorKind::Workload { workload, why }.into()
     }
 }
 

@@ -191,7 +191,7 @@ impl Reasons {
         }
         if self.open.as_ref().is_none_or(|(digest, _)| *digest != blob.digest) {
             self.close()?;
-            self.open = Some((blob.digest, WhyRaw::new(blob.blob())));
+            self.open = Some((blob.digest, WhyRaw::new(blob.size)));
         }
         self.open.as_mut().map_or(Ok(()), |(_, why)| why.take(bytes))
     }

@@ -601,6 +601,12 @@ impl Error {
     }
 }
 
+impl From<bundle_format::workload::Fault> for Error {
+    fn from(bundle_format::workload::Fault { workload, why }: bundle_format::workload::Fault) -> Self {
+        ErrorKind::Workload { workload, why }.into()
+    }
+}
+
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self(Box::new(kind))

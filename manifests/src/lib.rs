@@ -48,6 +48,7 @@ pub mod text;
 pub mod timestamp;
 pub mod tokens;
 pub mod volume;
+pub mod workload;
 pub mod yaml;
 
 pub use error::{Class, Error, ErrorKind, Result};

@@ -273,7 +273,7 @@ pub fn is_taken(target: &str, name: &str, bytes: &[u8]) -> bool {
             "policy" => installer::policy::Policy::parse(name, text()).is_ok(),
             _ => bundle_format::release::parse(name, text()).is_ok(),
         },
-        "workload" => installer::release::Workload::parse(name, text()).is_ok(),
+        "workload" => bundle_format::workload::Workload::parse(name, text()).is_ok(),
         "datagram" => match name {
             "plan" => bytes.first_chunk::<PLAN_BYTES>().is_some_and(|plan| Plan::parse(plan).is_some()),
             "keyed" => Tagger::keyed(b"TEST key of 16 b").unwrap().open(bytes).is_some(),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bundle_format::digest::Sha256;
 use serde_json::Value;
-use system_tests::layout::{self, Layer, lines, noise, skippable, tar};
+use system_tests::layout::{self, Layer, lines, noise, quick_gzip, skippable, tar};
 use system_tests::site::Site;
 use system_tests::stock::through;
 
@@ -152,6 +152,51 @@ fn the_build_and_its_report_name_what_is_carried_raw_and_why() {
         let held = site.path("high/imported/blobs/sha256").join(Sha256::of(bytes).hex());
         assert!(std::fs::read(held).unwrap() == bytes, "{name}");
     }
+}
+
+/// Gzip of 4 MiB and more becomes tokens while its pack is made, and only then is it known whether these
+/// are carried.
+#[test]
+fn large_gzip_whose_tokens_are_not_carried_leaves_its_pack_to_the_rest() {
+    let site = site();
+    let quick = |seed| tar(&[("log", &lines(seed, 200_000))]);
+    let of = |content: &[u8]| Layer::of(Layer::gzip(b"").media_type, quick_gzip(content), content);
+    let (first, last) = (of(&quick(1)), of(&quick(2)));
+    let dear = |seed| Layer::gzip(&tar(&[("random", &shifting(seed, 8_000_000))]));
+    let layers = [first, dear(3), last, dear(4)];
+    // And a pack of which nothing is left: files lie among files.
+    let mut cut = layers[0].stored.clone();
+    cut.truncate(cut.len() - 100);
+    std::fs::write(site.path("release/cut.gz"), &cut).unwrap();
+    let files = "files:\n  - {path: data/cut.gz, source: \"file:cut.gz\"}\n";
+    for large in layers.iter().map(|layer| &layer.stored).chain([&cut]) {
+        assert!(large.len() > 4 << 20, "{}", large.len());
+    }
+    let release = layout::release(&site, 1, &[("app", &layers)], files);
+    let built = layout::bundle(&site, &release, "one.tar", &["--jobs", "1"]);
+    layout::bundle(&site, &release, "more.tar", &["--jobs", "5"]);
+    let read = |name: &str| std::fs::read(site.path(name)).unwrap();
+    assert!(read("one.tar") == read("more.tar"));
+    let report = report(&site, &["one.tar"]);
+    for layer in [&layers[0], &layers[2]] {
+        let exact = "gzip, given back exactly from its tokens";
+        let expected = ("zstd".to_owned(), "deflate-tokens".to_owned(), exact.to_owned());
+        assert_eq!(layout::note(&built, layer.digest()), expected);
+        assert_eq!(reported(&report, layer.digest()), expected);
+    }
+    for (bytes, why) in [
+        (&layers[1].stored, format!("bytes, it is {}", layers[1].stored.len())),
+        (&layers[3].stored, format!("bytes, it is {}", layers[3].stored.len())),
+        (&cut, "not codable as deflate tokens: ".into()),
+    ] {
+        let (codec, coding, reason) = layout::note(&built, Sha256::of(bytes));
+        assert_eq!((codec.as_str(), coding.as_str()), ("raw", "plain"), "{why}");
+        assert!(reason.contains(&why), "{reason}");
+        assert_eq!(reported(&report, Sha256::of(bytes)), (codec, coding, reason));
+    }
+    import(&site, "one.tar", &layers);
+    let held = site.path("high/imported/blobs/sha256").join(Sha256::of(&cut).hex());
+    assert!(std::fs::read(held).unwrap() == cut);
 }
 
 #[test]

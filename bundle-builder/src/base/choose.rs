@@ -20,7 +20,7 @@ use super::Bases;
 use super::sketch::{Sketch, Sketcher};
 use crate::arrange::Form;
 use crate::build::Options;
-use crate::coding::{Coded, Shrinks};
+use crate::coding::{Coded, Shrinks, Whole};
 use crate::collect::{BlobKind, Collected, CollectedBlob};
 use crate::error::{Error, Result};
 use crate::spool::Spool;
@@ -287,10 +287,10 @@ fn best(
 /// Encodes a blob's coded stream as segments, each with a range of the candidate's before it.
 fn differ(coded: &Coded, blob: &CollectedBlob, base: &Candidate, options: &Options<'_>) -> Result<Difference> {
     let (size, what) = (coded.entry.coded, format!("blob {}", blob.digest));
-    let mut stream = match &coded.spool {
-        Some(spool) => CodedReader::new(&what, PLAIN, Box::new(spool.reader()))?,
+    let mut stream = match &coded.whole {
+        Whole::Kept(spool) => CodedReader::new(&what, PLAIN, Box::new(spool.reader()))?,
         // Tokens that do not pay for the whole were not kept.
-        None => CodedReader::new(&what, &coded.entry.coding, blob.open()?)?,
+        Whole::Own | Whole::Made => CodedReader::new(&what, &coded.entry.coding, blob.open()?)?,
     };
     let mut stored = Spool::new(options.spool)?;
     let mut segments = Vec::new();

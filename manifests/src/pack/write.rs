@@ -27,6 +27,38 @@ enum Stream<W: Write> {
     Zstd(zstd::stream::write::Encoder<'static, FrameCutter<W>>),
 }
 
+impl<W: Write> Write for Stream<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Raw(out) => out.write(bytes),
+            Self::Zstd(out) => out.write(bytes),
+        }
+    }
+
+    /// Frames are cut by size alone, and no block ends early.
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Counts what passes.
+struct Counted<'a, W: Write> {
+    out: &'a mut Stream<W>,
+    count: u64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.count = self.count.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
 /// How a pack is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
@@ -87,6 +119,22 @@ impl<W: Write> PackWriter<W> {
         Ok(())
     }
 
+    /// Adds a blob by a coded stream that `write` makes, and gives back what it says; where that is an
+    /// error, the pack is of no use any more. That the stream decodes to the blob is the caller's to have
+    /// proved.
+    pub fn made<T, E>(
+        &mut self,
+        blob: Blob,
+        coding: &str,
+        write: impl FnOnce(&mut dyn Write) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let mut out = Counted { out: &mut self.stream, count: 0 };
+        let said = write(&mut out)?;
+        let coded = out.count;
+        self.blobs.push(PackedBlob { coding: coding.into(), coded, ..PackedBlob::plain(blob) });
+        Ok(said)
+    }
+
     fn stream(&mut self, what: &str, size: u64, from: &mut dyn Read, take: &mut dyn FnMut(&[u8])) -> Result<()> {
         let mut buffer = vec![0; 1 << 20];
         let mut found = 0u64;
@@ -103,11 +151,7 @@ impl<W: Write> PackWriter<W> {
                 return Err(ErrorKind::TooLarge { what: what.into(), limit: size, found }.into());
             }
             take(part);
-            let written = match &mut self.stream {
-                Stream::Raw(out) => out.write_all(part),
-                Stream::Zstd(out) => out.write_all(part),
-            };
-            written.map_err(|error| Error::io("pack", error))?;
+            self.stream.write_all(part).map_err(|error| Error::io("pack", error))?;
         }
         if found < size {
             return Err(ErrorKind::Truncated { what: what.into(), expected: size, found }.into());

@@ -39,7 +39,7 @@ use bundle_format::signature::{AlgorithmPolicy, Signature};
 use bundle_format::timestamp::Timestamp;
 use bundle_format::tokens::{TokenDecoder, TokenEncoder};
 use bundle_format::volume::{self, Head};
-use installer::release::Workload;
+use bundle_format::workload::Workload;
 
 /// A target's name, that of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
