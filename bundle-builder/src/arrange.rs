@@ -213,8 +213,9 @@ impl Plan<'_> {
         spools: &Path,
         progress: &dyn Fn(u64),
     ) -> Result<std::result::Result<Made, Vec<Refused>>> {
-        let made = items.iter().any(|item| item.is_made());
-        let mut writer = PackWriter::of_size(Spool::new(spools)?, self.encoding, (!made).then_some(self.coded))?;
+        let sizes = || items.iter().map(|item| (!item.is_made()).then_some(item.size()));
+        let content = sizes().try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)));
+        let mut writer = PackWriter::of_size(Spool::new(spools)?, self.encoding, content)?;
         let mut refused = Vec::new();
         for item in items {
             let Carried { blob, coded, form, .. } = item;
@@ -226,16 +227,18 @@ impl Plan<'_> {
                 (Form::Whole, Whole::Kept(spool)) => writer.coded(coded.entry.clone(), &mut spool.reader())?,
                 (Form::Whole, Whole::Own) => writer.blob(blob.blob(), &mut blob.open()?)?,
                 (Form::Whole, Whole::Made) => {
+                    // Two steps in one: coding and packing.
+                    let seen = |bytes: u64| progress(bytes.saturating_mul(2));
                     let found = if refused.is_empty() {
-                        writer.made(blob.blob(), TOKENS, |pack| coding::tokens_into(blob, pack))?
+                        writer.made(blob.blob(), TOKENS, |pack| coding::tokens_into(blob, pack, &seen))?
                     } else {
                         // For this pack it is too late; what else cannot go into it is still to be found.
-                        coding::tokens_into(blob, &mut std::io::sink())?
+                        coding::tokens_into(blob, &mut std::io::sink(), &seen)?
                     };
                     if let Err(why) = found {
                         refused.push((blob.digest, coding::raw(blob, why)));
                     }
-                    progress(blob.size);
+                    continue;
                 }
             }
             progress(blob.size);

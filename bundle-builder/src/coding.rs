@@ -193,7 +193,7 @@ fn tokens(
     sketches: Sketches,
 ) -> Result<std::result::Result<Coded, String>> {
     let mut spool = Spool::new(spools)?;
-    let (estimate, sketch) = match exact(blob, content, sketches, &mut spool)? {
+    let (estimate, sketch) = match exact(blob, content, sketches, &mut spool, &|_| ())? {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
@@ -209,9 +209,13 @@ fn tokens(
 }
 
 /// Writes the tokens of a blob that is gzip ([`Whole::Made`]) to a pack; or says why they are not to be
-/// carried, which only their end may tell.
-pub fn tokens_into(blob: &CollectedBlob, pack: &mut dyn Write) -> Result<std::result::Result<(), String>> {
-    let found = exact(blob, blob.open()?, Sketches::NotWanted, pack)?;
+/// carried, which only their end may tell. `seen` is told the blob's bytes as they go by.
+pub fn tokens_into(
+    blob: &CollectedBlob,
+    pack: &mut dyn Write,
+    seen: &dyn Fn(u64),
+) -> Result<std::result::Result<(), String>> {
+    let found = exact(blob, blob.open()?, Sketches::NotWanted, pack, seen)?;
     Ok(found.and_then(|(estimate, _)| do_not_pay(estimate, blob.size).map_or(Ok(()), Err)))
 }
 
@@ -222,6 +226,7 @@ fn exact(
     mut content: impl Read,
     sketches: Sketches,
     to: &mut dyn Write,
+    seen: &dyn Fn(u64),
 ) -> Result<std::result::Result<(u64, Sketch), String>> {
     let mut keep = |tokens: &[u8]| to.write_all(tokens).map_err(|e| Error::io("coded stream", e));
     let (mut trial, mut part) = (Trial::new(blob.size, sketches), vec![0; PART]);
@@ -233,6 +238,7 @@ fn exact(
         if let Err(why) = trial.take(part.get(..count).unwrap_or(&[]), &mut keep)? {
             return Ok(Err(why));
         }
+        seen(u64::try_from(count).unwrap_or(u64::MAX));
     }
 }
 

@@ -93,6 +93,37 @@ fn what_changed_since_the_pinning_is_named() {
 }
 
 #[test]
+fn a_workload_that_the_installer_would_not_run_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    layout(&dir.path().join("images"), "app", "one");
+    let path = release(dir.path(), "oci:images:app");
+    let (pod, text) = (fs::read_to_string(dir.path().join("app.yaml")).unwrap(), fs::read_to_string(&path).unwrap());
+    let lifecycle = |container: &str| {
+        format!("{text}lifecycle: {{migrations: [{{name: m, since: 1, container: {container}, up: [\"true\"]}}]}}\n")
+    };
+    let build = |pod: &str, text: &str| {
+        fs::write(dir.path().join("app.yaml"), pod).unwrap();
+        fs::write(&path, text).unwrap();
+        pin_release(&path, &options()).unwrap();
+        collect_release(&path, &options())
+    };
+    build(&pod, &lifecycle("app-app")).unwrap();
+    let host = pod.replace("spec:\n", "spec:\n  hostNetwork: true\n");
+    let other = pod.replace("kind: Pod", "kind: Job");
+    for (pod, text, named, word) in [
+        (&host, &text, "app", "hostNetwork"),
+        (&other, &text, "app", "Job"),
+        (&pod, &lifecycle("app-db"), "lifecycle", "container app-db"),
+    ] {
+        let error = build(pod, text).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Workload { workload, why } if workload == named && why.contains(word)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_docker_archive_gives_the_same_manifest_each_time() {
     let dir = tempfile::tempdir().unwrap();
     layout(&dir.path().join("images"), "app", "one");

@@ -164,15 +164,19 @@ fn large_gzip_whose_tokens_are_not_carried_leaves_its_pack_to_the_rest() {
     let (first, last) = (of(&quick(1)), of(&quick(2)));
     let dear = |seed| Layer::gzip(&tar(&[("random", &shifting(seed, 8_000_000))]));
     let layers = [first, dear(3), last, dear(4)];
-    // And a pack of which nothing is left: files lie among files.
     let mut cut = layers[0].stored.clone();
     cut.truncate(cut.len() - 100);
-    std::fs::write(site.path("release/cut.gz"), &cut).unwrap();
-    let files = "files:\n  - {path: data/cut.gz, source: \"file:cut.gz\"}\n";
-    for large in layers.iter().map(|layer| &layer.stored).chain([&cut]) {
+    let random = through(&["gzip", "-n9"], &shifting(5, 8_000_000));
+    let text = lines(6, 1000);
+    let mut files = String::from("files:\n");
+    for (name, bytes) in [("cut.gz", &cut), ("random.gz", &random), ("text", &text)] {
+        std::fs::write(site.path(&format!("release/{name}")), bytes).unwrap();
+        writeln!(files, "  - {{path: data/{name}, source: \"file:{name}\"}}").unwrap();
+    }
+    for large in layers.iter().map(|layer| &layer.stored).chain([&cut, &random]) {
         assert!(large.len() > 4 << 20, "{}", large.len());
     }
-    let release = layout::release(&site, 1, &[("app", &layers)], files);
+    let release = layout::release(&site, 1, &[("app", &layers)], &files);
     let built = layout::bundle(&site, &release, "one.tar", &["--jobs", "1"]);
     layout::bundle(&site, &release, "more.tar", &["--jobs", "5"]);
     let read = |name: &str| std::fs::read(site.path(name)).unwrap();
@@ -187,6 +191,7 @@ fn large_gzip_whose_tokens_are_not_carried_leaves_its_pack_to_the_rest() {
     for (bytes, why) in [
         (&layers[1].stored, format!("bytes, it is {}", layers[1].stored.len())),
         (&layers[3].stored, format!("bytes, it is {}", layers[3].stored.len())),
+        (&random, format!("bytes, it is {}", random.len())),
         (&cut, "not codable as deflate tokens: ".into()),
     ] {
         let (codec, coding, reason) = layout::note(&built, Sha256::of(bytes));
@@ -195,8 +200,10 @@ fn large_gzip_whose_tokens_are_not_carried_leaves_its_pack_to_the_rest() {
         assert_eq!(reported(&report, Sha256::of(bytes)), (codec, coding, reason));
     }
     import(&site, "one.tar", &layers);
-    let held = site.path("high/imported/blobs/sha256").join(Sha256::of(&cut).hex());
-    assert!(std::fs::read(held).unwrap() == cut);
+    for bytes in [&cut, &random, &text] {
+        let held = site.path("high/imported/blobs/sha256").join(Sha256::of(bytes).hex());
+        assert!(std::fs::read(held).unwrap() == *bytes);
+    }
 }
 
 #[test]

@@ -166,7 +166,7 @@ await() { # WHAT COMMAND...
     done
 }
 # shellcheck disable=SC2317,SC2329 # called by await
-said_it() { tr -d '\r' <"$log" | grep -q -x -F "BENCH| $cut_after"; }
+said_it() { tr -d '\r' <"$log" | grep -x -F "BENCH| $cut_after" >/dev/null; }
 if [ -n "$incoming" ]; then
     await "it did not go on from $incoming" "$here/qmp.py" "$qmp" running
 fi
