@@ -157,7 +157,13 @@ fn http_status(port: u16, path: &str, patience: Duration) -> std::io::Result<u16
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut head = Vec::new();
-    stream.take(64).read_to_end(&mut head)?;
+    stream.take(64).read_to_end(&mut head).map_err(|error| match error.kind() {
+        // What a socket says whose time is over.
+        std::io::ErrorKind::WouldBlock => {
+            std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {patience:?}"))
+        }
+        _ => error,
+    })?;
     let text = String::from_utf8_lossy(&head);
     let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|code| code.parse().ok());
     status.ok_or_else(|| std::io::Error::other("no HTTP answer"))
@@ -338,7 +344,8 @@ mod tests {
         // Who listens and never answers holds nobody longer than is left.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let began = Instant::now();
-        http_status(silent.local_addr().unwrap().port(), "/x", Duration::from_millis(300)).unwrap_err();
+        let error = http_status(silent.local_addr().unwrap().port(), "/x", Duration::from_millis(300)).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (std::io::ErrorKind::TimedOut, "no answer in 300ms"));
         assert!(began.elapsed() < ANSWER / 2, "{:?}", began.elapsed());
     }
 }

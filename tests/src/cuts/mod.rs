@@ -128,10 +128,10 @@ impl Cut<'_> {
     }
 
     /// The way in which a kill here is recovered from: always the same for this cut, all ways by turns for
-    /// neighbours and for each [`TURN`]-th cut.
+    /// neighbours, for each [`TURN`]-th cut and for the kills among one cut at each point.
     fn way(&self) -> Recovery {
         let ways = self.flow.recoveries;
-        ways[(self.index / TURN + self.index % TURN) % ways.len()]
+        ways[(self.index / TURN + self.index % TURN + self.index / Fault::ALL.len()) % ways.len()]
     }
 }
 
