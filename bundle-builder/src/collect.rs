@@ -284,7 +284,8 @@ impl Collector<'_> {
             self.add(digest, size, BlobKind::Workload, Origin::Bytes(bytes));
             workloads.push(Workload { name: workload.name.clone(), digest });
         }
-        bundle_format::workload::check(&read, images, &self.file.release.lifecycle)?;
+        let release = &self.file.release;
+        bundle_format::workload::check(&read, images, &release.secrets, &release.lifecycle)?;
         Ok(workloads)
     }
 

@@ -48,7 +48,7 @@ impl Release {
             let bytes = read(&entry.digest)?;
             workloads.push(Workload::read(&entry.name, &bytes)?);
         }
-        bundle_format::workload::check(&workloads, &manifest.images, &manifest.lifecycle)?;
+        bundle_format::workload::check(&workloads, &manifest.images, &manifest.secrets, &manifest.lifecycle)?;
         Ok(Self { images: manifest.images.clone(), workloads })
     }
 

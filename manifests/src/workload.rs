@@ -13,7 +13,7 @@ use serde::Deserialize as _;
 use serde_yaml::Value;
 
 use crate::lifecycle::Lifecycle;
-use crate::manifest::Image;
+use crate::manifest::{Image, Secret};
 
 /// Why a workload is not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct Pod {
     pub ports: Vec<Port>,
     /// Claims that it mounts.
     pub claims: Vec<String>,
+    /// Secrets that it reads.
+    pub secrets: Vec<String>,
 }
 
 /// A container.
@@ -95,9 +97,10 @@ pub enum Protocol {
     Udp,
 }
 
-/// All workloads of a release together: every container's image is one of the manifest's, by digest, and
-/// what the lifecycle names is there: containers to run commands in, volumes to back up.
-pub fn check(workloads: &[Workload], images: &[Image], lifecycle: &Lifecycle) -> Result<()> {
+/// All workloads of a release together: every container's image is one of the manifest's, by digest, every
+/// secret one that the release makes, and what the lifecycle names is there: containers to run commands in,
+/// volumes to back up.
+pub fn check(workloads: &[Workload], images: &[Image], secrets: &[Secret], lifecycle: &Lifecycle) -> Result<()> {
     let containers = || workloads.iter().flat_map(|workload| &workload.pods).flat_map(|pod| &pod.containers);
     for workload in workloads {
         for container in workload.pods.iter().flat_map(|pod| &pod.containers) {
@@ -106,6 +109,14 @@ pub fn check(workloads: &[Workload], images: &[Image], lifecycle: &Lifecycle) ->
                 let why = format!("container {name} names image {image}, which the manifest does not pin");
                 return Err(Fault { workload: workload.name.clone(), why });
             }
+        }
+    }
+    for workload in workloads {
+        // The engine has those of other products as well.
+        let mut read = workload.pods.iter().flat_map(|pod| &pod.secrets);
+        if let Some(other) = read.find(|name| !secrets.iter().any(|secret| secret.name() == name.as_str())) {
+            let why = format!("it reads the secret {}, which the release does not make", crate::text::escaped(other));
+            return Err(Fault { workload: workload.name.clone(), why });
         }
     }
     let refuse = |why: String| Fault { workload: "lifecycle".into(), why };
@@ -200,12 +211,23 @@ impl Workload {
 
 fn pod(name: &str, spec: Option<&Value>) -> std::result::Result<Pod, String> {
     let spec = spec.ok_or_else(|| format!("pod {name} has no spec"))?;
-    let mut parsed = Pod { name: name.to_owned(), containers: Vec::new(), ports: Vec::new(), claims: Vec::new() };
+    let mut parsed = Pod {
+        name: name.to_owned(),
+        containers: Vec::new(),
+        ports: Vec::new(),
+        claims: Vec::new(),
+        secrets: Vec::new(),
+    };
     if at(spec, &["initContainers"]).is_some() {
         return Err(format!("pod {name} has initContainers, which this version does not run"));
     }
     for volume in at(spec, &["volumes"]).and_then(Value::as_sequence).into_iter().flatten() {
         parsed.claims.extend(text_at(volume, &["persistentVolumeClaim", "claimName"]).map(str::to_owned));
+        if let Some(secret) = at(volume, &["secret"]) {
+            let named =
+                text_at(secret, &["secretName"]).ok_or_else(|| format!("pod {name} mounts a secret without a name"))?;
+            parsed.secrets.push(named.to_owned());
+        }
     }
     for container in at(spec, &["containers"]).and_then(Value::as_sequence).into_iter().flatten() {
         let own = text_at(container, &["name"]).ok_or_else(|| format!("pod {name} has a container without a name"))?;
@@ -216,6 +238,15 @@ fn pod(name: &str, spec: Option<&Value>) -> std::result::Result<Pod, String> {
             image: image.to_owned(),
             probe_seconds: at(container, &["livenessProbe"]).map(period),
         });
+        for (list, place) in [("env", &["valueFrom", "secretKeyRef"][..]), ("envFrom", &["secretRef"])] {
+            for secret in
+                at(container, &[list]).and_then(Value::as_sequence).into_iter().flatten().filter_map(|v| at(v, place))
+            {
+                let named = text_at(secret, &["name"])
+                    .ok_or_else(|| format!("container {own} reads a secret without a name"))?;
+                parsed.secrets.push(named.to_owned());
+            }
+        }
         for port in at(container, &["ports"]).and_then(Value::as_sequence).into_iter().flatten() {
             parsed.ports.extend(host_port(port).map_err(|why| format!("container {own} {why}"))?);
         }
@@ -302,8 +333,9 @@ spec:
         };
         let yaml = YAML.replace("r.example/a@sha256:00", &image.reference());
         let workloads = [Workload::parse("w", &yaml).unwrap()];
-        let check =
-            |text: &str| super::check(&workloads, std::slice::from_ref(&image), &serde_yaml::from_str(text).unwrap());
+        let check = |text: &str| {
+            super::check(&workloads, std::slice::from_ref(&image), &[], &serde_yaml::from_str(text).unwrap())
+        };
         check("data: [{volume: data, backup: {method: copy}, keep: 1}]").unwrap();
         check("migrations: [{name: m, since: 1, container: web-srv, up: [x]}]").unwrap();
         for (bad, word) in [
@@ -312,6 +344,39 @@ spec:
         ] {
             let fault = check(bad).unwrap_err();
             assert!(fault.workload == "lifecycle" && fault.why.contains(word), "{fault}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_those_of_the_release() {
+        let secret: Secret = serde_yaml::from_str("{name: own, kind: password}").unwrap();
+        let pod = |env: &str, volumes: &str| {
+            let yaml = format!(
+                "kind: Pod\nmetadata: {{name: x}}\nspec: {{containers: [{{name: c, image: \"r.example/a@sha256:00\", {env}}}], volumes: [{volumes}]}}"
+            );
+            Workload::parse("w", &yaml)
+        };
+        let key = |name: &str| {
+            format!("env: [{{name: A, value: b}}, {{name: P, valueFrom: {{secretKeyRef: {{name: {name}, key: p}}}}}}]")
+        };
+        let all = |name: &str| format!("envFrom: [{{configMapRef: {{name: m}}}}, {{secretRef: {{name: {name}}}}}]");
+        let file = |name: &str| format!("{{name: v, secret: {{secretName: {name}}}}}");
+        for name in ["own", "other"] {
+            for workload in [pod(&key(name), ""), pod(&all(name), ""), pod("args: []", &file(name))] {
+                let mut workload = workload.unwrap();
+                assert_eq!(workload.pods[0].secrets, [name]);
+                workload.pods[0].containers.clear();
+                let found = super::check(&[workload], &[], std::slice::from_ref(&secret), &Lifecycle::default());
+                match name {
+                    "own" => assert_eq!(found, Ok(())),
+                    _ => assert!(found.unwrap_err().why.contains("the secret other")),
+                }
+            }
+        }
+        for nameless in
+            [pod("env: [{name: P, valueFrom: {secretKeyRef: {key: p}}}]", ""), pod("args: []", "{name: v, secret: {}}")]
+        {
+            assert!(nameless.unwrap_err().why.contains("secret without a name"));
         }
     }
 
@@ -330,7 +395,7 @@ spec:
             assert_eq!(Workload::parse("w", bad).unwrap_err().workload, "w", "{bad}");
         }
         let workloads = [Workload::parse("w", YAML).unwrap()];
-        let fault = super::check(&workloads, &[], &Lifecycle::default()).unwrap_err();
+        let fault = super::check(&workloads, &[], &[], &Lifecycle::default()).unwrap_err();
         assert!(fault.why.contains("does not pin"), "{fault}");
         assert_eq!(Workload::read("w", b"\xff").unwrap_err().why, "its YAML is not UTF-8");
     }

@@ -10,13 +10,15 @@ use serde_yaml::Value;
 use super::{at, text_at};
 
 /// Every name that is looked for, here and in [`super`], to be checked or to be changed.
-const LOOKED_FOR: [&str; 35] = [
+const LOOKED_FOR: [&str; 42] = [
     "add",
     "annotations",
     "appArmorProfile",
     "capabilities",
     "claimName",
     "containers",
+    "env",
+    "envFrom",
     "hostIP",
     "hostIPC",
     "hostNetwork",
@@ -39,10 +41,15 @@ const LOOKED_FOR: [&str; 35] = [
     "resources",
     "seLinuxOptions",
     "seccompProfile",
+    "secret",
+    "secretKeyRef",
+    "secretName",
+    "secretRef",
     "securityContext",
     "spec",
     "template",
     "type",
+    "valueFrom",
     "volumeDevices",
     "volumes",
     "windowsOptions",

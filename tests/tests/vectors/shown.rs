@@ -25,6 +25,7 @@ pub(crate) const SHOWN: &[(&str, &str, &str)] = &[
     ("R-WRK-4", "manifests/src/workload/reach.rs", "what_would_hand_over_the_host_is_refused"),
     ("R-WRK-5", "manifests/src/workload/reach.rs", "what_would_hand_over_the_host_is_refused"),
     ("R-WRK-6", "manifests/src/workload/reach.rs", "annotations_that_the_engine_may_take_as_orders_are_refused"),
+    ("R-WRK-7", "manifests/src/workload.rs", "secrets_are_those_of_the_release"),
     ("R-LIF-5", "manifests/src/workload.rs", "a_lifecycle_that_names_what_no_workload_has_is_refused"),
     ("R-LIM-70", "bundle-builder/tests/sbom.rs", "a_published_sbom_larger_than_the_limit_is_not_read"),
     ("R-LIM-73", "bundle-builder/tests/sbom.rs", "hostile_layers"),
