@@ -92,6 +92,15 @@ impl CollectedBlob {
             Origin::Image(source, blob) => source::open_blob(&**source, blob),
         }
     }
+
+    /// A reader of whatever the source gives, for who proves what comes of it, and asks [`Self::open`] what
+    /// is wrong where that fails.
+    pub(crate) fn open_unproved(&self) -> Result<Box<dyn Read + Send + '_>> {
+        match &self.origin {
+            Origin::Image(source, blob) => source.blob(blob),
+            Origin::Bytes(_) | Origin::File(_) => self.open(),
+        }
+    }
 }
 
 #[cfg(test)]

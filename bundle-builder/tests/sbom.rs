@@ -258,34 +258,93 @@ fn a_debian_image_has_the_packages_that_dpkg_lists() {
     assert_eq!(text["spdxVersion"], "SPDX-2.3");
 }
 
-#[test]
-fn an_rpm_database_has_the_packages_that_rpm_lists() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name).display().to_string();
+const RPM_FORMAT: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}\\n";
+
+/// What the stock rpm lists of the database in `folder`, each package once.
+fn said_by_rpm(folder: &str, backend: &str) -> Vec<String> {
+    let define = format!("_db_backend {backend}");
+    let said = Command::new("rpm")
+        .args(["--define", &define, "--dbpath", folder, "-qa", "--qf", RPM_FORMAT])
+        .output()
+        .unwrap();
+    let mut packages: Vec<String> = String::from_utf8(said.stdout).unwrap().lines().map(str::to_owned).collect();
+    packages.sort();
+    packages.dedup();
+    packages
+}
+
+/// A database of two packages that rpm itself made; gives the folder `db` in `dir`.
+fn rpm_database(dir: &Path) -> String {
+    let at = |name: &str| dir.join(name).display().to_string();
     for (name, epoch, arch) in [("test-hello", "Epoch: 2\n", "noarch"), ("test-world", "", "noarch")] {
         let spec = format!(
             "Name: {name}\n{epoch}Version: 1.4\nRelease: 3\nSummary: TEST\nLicense: MIT\nBuildArch: {arch}\n%description\nTEST\n%files\n"
         );
-        fs::write(dir.path().join(name), spec).unwrap();
+        fs::write(dir.join(name), spec).unwrap();
         fixture::run("rpmbuild", &["-bb", "--quiet", "--define", &format!("_topdir {}", at("top")), &at(name)]);
         let package = format!("{}/RPMS/noarch/{name}-1.4-3.noarch.rpm", at("top"));
         fixture::run("rpm", &["--dbpath", &at("db"), "-i", "--justdb", "--nodeps", &package]);
     }
-    let format = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}\\n";
-    let said = Command::new("rpm").args(["--dbpath", &at("db"), "-qa", "--qf", format]).output().unwrap();
-    let mut expected: Vec<String> = String::from_utf8(said.stdout).unwrap().lines().map(str::to_owned).collect();
-    expected.sort();
-    let read = |name: &str| fs::read(dir.path().join("db").join(name)).unwrap();
+    at("db")
+}
+
+const RPM_PACKAGES: [&str; 2] = ["test-hello 2:1.4-3 noarch", "test-world 1.4-3 noarch"];
+
+#[test]
+fn an_rpm_database_has_the_packages_that_rpm_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = rpm_database(dir.path());
+    assert_eq!(said_by_rpm(&database, "sqlite"), RPM_PACKAGES);
+    let read = |name: &str| fs::read(Path::new(&database).join(name)).unwrap();
     let (database, log) = (read("rpmdb.sqlite"), read("rpmdb.sqlite-wal"));
     for folder in ["var/lib/rpm", "usr/lib/sysimage/rpm"] {
         let (name, log_name) = (format!("{folder}/rpmdb.sqlite"), format!("{folder}/rpmdb.sqlite-wal"));
         let found = scan(&[tar_of(&[(&name, &database), (&log_name, &log)])]);
-        assert_eq!(of_kind(&found, Kind::Rpm), expected, "{:?}", found.unread);
+        assert_eq!(of_kind(&found, Kind::Rpm), RPM_PACKAGES, "{:?}", found.unread);
         assert_eq!(found.packages[0].licence.as_deref(), Some("MIT"));
     }
-    assert_eq!(expected, ["test-hello 2:1.4-3 noarch", "test-world 1.4-3 noarch"]);
     let broken = scan(&[tar_of(&[("var/lib/rpm/rpmdb.sqlite", b"no database")])]);
     assert!(broken.unread[0].contains("not readable as an rpm database"), "{:?}", broken.unread);
+}
+
+/// The form before rpm 4.16, written by Berkeley DB's own tool of the headers that rpm made, read by rpm and by us.
+#[test]
+fn an_older_rpm_database_has_the_packages_that_rpm_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Path::new(&rpm_database(dir.path())).join("rpmdb.sqlite");
+    let connection = rusqlite::Connection::open(database).unwrap();
+    let mut query = connection.prepare("SELECT blob FROM Packages").unwrap();
+    let headers: Vec<Vec<u8>> = query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    // Headers on pages of their own, some and all; in the page of their bucket; by a machine of the other byte order.
+    for (page, order) in [(512, 1234), (4096, 1234), (65536, 1234), (4096, 4321)] {
+        let head =
+            format!("VERSION=3\nformat=bytevalue\ntype=hash\ndb_pagesize={page}\ndb_lorder={order}\nHEADER=END\n");
+        // rpm's own record, and each header many times: buckets are split.
+        let mut dump = vec![head, " 00000000\n 2d010000\n".to_owned()];
+        dump.extend(
+            (1..=300u32)
+                .zip(headers.iter().cycle())
+                .map(|(number, header)| format!(" {}\n {}\n", hex(&number.to_le_bytes()), hex(header))),
+        );
+        dump.push("DATA=END\n".to_owned());
+        let folder = dir.path().join(format!("{page}-{order}"));
+        fs::create_dir(&folder).unwrap();
+        let (text, packages) = (dir.path().join("dump"), folder.join("Packages"));
+        fs::write(&text, dump.concat()).unwrap();
+        fixture::run("db5.3_load", &["-f", text.to_str().unwrap(), packages.to_str().unwrap()]);
+        assert_eq!(said_by_rpm(folder.to_str().unwrap(), "bdb_ro"), RPM_PACKAGES, "{page} {order}");
+        let database = fs::read(packages).unwrap();
+        for path in ["var/lib/rpm/Packages", "usr/lib/sysimage/rpm/Packages"] {
+            let found = scan(&[tar_of(&[(path, &database)])]);
+            assert_eq!(of_kind(&found, Kind::Rpm), RPM_PACKAGES, "{page} {order}: {:?}", found.unread);
+            assert_eq!(found.unread, Vec::<String>::new());
+        }
+    }
+    let unread =
+        scan(&[tar_of(&[("var/lib/rpm/Packages", b"no table"), ("usr/lib/sysimage/rpm/Packages.db", b"RpmP")])]).unread;
+    assert!(unread.iter().any(|why| why.contains("it is no hash table of Berkeley DB")), "{unread:?}");
+    assert!(unread.iter().any(|why| why.contains("in the form of SUSE (ndb)")), "{unread:?}");
 }
 
 const SPDX: &[u8] = b"{\"spdxVersion\":\"SPDX-2.3\",\"name\":\"TEST published\"}";

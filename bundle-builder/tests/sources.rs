@@ -364,3 +364,28 @@ fn a_layer_of_another_diff_id_is_refused() {
     let said = scan(|d| d.manifest["layers"][1] = d.manifest["layers"][0].clone());
     assert!(inconsistent(said.unwrap_err()).contains("has two DiffIDs"));
 }
+
+#[test]
+fn a_layer_of_other_bytes_is_named_by_its_stored_digest() {
+    let scan = |damage: &dyn Fn(&mut Vec<u8>)| {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = layout(&dir.path().join("images"), "app", "one");
+        let path = release(dir.path(), "oci:images:app");
+        pin_release(&path, &options()).unwrap();
+        let blob = dir.path().join("images/blobs/sha256").join(layers[1].hex());
+        let mut bytes = fs::read(&blob).unwrap();
+        damage(&mut bytes);
+        fs::write(&blob, bytes).unwrap();
+        let mut collected = collect_release(&path, &options()).unwrap();
+        collected.add_sboms(2, &mut |_| ())
+    };
+    scan(&|_| ()).unwrap();
+    // In a file's content, where a tar shows nothing; in a header, which ends the reading of the tar.
+    for at in [512, 0] {
+        let error = scan(&|bytes| bytes[at] ^= 1).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::SourceDigest { .. }), "{at}: {error}");
+        assert_eq!(error.class().exit_code(), 3);
+    }
+    let longer = scan(&|bytes| bytes.extend([0; 512])).unwrap_err();
+    assert!(matches!(longer.kind(), ErrorKind::SourceSize { .. }), "{longer}");
+}

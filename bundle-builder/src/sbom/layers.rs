@@ -151,9 +151,9 @@ type Key = [u8; 16];
 const KEY: u64 = 16;
 
 impl Found {
-    /// Reads a layer to its end, so that its digest is checked, and that of what it decodes to: an engine
-    /// that unpacks it would find another one only at the site (R-OCI-6). What is kept of it is counted for
-    /// each of the `images` that have it.
+    /// Reads a layer to its end and checks the digest of what it decodes to: an engine that unpacks it
+    /// would find another one only at the site (R-OCI-6). What is kept of it is counted for each of the
+    /// `images` that have it.
     pub fn read(limits: Limits, layer: Layer<'_>, images: &[&Kept]) -> Result<Self> {
         let (what, bounds) = (layer.what, Bounds { limits, images });
         let io = |e| Error::io(what.clone(), e);

@@ -14,7 +14,7 @@ pub mod rpm;
 pub mod spdx;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use bundle_format::attachment::{Attachment, Origin};
@@ -170,12 +170,19 @@ fn read_layers(
         |(layer, _)| layer.blob.size,
         |_, (layer, images)| {
             let what = layer.what.clone();
-            let content: Box<dyn Read + Send + '_> = layer.blob.open()?;
+            // What it decodes to is proved by its DiffID, so that the stored bytes need not be hashed here:
+            // they are when they are packed.
+            let content = layer.blob.open_unproved()?;
             let layer_found = layers::Found::read(
                 layers::Limits::default(),
-                layers::Layer { what, diff_id: layer.diff_id, content },
+                layers::Layer { what: what.clone(), diff_id: layer.diff_id, content },
                 images,
-            )?;
+            );
+            let layer_found = layer_found.or_else(|error| {
+                // Bytes that are not the layer's say more than what they happen to decode to.
+                io::copy(&mut layer.blob.open()?, &mut io::sink()).map_err(|e| Error::io(what, e))?;
+                Err(error)
+            })?;
             progress.lock().unwrap_or_else(PoisonError::into_inner)(layer.blob.size);
             Ok::<_, Error>(layer_found)
         },
