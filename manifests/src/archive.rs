@@ -238,7 +238,11 @@ mod tests {
     }
 
     fn walk(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
-        let mut reader = ArchiveReader::new(bytes);
+        walk_through(bytes)
+    }
+
+    fn walk_through(input: impl Read) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut reader = ArchiveReader::new(input);
         let mut found = Vec::new();
         while let Some(member) = reader.next_member()? {
             let content = reader.read_small(&member, 10_000)?;
@@ -315,5 +319,64 @@ mod tests {
         header.set_cksum();
         let bytes = [header.as_bytes().as_slice(), &[0; 1024]].concat();
         assert!(matches!(walk(&bytes).unwrap_err().kind(), ErrorKind::BadName { .. }));
+    }
+
+    #[test]
+    fn a_member_is_as_large_as_its_header_can_say() {
+        let header = canonical_header("a", limits::PACK_BYTES).unwrap();
+        assert_eq!(tar::Header::from_byte_slice(&header).entry_size().unwrap(), limits::PACK_BYTES);
+        let more = limits::PACK_BYTES + 1;
+        let error = canonical_header("a", more).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TooLarge { found, .. } if *found == more), "{error}");
+    }
+
+    #[test]
+    fn a_reserved_member_is_like_any_other_once_its_content_is_there() {
+        for size in [0, 3, 512, 1000] {
+            let content = vec![7; size];
+            let mut writer = ArchiveWriter::new(std::io::Cursor::new(Vec::<u8>::new()));
+            writer.member("before", 3, &mut &b"xyz"[..]).unwrap();
+            let at = usize::try_from(writer.reserve("reserved", size as u64).unwrap()).unwrap();
+            writer.member("behind", 0, &mut &b""[..]).unwrap();
+            let mut bytes = writer.finish().unwrap().into_inner();
+            bytes[at..at + size].copy_from_slice(&content);
+            let expected = archive(&[("before", b"xyz"), ("reserved", &content[..]), ("behind", b"")]);
+            assert_eq!(bytes, expected, "{size} bytes");
+        }
+    }
+
+    /// Gives its bytes, and once, after so many of them, an error.
+    struct Stumbling<'a> {
+        bytes: &'a [u8],
+        error: Option<(usize, std::io::ErrorKind)>,
+    }
+
+    impl Read for Stumbling<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let most = match self.error {
+                Some((0, kind)) => {
+                    self.error = None;
+                    return Err(kind.into());
+                }
+                Some((ahead, _)) => ahead.min(buffer.len()),
+                None => buffer.len(),
+            };
+            let count = self.bytes.read(&mut buffer[..most])?;
+            self.error = self.error.map(|(ahead, kind)| (ahead - count, kind));
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn an_interrupted_read_is_taken_up_again_and_any_other_error_is_told() {
+        use std::io::ErrorKind::{Interrupted, TimedOut};
+        let good = archive(&[("a", b"xyz")]);
+        // In a header, in content, in padding, in the end mark, and behind it.
+        for at in [0, 100, 513, 600, good.len() - 1, good.len()] {
+            let walk_to = |kind| walk_through(Stumbling { bytes: &good, error: Some((at, kind)) });
+            assert_eq!(walk_to(Interrupted).unwrap(), [("a".to_owned(), b"xyz".to_vec())], "byte {at}");
+            let error = walk_to(TimedOut).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Io { source, .. } if source.kind() == TimedOut), "{at}: {error}");
+        }
     }
 }

@@ -329,7 +329,64 @@ fn check_count(what: &str, have: usize, limit: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::ArchiveWriter;
+    use crate::archive::{ArchiveWriter, canonical_header};
+    use crate::key::{ML_DSA_87_PUBLIC, ML_DSA_87_SIGNATURE, PublicKey};
+    use crate::root::{Holder, TrustRoot};
+    use crate::signature::Value;
+    use crate::timestamp::Timestamp;
+
+    /// Signatures that a TEST signer is said to have made, with `content` in them.
+    fn claimed(signer: u8, content: u8) -> [Signature; 2] {
+        let of = |key: u8, value| Signature { key: KeyId::from_bytes([key; 8]), value };
+        let (signature, global) = (Box::new([content; 64]), Box::new([content; 64]));
+        let ed25519 = Value::Ed25519 { signature, comment: "TEST".into(), global };
+        [of(signer, ed25519), of(signer | 0x80, Value::MlDsa87(Box::new([content; ML_DSA_87_SIGNATURE])))]
+    }
+
+    /// A root of a TEST office, which nobody signed.
+    fn root() -> RootEnvelope {
+        let time = |text| Timestamp::parse(text).unwrap();
+        let (issued, expires) = (time("2026-01-01T00:00:00Z"), time("2036-01-01T00:00:00Z"));
+        let point = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes();
+        let keys = vec![PublicKey::Ed25519(point), PublicKey::MlDsa87(Box::new([1; ML_DSA_87_PUBLIC]))];
+        let office = Holder { name: "test-office".into(), keys };
+        RootEnvelope::unsigned(TrustRoot::new(1, issued, expires, 1, &[office]).unwrap())
+    }
+
+    #[test]
+    fn a_head_is_read_as_it_was_written_and_nothing_may_follow_a_prologue() {
+        let (signatures, roots) = (claimed(1, 7).to_vec(), vec![root()]);
+        let written = UnverifiedEnvelope::new(b"{}".to_vec(), signatures.clone(), roots.clone());
+        let mut archive = ArchiveWriter::new(Vec::new());
+        for (name, content) in written.members().unwrap() {
+            archive.member(&name, content.len() as u64, &mut &content[..]).unwrap();
+        }
+        let mut prologue = archive.into_inner();
+        let read = UnverifiedEnvelope::read_prologue(&prologue).unwrap();
+        assert_eq!(read.manifest_bytes(), b"{}");
+        assert_eq!(read.signatures(), signatures);
+        assert_eq!(read.roots(), roots);
+        // A pack is no part of it.
+        let size = prologue.len() as u64;
+        prologue.extend(canonical_header("packs/00000", 0).unwrap());
+        let error = UnverifiedEnvelope::read_prologue(&prologue).unwrap_err();
+        let ErrorKind::Truncated { expected, found, .. } = error.kind() else { panic!("{error}") };
+        assert_eq!((*expected, *found), (size, size + 512));
+    }
+
+    #[test]
+    fn each_key_has_one_signature_and_they_are_in_order() {
+        let mut head = UnverifiedEnvelope::new(b"{}".to_vec(), Vec::new(), Vec::new());
+        for signature in [claimed(5, 1), claimed(5, 2)].into_iter().flatten() {
+            head.add(signature);
+        }
+        assert_eq!(head.signatures(), claimed(5, 2));
+        for signature in claimed(2, 3) {
+            head.add(signature);
+        }
+        let keys: Vec<KeyId> = head.signatures().iter().map(|signature| signature.key).collect();
+        assert_eq!(keys, [2, 5, 0x82, 0x85].map(|byte| KeyId::from_bytes([byte; 8])));
+    }
 
     #[test]
     fn a_head_is_bounded_as_a_whole_before_anything_of_it_is_parsed() {

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use bundle_format::ErrorKind;
-use bundle_format::key::Scheme;
+use bundle_format::envelope::{UnverifiedEnvelope, VerifiedManifest};
+use bundle_format::key::{KeyId, Scheme};
 use bundle_format::root::{Holder, RootEnvelope, SequenceReset, TrustRoot, TrustedRoot, apply_chain};
+use bundle_format::signature::AlgorithmPolicy;
+use bundle_format::timestamp::Timestamp;
 use signing_keys::Signer;
 use system_tests::keys::{
     self, alice, anchor, bob, carol, mallory, payload, root, root_file, root_file_of, signed_root,
@@ -148,6 +151,18 @@ fn an_anchor_needs_its_fingerprint_and_its_signatures() {
     assert!(matches!(TrustedRoot::anchor(&unsigned, &fingerprint).unwrap_err().kind(), ErrorKind::Threshold { .. }));
 }
 
+#[test]
+fn an_anchor_may_have_signatures_of_the_version_before_and_no_others() {
+    let (alice, bob, carol, mallory) = (alice(), bob(), carol(), mallory());
+    // Alice left with version 2 and signed it for those who come from version 1.
+    let second = signed_root(2, 2, &[&bob, &carol, &dave()], &[&alice, &bob, &carol]);
+    assert_eq!(anchor(&second).root(), second.claimed());
+    // Nothing comes before version 1.
+    let first = signed_root(1, 2, &[&alice, &bob, &carol], &[&alice, &bob, &mallory]);
+    let error = TrustedRoot::anchor(&first, &first.claimed().fingerprint()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::UnknownKey { root: 1, .. }), "{error}");
+}
+
 /// Asserts how a root's payload with one part replaced is refused, signed anew.
 fn bad_payload(defect: &str, from: &str, to: &str, is_kind: IsKind) {
     let text = payload(&root(1, 2, &[&alice(), &bob()]));
@@ -185,6 +200,30 @@ fn inconsistent_roots() {
     bad_payload("unknown scheme", "\"scheme\":\"ml-dsa-87\"", "\"scheme\":\"ml-dsa-65\"", |k| {
         matches!(k, ErrorKind::Json { .. })
     });
+}
+
+#[test]
+fn the_scheme_of_which_a_role_has_too_few_keys_is_named() {
+    let time = |text| Timestamp::parse(text).unwrap();
+    for scheme in Scheme::ALL {
+        let mut holders = keys::holders(&[&alice(), &bob()]);
+        holders[1].keys.retain(|key| key.scheme() != scheme);
+        let made = TrustRoot::new(1, time("2026-01-01T00:00:00Z"), time("2036-01-01T00:00:00Z"), 2, &holders);
+        let says = format!("trust root: inconsistent: role root has 1 {scheme} keys for a threshold of 2");
+        assert_eq!(made.unwrap_err().to_string(), says);
+    }
+}
+
+#[test]
+fn a_root_lists_the_keys_of_all_holders() {
+    let usual = keys::two_of_three();
+    let listed: Vec<(&str, Scheme, KeyId)> =
+        usual.claimed().key_list().map(|(holder, scheme, id, _)| (holder, scheme, id)).collect();
+    let (signers, mut expected) = ([alice(), bob(), carol()], Vec::new());
+    for signer in &signers {
+        expected.extend(Scheme::ALL.map(|scheme| (signer.name(), scheme, keys::key_id(signer, scheme))));
+    }
+    assert_eq!(listed, expected);
 }
 
 #[test]
@@ -252,7 +291,7 @@ fn more_roots_than_the_limit() {
     }
     archive.extend(ustar::END);
     let error = prove(&archive, &anchor(&keys::two_of_three())).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 1024, .. }), "{error}");
+    assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 1024, found: 1025, .. }), "{error}");
 }
 
 #[test]
@@ -424,4 +463,65 @@ fn sequence_resets() {
     assert!(matches!(error.kind(), ErrorKind::NotCanonical { .. }), "an empty list is left out: {error}");
     let error = TrustRoot::parse(payload(&base()).replace("2036-01-01", "2026-01-01").as_bytes()).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Inconsistent { .. }), "it expires when it is issued: {error}");
+}
+
+#[test]
+fn the_keys_of_one_scheme_that_stay_are_enough_to_refuse_a_reset() {
+    let (alice, bob) = (alice(), bob());
+    // The same names, each with one key of before and one new key.
+    let mixed = |name: &str, ed25519: u8, ml_dsa: u8| {
+        Signer::from_seeds(name, &keys::seeds(ed25519).0, &keys::seeds(ml_dsa).1).unwrap()
+    };
+    for (stays, holders) in [
+        ("ed25519", [mixed("test-alice", 1, 4), mixed("test-bob", 2, 5)]),
+        ("ml-dsa-87", [mixed("test-alice", 4, 1), mixed("test-bob", 5, 2)]),
+    ] {
+        let [first, second] = &holders;
+        let next = root(2, 2, &[first, second]).with_resets(&[reset("test-product", 6)]).unwrap();
+        let mut next = RootEnvelope::unsigned(next);
+        for signer in [&alice, &bob, first, second] {
+            signer.sign_root(&mut next).unwrap();
+        }
+        let error = anchor(&keys::two_of_three()).advance(&next).unwrap_err();
+        let ErrorKind::ResetWithoutRevocation { version, scheme, kept, threshold } = error.kind() else {
+            panic!("{stays}: {error}")
+        };
+        assert_eq!((*version, *scheme, *kept, *threshold), (2, stays, 2, 2));
+    }
+}
+
+/// Ids of the signers' keys, in order.
+fn ids(signers: &[Signer]) -> Vec<KeyId> {
+    let mut ids: Vec<KeyId> =
+        signers.iter().flat_map(|signer| Scheme::ALL.map(|scheme| keys::key_id(signer, scheme))).collect();
+    ids.sort();
+    ids
+}
+
+#[test]
+fn a_site_takes_resets_from_the_roots_that_are_new_to_it() {
+    let (carol, dave, erin) = (carol(), dave(), keys::signer("test-erin", 5));
+    let resets = [reset("other-product", 1), reset("test-product", 6)];
+    let mut second = RootEnvelope::unsigned(root(2, 2, &[&carol, &dave, &erin]).with_resets(&resets).unwrap());
+    for signer in [&alice(), &bob(), &carol, &dave] {
+        signer.sign_root(&mut second).unwrap();
+    }
+    let roots = vec![keys::two_of_three(), second.clone()];
+    let draft = Draft { roots, signers: vec![carol, dave], ..Draft::small() };
+    let archive = draft.archive();
+    let proved = |trusted: &TrustedRoot| -> VerifiedManifest {
+        UnverifiedEnvelope::read(&archive[..]).unwrap().0.verify(trusted, AlgorithmPolicy::Hybrid).unwrap()
+    };
+    let former = draft.trusted();
+    let by_former = proved(&former);
+    assert_eq!(by_former.bytes(), draft.text().as_bytes());
+    assert_eq!(by_former.root().root(), second.claimed());
+    assert_eq!(by_former.signers(), ids(&draft.signers));
+    assert_eq!(by_former.new_roots(), std::slice::from_ref(&second));
+    // What lowers another product's floor does not lower this one's, and nothing raises it.
+    assert_eq!((by_former.floor_after_resets(9), by_former.floor_after_resets(5)), (6, 5));
+
+    let by_second = proved(&former.advance(&second).unwrap());
+    assert!(by_second.new_roots().is_empty());
+    assert_eq!(by_second.floor_after_resets(9), 9);
 }

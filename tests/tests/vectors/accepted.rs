@@ -1,12 +1,13 @@
 //! The other side: sound bundles of unusual form are accepted.
 
-use bundle_format::Result;
-use bundle_format::digest::Sha256;
-use bundle_format::envelope::UnverifiedEnvelope;
+use bundle_format::digest::{Sha256, Sha384};
+use bundle_format::envelope::{Proved as _, UnverifiedEnvelope};
+use bundle_format::key::Scheme;
 use bundle_format::manifest::Blob;
 use bundle_format::pack::{BlobSink, Encoding, Held, Want, unpack};
 use bundle_format::root::{RootEnvelope, SequenceReset, TrustedRoot};
 use bundle_format::signature::AlgorithmPolicy;
+use bundle_format::{ErrorKind, Result};
 use system_tests::{Draft, keys, prove_with};
 
 /// Every sound bundle with its site: name, archive, trust, policy.
@@ -91,13 +92,26 @@ pub(crate) fn sound() -> Vec<(String, Vec<u8>, TrustedRoot, AlgorithmPolicy)> {
     add("an update by a delta", &update, update.trusted());
     let (longest, trusted) = crate::heads::longest();
     sound.push(("a head of 24 MiB".into(), longest, trusted, AlgorithmPolicy::Hybrid));
+    for (name, scheme, policy) in [
+        ("Ed25519 alone for a site of Ed25519", Scheme::Ed25519, AlgorithmPolicy::Ed25519),
+        (ML_DSA_ALONE, Scheme::MlDsa87, AlgorithmPolicy::Cnsa2),
+    ] {
+        let (archive, trusted) = of_one_scheme(scheme);
+        sound.push((name.into(), archive, trusted, policy));
+    }
+    sound
+}
+
+/// The name of the bundle that only ML-DSA-87 proves.
+pub(crate) const ML_DSA_ALONE: &str = "ML-DSA alone for a site of CNSA 2.0";
+
+/// The small bundle with the signatures of one scheme alone, and its site.
+pub(crate) fn of_one_scheme(scheme: Scheme) -> (Vec<u8>, TrustedRoot) {
     let draft = Draft::small();
     let text = draft.text().into_bytes();
-    let mut classic = draft.signatures(&text);
-    classic.retain(|signature| signature.scheme().name() == "ed25519");
-    let archive = draft.sealed_with(text, classic).archive();
-    sound.push(("Ed25519 alone for a site of Ed25519".into(), archive, draft.trusted(), AlgorithmPolicy::Ed25519));
-    sound
+    let mut signatures = draft.signatures(&text);
+    signatures.retain(|signature| signature.scheme() == scheme);
+    (draft.sealed_with(text, signatures).archive(), draft.trusted())
 }
 
 /// Files under names that Windows keeps for itself (spec 3).
@@ -169,7 +183,6 @@ fn crowd() -> Draft {
 #[test]
 fn documents_at_their_limits_are_accepted() {
     use bundle_format::datagram::{Plan, Tagger};
-    use bundle_format::digest::Sha384;
     use bundle_format::volume::Shape;
     use bundle_format::{limits, oci, release};
     let padded = |text: &str, limit: u64, filler: char| {
@@ -224,12 +237,19 @@ fn sound_bundles_are_accepted() {
 
 #[test]
 fn ml_dsa_alone_where_the_site_asks_for_no_more() {
+    let (archive, trusted) = of_one_scheme(Scheme::MlDsa87);
+    prove_with(&archive, &trusted, AlgorithmPolicy::Cnsa2).unwrap();
+}
+
+#[test]
+fn a_manifest_is_pinned_by_its_own_digest_alone() {
     let draft = Draft::small();
-    let text = draft.text().into_bytes();
-    let mut signatures = draft.signatures(&text);
-    signatures.retain(|signature| signature.scheme().name() == "ml-dsa-87");
-    let archive = draft.sealed_with(text, signatures).archive();
-    prove_with(&archive, &draft.trusted(), AlgorithmPolicy::Cnsa2).unwrap();
+    let archive = draft.archive();
+    let (head, _) = UnverifiedEnvelope::read(&archive[..]).unwrap();
+    let own = Sha384::of(draft.text().as_bytes());
+    assert_eq!(head.clone().pinned(&own).unwrap().proved(), &draft.manifest);
+    let error = head.pinned(&Sha384::of(b"TEST")).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Inconsistent { what, .. } if what == "manifest.json"), "{error}");
 }
 
 /// Bytes that do not compress.

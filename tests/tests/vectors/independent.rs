@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bundle_format::key::Scheme;
 use bundle_format::root::TrustedRoot;
 use bundle_format::signature::AlgorithmPolicy;
 
@@ -16,6 +17,8 @@ use crate::{Input, accepted, all, verdicts};
 const ML_DSA: &str = "only ML-DSA-87 is wrong, which the standard library cannot verify; it says so in its output";
 /// What needs the site's own store is no fault to it, but not success either.
 const DELTA: &str = "it has no base to build on, says so and ends with 1";
+/// What it cannot prove is no fault to it, but not success either.
+const UNPROVED: &str = "no Ed25519 key signed the manifest, so that it cannot say who did; it says so and ends with 1";
 /// It is given a fingerprint, not a root.
 const OLDER: &str = "it takes the trusted root out of the bundle, and an older bundle does not hold it";
 
@@ -34,6 +37,7 @@ const DIFFERS: &[(&str, i32, &str)] = &[
     ("HashML-DSA with SHA-512, CNSA 2.0 site", 0, ML_DSA),
     ("HashML-DSA with SHAKE256, CNSA 2.0 site", 0, ML_DSA),
     ("an update by a delta", 1, DELTA),
+    (accepted::ML_DSA_ALONE, 1, UNPROVED),
     ("older bundle under a newer root", 4, OLDER),
 ];
 
@@ -104,8 +108,10 @@ impl Runner {
         std::fs::write(bundle, &case.archive).unwrap();
         let fingerprint = case.trusted.root().fingerprint().to_string();
         let mut args = vec![bundle.to_str().unwrap(), &fingerprint];
-        if case.policy == AlgorithmPolicy::Ed25519 {
-            args.extend(["--policy", "ed25519"]);
+        match case.policy {
+            AlgorithmPolicy::Hybrid => {}
+            AlgorithmPolicy::Cnsa2 => args.extend(["--policy", "cnsa2"]),
+            AlgorithmPolicy::Ed25519 => args.extend(["--policy", "ed25519"]),
         }
         writeln!(self.input, "{}", serde_json::to_string(&args).unwrap()).unwrap();
         let mut line = String::new();
@@ -223,6 +229,23 @@ fn without_zstd_it_proves_what_was_signed_and_says_so() {
 }
 
 #[test]
+fn what_only_ml_dsa_signed_is_not_called_proved() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("b.bundle.tar");
+    let (archive, trusted) = accepted::of_one_scheme(Scheme::MlDsa87);
+    std::fs::write(&bundle, archive).unwrap();
+    let mut command = Command::new(python());
+    command.arg(isso().join("verify_bundle.py")).arg(&bundle).arg(trusted.root().fingerprint().to_string());
+    let hybrid = command.output().unwrap();
+    assert_eq!(hybrid.status.code(), Some(4), "{hybrid:?}");
+    let output = command.args(["--policy", "cnsa2"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("NOTE  NOT PROVED") && said.contains("ML-DSA-87 signatures were counted"), "{said}");
+    assert!(!said.contains("PASS  bundle"), "{said}");
+}
+
+#[test]
 fn policy_refusals_have_their_own_code() {
     let draft = {
         let mut draft = system_tests::Draft::small();
@@ -237,6 +260,7 @@ fn policy_refusals_have_their_own_code() {
         (&["--floor", "7", "--now", "2026-05-31T23:59:59Z"][..], 0),
         (&["--floor", "8"], 5),
         (&["--now", "2026-06-01T00:00:00Z"], 5),
+        (&["--policy", "cnsa2"], 0),
         (&["--policy", "none"], 2),
     ] {
         let script = isso().join("verify_bundle.py");
