@@ -1,15 +1,21 @@
 //! The command line of `installer`: arguments in, calls into the library, text out.
 
+mod reading;
+mod trusting;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::digest::Sha384;
 use bundle_format::marking::Marking;
 use bundle_format::receipt::Health;
-use bundle_format::text::{escaped, groups_of_four};
+use bundle_format::text::escaped;
 use clap::{Parser, Subcommand};
-use confinement::{Confined, confine};
 
+pub(crate) use self::trusting::accreditation;
+
+use self::reading::{CustodyCommand, InspectCommand};
+use self::trusting::{PolicyCommand, TrustCommand};
 use crate::attachments;
 use crate::audit::command::AuditCommand;
 use crate::audit::refusal::{Act, Kind};
@@ -26,11 +32,11 @@ use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::preflight::{self, Finding, Needs, Question};
 use crate::progress::Progress;
-use crate::proof::{Base, ProvedBundle, Site, SitePolicy, clock};
+use crate::proof::{Base, ProvedBundle, SitePolicy, clock};
 use crate::receipt::Paint;
 use crate::state::State;
 use crate::store::{Store, StoreSink};
-use crate::{audit, crypto, dangerous, policy, reader, receipt, status, trust};
+use crate::{audit, crypto, dangerous, policy, receipt, status};
 
 /// Proves, plans and installs Lockgate bundles on the isolated side.
 #[derive(Debug, Parser)]
@@ -171,68 +177,6 @@ enum Command {
     Man,
 }
 
-#[derive(Debug, Subcommand)]
-enum TrustCommand {
-    /// Takes the first trust anchor; a person compares the fingerprint.
-    Init {
-        /// The trust root envelope.
-        root: PathBuf,
-        /// SHA-384 as received on another channel, groups of four or one word; default: ask.
-        #[arg(long)]
-        fingerprint: Option<String>,
-        /// Highest marking that this system is accredited for.
-        #[arg(long, default_value = "UNCLASSIFIED", value_parser = parse_marking)]
-        accreditation: Marking,
-        /// The site's policy, a YAML file (default: both algorithms, nothing required).
-        #[arg(long, value_name = "FILE")]
-        policy: Option<PathBuf>,
-        /// Folder for the audit log, if it is to have a file system of its own; only before its first record.
-        #[arg(long, value_name = "DIR")]
-        audit_dir: Option<PathBuf>,
-    },
-    /// Shows the trust root in force.
-    Show,
-}
-
-#[derive(Debug, Subcommand)]
-enum PolicyCommand {
-    /// Shows the policy in force.
-    Show,
-    /// Takes a policy file over; it goes on record.
-    Set {
-        /// The file.
-        file: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum InspectCommand {
-    /// SBOMs: which images have one, or the one of IMAGE.
-    Sbom {
-        /// The bundle.
-        bundle: PathBuf,
-        /// Name with tag, or digest, of an image; prints its SBOM.
-        image: Option<String>,
-        /// Writes the exact bytes to a new file instead of printing them.
-        #[arg(long, value_name = "FILE", requires = "image")]
-        out: Option<PathBuf>,
-    },
-    /// The provenance statement.
-    Provenance {
-        /// The bundle.
-        bundle: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum CustodyCommand {
-    /// Proves the chain by the trust root and compares every file in a folder with it.
-    Verify {
-        /// The folder: the chain, and the volumes that came.
-        folder: PathBuf,
-    },
-}
-
 impl Command {
     /// What a refusal of this command is recorded as; nothing for those that only show what is here.
     const fn act(&self) -> Option<(&'static str, Kind)> {
@@ -261,19 +205,12 @@ impl Command {
 
     /// The file that gets the document which is read.
     fn document_file(&self) -> Option<&Path> {
-        match self {
-            Self::Inspect(InspectCommand::Sbom { out, .. }) => out.as_deref(),
-            _ => None,
-        }
+        if let Self::Inspect(command) = self { command.document_file() } else { None }
     }
 }
 
 fn parse_sha384(text: &str) -> std::result::Result<Sha384, String> {
     Sha384::parse(text).map_err(|e| e.to_string())
-}
-
-fn parse_marking(text: &str) -> std::result::Result<Marking, String> {
-    Marking::parse(text).map_err(|e| e.to_string())
 }
 
 impl Cli {
@@ -287,46 +224,6 @@ impl Cli {
             self.act.refused(&paths, act, kind, error);
         }
         done
-    }
-
-    /// Has a confined process read, and does what that one cannot.
-    fn by_reader(&self) -> Result<()> {
-        // What is wrong with the record is told from here: no bundle has a part in it.
-        Site::read(&State::open(&self.paths()?.database())?)?;
-        let (reading, verdict) = reader::run()?;
-        if let Some(line) = reading.banner {
-            banner::take_over(line);
-        }
-        if let Some((product, release, manifest)) = &reading.seen {
-            self.act.seen(product, release, manifest);
-        }
-        verdict?;
-        let Some(out) = self.command.document_file() else { return Ok(()) };
-        let missing = || ErrorKind::ReaderLost { how: "it gave no document".into() };
-        attachments::write_new(out, &reading.document.ok_or_else(missing)?)?;
-        print(&[format!("wrote {}", out.display())])
-    }
-
-    /// Reads for [`Cli::by_reader`], which prints the error and the last line.
-    fn as_reader(&self) -> Result<()> {
-        reader::check_starter()?;
-        if !self.command.is_read_apart() && !matches!(self.command, Command::Unpack { .. }) {
-            return Err(ErrorKind::Usage { why: "this command is not for a reader".into() }.into());
-        }
-        if let Err(error) = self.dispatch() {
-            reader::fail(&error);
-        }
-        drop(banner::leave());
-        Ok(())
-    }
-
-    /// Reads the site's record, lets go of it, and confines this process to `input` and the store.
-    fn confine(&self, input: &Path) -> Result<(Site, Store, Confined)> {
-        let paths = self.paths()?;
-        let site = Site::read(&State::open(&paths.database())?)?;
-        let store = paths.store();
-        let confined = confine(&[input, &store]);
-        Ok((site, Store::peek(&store), confined))
     }
 
     fn dispatch(&self) -> Result<()> {
@@ -396,89 +293,6 @@ impl Cli {
         Desk { paths, json: self.json, no_color: self.no_color, yes: self.yes, act: &self.act }
     }
 
-    fn trust_init(
-        &self,
-        root: &Path,
-        fingerprint: Option<&str>,
-        accreditation: &Marking,
-        policy: Option<&[u8]>,
-        audit_dir: Option<&Path>,
-    ) -> Result<()> {
-        let envelope = trust::read_envelope(root)?;
-        let shown = envelope.claimed().fingerprint().to_string();
-        let given = match fingerprint {
-            Some(text) => text.to_owned(),
-            None => ask_fingerprint(&shown)?,
-        };
-        let paths = self.paths()?;
-        let _lock = Lock::take(&paths.lock(), "trust init")?;
-        let mut state = State::open(&paths.database())?;
-        if let Some(folder) = audit_dir {
-            audit::place::choose(&paths, folder)?;
-        }
-        let now = clock();
-        let policy_line = match policy {
-            Some(bytes) => Policy::parse("policy", &String::from_utf8_lossy(bytes))?.line(),
-            None => Policy::default().line(),
-        };
-        let detail = format!("{shown}; {policy_line}");
-        let record = |result| audit::Record::new(&now, "trust init", result).detail(&detail);
-        state.audit()?.begin(&record(audit::Outcome::Begun))?;
-        let trusted = trust::init(&mut state, &envelope, &given, &now).and_then(|trusted| {
-            state.set_setting("accreditation", &accreditation.to_string())?;
-            policy.map(|bytes| Policy::take_over(&mut state, bytes)).transpose()?;
-            Ok(trusted)
-        });
-        state.keep_copy_or_warn();
-        let result = if trusted.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
-        audit::append_or_warn(&paths, &record(result));
-        let trusted = trusted?;
-        print(&[
-            format!("trust root version {} is trusted from now on", trusted.root().version()),
-            format!("this system is accredited for {accreditation}"),
-            format!("policy: {policy_line}"),
-        ])
-    }
-
-    fn trust_show(&self) -> Result<()> {
-        let state = State::open(&self.paths()?.database())?;
-        let root = trust::required(&state)?;
-        let fingerprint = root.root().fingerprint().to_string();
-        if self.json {
-            return print_json(&serde_json::json!({"version": root.root().version(), "sha384": fingerprint}));
-        }
-        let mut lines = vec![
-            format!("trust root version {}, expires {}", root.root().version(), root.root().expires()),
-            format!("accreditation {}", accreditation(&state)?),
-        ];
-        lines.extend(root.root().key_list().map(|(holder, scheme, id, _)| format!("  {id}  {scheme:<10}  {holder}")));
-        lines.push(format!("SHA-384 {}", groups_of_four(&fingerprint)));
-        print(&lines)
-    }
-
-    fn policy(&self, command: &PolicyCommand) -> Result<()> {
-        let paths = self.paths()?;
-        let policy = match command {
-            PolicyCommand::Show => Policy::of(&State::open(&paths.database())?)?,
-            PolicyCommand::Set { file } => {
-                let _lock = Lock::take(&paths.lock(), "policy")?;
-                let mut state = State::open(&paths.database())?;
-                trust::required(&state)?;
-                let bytes = policy::read(file)?;
-                let line = Policy::parse(&file.display().to_string(), &String::from_utf8_lossy(&bytes))?.line();
-                let sha384 = bundle_format::digest::Sha384::of(&bytes);
-                let record = |result| audit::Record::new(&clock(), "policy", result).subject(&sha384).detail(&line);
-                state.audit()?.begin(&record(audit::Outcome::Begun))?;
-                let taken = Policy::take_over(&mut state, &bytes);
-                state.keep_copy_or_warn();
-                let result = if taken.is_ok() { audit::Outcome::Ok } else { audit::Outcome::Failed };
-                audit::append_or_warn(&paths, &record(result));
-                taken?
-            }
-        };
-        if self.json { print_json(&policy.to_json()) } else { print(&[policy.line()]) }
-    }
-
     fn crypto_report(&self) -> Result<()> {
         let paths = self.paths()?;
         let marking = if paths.database().exists() { status::highest(&State::open(&paths.database())?)? } else { None };
@@ -501,100 +315,6 @@ impl Cli {
         site.check_but(proved.verified(), dangerous)?;
         site.refuse_unneeded(proved.verified(), dangerous)?;
         Ok(proved)
-    }
-
-    /// The head proved and permitted, in the reader.
-    fn open_at(&self, bundle: &Path, site: &Site) -> Result<ProvedBundle> {
-        let proved = ProvedBundle::open_at(bundle, site)?;
-        let manifest = proved.manifest();
-        self.open_banner(&manifest.marking)?;
-        reader::tell_seen(&manifest.product, &manifest.release, proved.verified().sha384())?;
-        site.policy_for(&manifest.product).check(proved.verified())?;
-        Ok(proved)
-    }
-
-    /// The first line, in the reader; the last one is its parent's.
-    fn open_banner(&self, marking: &Marking) -> Result<()> {
-        banner::open(marking, self.no_color);
-        banner::leave().map_or(Ok(()), |line| reader::tell_banner(&line))
-    }
-
-    fn inspect(&self, command: &InspectCommand) -> Result<()> {
-        match command {
-            InspectCommand::Sbom { bundle, image, out } => {
-                let (site, store, _) = self.confine(bundle)?;
-                let proved = self.open_at(bundle, &site)?;
-                match (image, out) {
-                    (None, _) if self.json => print_json(&attachments::sboms_json(proved.manifest())),
-                    (None, _) => print(&attachments::sbom_lines(proved.manifest())),
-                    (Some(image), out) => {
-                        let base = proved.find_base(&store, &mut |_| ())?;
-                        let bytes = attachments::sbom(&proved, &base, image)?;
-                        match out {
-                            None => print(&[attachments::printable(&bytes)?]),
-                            Some(_) => reader::tell_document(&bytes),
-                        }
-                    }
-                }
-            }
-            InspectCommand::Provenance { bundle } => {
-                let (site, store, _) = self.confine(bundle)?;
-                let proved = self.open_at(bundle, &site)?;
-                let provenance = attachments::provenance(&proved, &proved.find_base(&store, &mut |_| ())?)?;
-                if self.json {
-                    print_json(&attachments::json(&provenance))
-                } else {
-                    print(&attachments::lines(&provenance))
-                }
-            }
-        }
-    }
-
-    fn verify(&self, bundle: &Path) -> Result<()> {
-        let (site, store, confined) = self.confine(bundle)?;
-        let proved = self.open_at(bundle, &site)?;
-        let mut progress = Progress::new("verify", proved.manifest().stored_size(), self.json);
-        let base = proved.find_base(&store, &mut |_| ())?;
-        let mut sink = attachments::sink(proved.manifest());
-        let verified = proved.unpack(&base, &mut sink, &mut |bytes| progress.add(bytes))?;
-        progress.finish();
-        let manifest = verified.manifest();
-        let provenance = attachments::kept_provenance(&verified, &sink)?;
-        attachments::check_signed(provenance.as_ref(), &verified, site.policy())?;
-        if self.json {
-            return print_json(&serde_json::json!({
-                "verified": true,
-                "product": manifest.product, "release": manifest.release, "sequence": manifest.sequence,
-                "marking": manifest.marking.to_string(), "manifest_sha384": verified.sha384().to_string(),
-                "root_version": verified.root().root().version(),
-                "clock": site.moment().to_json(),
-                "confined": {
-                    "landlock_abi": confined.landlock(), "seccomp": confined.seccomp(), "lacks": confined.lacks(),
-                },
-                "signers": verified.signers().iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "sboms": attachments::sboms_json(manifest),
-                "provenance": provenance.as_ref().map(attachments::json),
-            }));
-        }
-        let frames: usize = manifest.packs.iter().map(|pack| pack.frames.len()).sum();
-        let mut lines = vec![
-            format!("verified: {} {} (sequence {})", manifest.product, manifest.release, manifest.sequence),
-            format!("  manifest SHA-384 {}", verified.sha384()),
-            format!("  {} frames by SHA-384, {} blobs by sha256", frames, manifest.blob_sizes().len()),
-            format!("  trust root version {}", verified.root().root().version()),
-            format!("  {}", site.moment().line()),
-            format!("  {}", confined.line()),
-        ];
-        for id in verified.signers() {
-            let entry = verified.root().root().key_list().find(|entry| entry.2 == *id);
-            lines.push(entry.map_or_else(
-                || format!("  signed {id}"),
-                |(holder, scheme, ..)| format!("  signed {id}  {scheme:<10}  {holder}"),
-            ));
-        }
-        lines.push(attachments::sbom_count(manifest));
-        lines.push(provenance.as_ref().map_or_else(|| "  no provenance".into(), attachments::line));
-        print(&lines)
     }
 
     fn import(&self, bundle: &Path, folder: &Path) -> Result<()> {
@@ -631,9 +351,10 @@ impl Cli {
         let proved = self.open(bundle, &state)?;
         let base = proved.find_base_over(&state, &Store::peek(&paths.store()))?;
         attachments::check(&proved, &base, &Policy::of(&state)?)?;
-        let podman = Podman::detect(&paths, &HostFacts::read(Path::new("/"))?)?;
+        let host = HostFacts::read(Path::new("/"))?;
+        let podman = Podman::detect(&paths, &host)?;
         let active = state.active_generation(&proved.manifest().product)?;
-        let needs = Needs::of_install(proved.manifest(), active.as_ref(), &state, &paths, podman.as_ref())?;
+        let needs = Needs::of_install(proved.manifest(), active.as_ref(), &state, &paths, &host, podman.as_ref())?;
         let mut findings = findings(&proved, &base, &state, &paths, &needs)?;
         let applied = options.apply(&mut findings);
         if self.json {
@@ -662,7 +383,7 @@ impl Cli {
 
     fn status(&self) -> Result<()> {
         let paths = self.paths()?;
-        let state = State::open(&paths.database())?;
+        let state = State::look(&paths.database())?;
         let report = status::read(&state, &paths, &HostFacts::read(Path::new("/"))?)?;
         if let Some(marking) = report.marking() {
             banner::open(&marking, self.no_color);
@@ -690,21 +411,6 @@ impl Cli {
             ))
         };
         print(&entries.iter().map(line).collect::<Vec<_>>())
-    }
-
-    fn custody_verify(&self, folder: &Path) -> Result<()> {
-        let (site, ..) = self.confine(folder)?;
-        let mut progress = Progress::new("hash", crate::custody::size(folder)?, self.json);
-        let report = crate::custody::verify_folder(folder, site.trusted(), &mut |bytes| progress.add(bytes));
-        progress.finish();
-        let report = report?;
-        self.open_banner(&report.verified.newest().marking)?;
-        if self.json {
-            print_json(&report.to_json())?;
-        } else {
-            print(&report.lines())?;
-        }
-        report.refuse_differences()
     }
 
     fn receipt(&self, product: Option<&str>, no_qr: bool) -> Result<()> {
@@ -765,27 +471,6 @@ pub(crate) fn findings(
         clock: moment.clock(),
         floor: Some(&moment.floor().at),
     })
-}
-
-pub(crate) fn accreditation(state: &State) -> Result<Marking> {
-    let text = state.setting("accreditation")?;
-    Ok(Marking::parse(text.as_deref().unwrap_or("UNCLASSIFIED"))?)
-}
-
-fn ask_fingerprint(shown: &str) -> Result<String> {
-    if !std::io::stdin().is_terminal() {
-        return Err(
-            ErrorKind::Usage { why: "no terminal to compare the fingerprint on; give --fingerprint".into() }.into()
-        );
-    }
-    print(&[
-        "This trust root claims the fingerprint:".into(),
-        format!("  {}", groups_of_four(shown)),
-        "Type the one that you received on another channel, not the one above:".into(),
-    ])?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|e| Error::io("terminal", e))?;
-    Ok(answer)
 }
 
 /// Writes lines to standard output.

@@ -541,6 +541,7 @@ impl ErrorKind {
             }
             Self::DangerousUnneeded { .. } => "leave the flag out",
             Self::CustodyMissing { .. } => "ask who brought the set for its signed chain; do not install without it",
+            Self::Unfinished { phase: "committed", .. } => "run: installer resume; what is committed only goes forward",
             Self::Unfinished { .. } => "run: installer resume to go on, or: installer rollback to go back",
             Self::NoGeneration { .. } => "installer status lists the generations that are kept",
             Self::EpochForbids { .. } => "ask the release office for a newer release; going back there is a danger",

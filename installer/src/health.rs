@@ -79,7 +79,7 @@ impl Gate<'_> {
                 match self.check(check, room) {
                     Ok(()) => break,
                     Err(error) if left().is_zero() || self.stop.asked() => {
-                        self.release.containers().for_each(|c| keep_log(self.podman, self.paths, &c.name));
+                        keep_logs(self.podman, self.paths, self.release);
                         // That the time was over says less than the answer before.
                         let answer = answer.filter(|_| asked.elapsed() >= room);
                         return Err(answer.unwrap_or(error));
@@ -307,6 +307,11 @@ fn log_path(paths: &Paths, container: &str) -> PathBuf {
 fn keep_log(podman: &Podman, paths: &Paths, container: &str) {
     let text = podman.logs(container);
     drop(text.and_then(|text| atomic::write(&log_path(paths, container), text.as_bytes(), Access::Private)));
+}
+
+/// Keeps the logs of all of a release's containers that have one.
+pub(crate) fn keep_logs(podman: &Podman, paths: &Paths, release: &Release) {
+    release.containers().for_each(|container| keep_log(podman, paths, &container.name));
 }
 
 /// Keeps the container's log for a person and says where.

@@ -46,6 +46,7 @@ pub mod registry;
 pub mod release;
 pub mod runtime;
 pub mod secrets;
+mod settled;
 pub mod signals;
 pub mod state;
 pub mod status;

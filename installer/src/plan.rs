@@ -100,7 +100,7 @@ impl Plan {
             root_expires: Some(root.expires().clone()),
         };
         let podman = Podman::detect(paths, host)?;
-        plan.disk = Needs::of_install(manifest, active.as_ref(), state, paths, podman.as_ref())?;
+        plan.disk = Needs::of_install(manifest, active.as_ref(), state, paths, host, podman.as_ref())?;
         let old = active.as_ref().map(Generation::parse).transpose()?;
         plan.content = (manifest.content_size(), old.as_ref().map_or(0, Manifest::content_size));
         // Whoever brings damaged blobs back needs no list of what differs, and could not read one.

@@ -18,37 +18,47 @@ use crate::store::Store;
 
 const LONG: Duration = Duration::from_secs(1800);
 
-/// Installs `set` out of the store.
-pub fn install_runtime(set: &Runtime, store: &Store, scratch: &Path) -> Result<()> {
-    let folder = scratch.join("runtime");
-    drop(std::fs::remove_dir_all(&folder));
-    for part in ["repository", "lists/partial", "cache/archives/partial"] {
-        atomic::make_folder(&folder.join(part))?;
-    }
-    let installed = repository(set, store, &folder).and_then(|()| {
-        let options = options(&folder);
-        apt(&options, &["update"])?;
+/// Installs `set` out of the store, where `before` was installed. What is there beyond that an earlier attempt
+/// left, which may have been cut between unpacking and configuring: dpkg finishes that first, because apt does
+/// nothing before it is.
+pub fn install_runtime(set: &Runtime, store: &Store, scratch: &Path, before: &BTreeSet<String>) -> Result<()> {
+    within(scratch, |folder| {
+        repository(set, store, folder)?;
+        let options = options(folder);
+        apt(&options, &["update"], folder)?;
         let mut args = vec!["-y", "--no-install-recommends", "--no-remove", "install"];
         args.extend(set.install.iter().map(String::as_str));
-        apt(&options, &args)
-    });
-    std::fs::remove_dir_all(&folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
-    installed
+        if packages()? == *before {
+            return apt(&options, &args, folder);
+        }
+        // What lacks the rest of its set cannot be configured yet; apt brings that.
+        let configured = dpkg(&["--configure", "--pending"], folder);
+        args.push("--fix-broken");
+        apt(&options, &args, folder).map_err(|error| configured.err().unwrap_or(error))
+    })
 }
 
 /// Takes off again what is installed beyond `before`, with its configuration.
-pub fn remove_since(before: &BTreeSet<String>) -> Result<()> {
+pub fn remove_since(before: &BTreeSet<String>, scratch: &Path) -> Result<()> {
     let names: Vec<String> = packages()?.difference(before).cloned().collect();
     if names.is_empty() {
         return Ok(());
     }
-    Command::new("dpkg")
-        .arg("--purge")
-        .args(names.iter().map(String::as_str))
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .deadline(LONG)
-        .run()
-        .map(drop)
+    let mut args = vec!["--purge"];
+    args.extend(names.iter().map(String::as_str));
+    within(scratch, |folder| dpkg(&args, folder))
+}
+
+/// Works in a folder of its own, which is gone afterwards.
+fn within(scratch: &Path, work: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = scratch.join("runtime");
+    drop(std::fs::remove_dir_all(&folder));
+    for part in ["repository", "lists/partial", "cache/archives/partial", "tmp"] {
+        atomic::make_folder(&folder.join(part))?;
+    }
+    let done = work(&folder);
+    std::fs::remove_dir_all(&folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
+    done
 }
 
 /// Links the proved files and writes the index that apt reads.
@@ -61,7 +71,7 @@ fn repository(set: &Runtime, store: &Store, folder: &Path) -> Result<()> {
         if std::fs::hard_link(store.path(&package.digest), &file).is_err() {
             std::fs::copy(store.path(&package.digest), &file).map_err(|e| Error::io(file.display().to_string(), e))?;
         }
-        let control = Command::new("dpkg-deb").arg("-f").arg(file.as_os_str()).run()?.stdout;
+        let control = host_tool("dpkg-deb", folder).arg("-f").arg(file.as_os_str()).run()?.stdout;
         let size = std::fs::metadata(&file).map_err(|e| Error::io(file.display().to_string(), e))?.len();
         // Writing to a String cannot fail.
         let _ = write!(
@@ -97,15 +107,18 @@ fn options(folder: &Path) -> Vec<String> {
     .collect()
 }
 
-fn apt(options: &[String], args: &[&str]) -> Result<()> {
-    Command::new("apt-get")
-        .arg("-q")
-        .args(options.iter().map(String::as_str))
-        .args(args.iter().copied())
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .deadline(LONG)
-        .run()
-        .map(drop)
+/// A tool of the host that asks nobody and has its short-lived files in `folder`, and not in `/tmp`.
+fn host_tool(name: &str, folder: &Path) -> Command {
+    Command::new(name).env("DEBIAN_FRONTEND", "noninteractive").env("TMPDIR", folder.join("tmp")).deadline(LONG)
+}
+
+fn apt(options: &[String], args: &[&str], folder: &Path) -> Result<()> {
+    let apt = host_tool("apt-get", folder).arg("-q").args(options.iter().map(String::as_str));
+    apt.args(args.iter().copied()).run().map(drop)
+}
+
+fn dpkg(args: &[&str], folder: &Path) -> Result<()> {
+    host_tool("dpkg", folder).args(args.iter().copied()).run().map(drop)
 }
 
 /// Names of the packages that are installed now.

@@ -6,6 +6,7 @@
 
 mod copy;
 mod floors;
+mod look;
 mod mark;
 mod runs;
 
@@ -173,6 +174,8 @@ pub struct State {
     db: Connection,
     /// The state folder, where the audit log is found.
     home: Paths,
+    /// Why it can only be looked at, where that is so.
+    unwritable: Option<String>,
 }
 
 fn sql(what: &'static str) -> impl Fn(rusqlite::Error) -> Error {
@@ -225,7 +228,7 @@ impl State {
             transaction.pragma_update(None, "user_version", version).map_err(sql("schema"))?;
             transaction.commit().map_err(sql("schema"))?;
         }
-        Ok(Self { db, home: Paths::new(crate::atomic::parent(path)) })
+        Ok(Self { db, home: Paths::new(crate::atomic::parent(path)), unwritable: None })
     }
 
     /// Where the state lies.

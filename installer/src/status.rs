@@ -22,7 +22,7 @@ use crate::paths::Paths;
 use crate::policy::Policy;
 use crate::proof::clock;
 use crate::release::{Port, Release};
-use crate::state::{Generation, Run, State};
+use crate::state::{Generation, Phase, Run, State};
 use crate::store::Store;
 
 /// The state of every product.
@@ -31,6 +31,8 @@ pub struct Status {
     root: Option<(u64, String)>,
     moment: Moment,
     policy: Result<String, String>,
+    /// Why nothing can be written to the record, where that is so.
+    record: Option<String>,
     products: Vec<Product>,
     audit: Standing,
     checked: Result<Option<Checked>, String>,
@@ -113,7 +115,8 @@ pub fn read(state: &State, paths: &Paths, host: &HostFacts) -> Result<Status> {
     let checked = if audit.problem().is_none() { Checked::read(paths) } else { Ok(None) };
     let checked = checked.map_err(|error| format!("the last check cannot be read: {error}"));
     let (at_work, unfinished) = (Holder::look(&paths.lock()), state.open_run()?);
-    Ok(Status { root, moment, policy, products, audit, checked, at_work, unfinished })
+    let record = state.unwritable().map(|why| format!("the record can be read, but not written: {why}"));
+    Ok(Status { root, moment, policy, record, products, audit, checked, at_work, unfinished })
 }
 
 fn product(generation: Generation, state: &State, paths: &Paths, podman: &Result<Option<Podman>>) -> Result<Product> {
@@ -229,7 +232,7 @@ impl Status {
     pub fn refuse_unhealthy(&self) -> Result<()> {
         let problems =
             self.products.iter().flat_map(|p| p.problems.iter().chain(&p.overdue)).chain(self.policy.as_ref().err());
-        let problems = problems.chain(self.checked.as_ref().err());
+        let problems = problems.chain(self.checked.as_ref().err()).chain(&self.record);
         let problems = problems.map(String::as_str);
         let problems: Vec<&str> = problems.chain(self.audit.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(ErrorKind::NotHealthy { problems: problems.join("; ") }.into()) }
@@ -247,6 +250,7 @@ impl Status {
             Ok(line) => lines.push(format!("policy: {line}")),
             Err(problem) => lines.push(format!("PROBLEM {problem}")),
         }
+        lines.extend(self.record.iter().map(|problem| format!("PROBLEM {problem}")));
         if self.products.is_empty() {
             lines.push("nothing is installed".into());
         }
@@ -275,11 +279,12 @@ impl Status {
         }
         if let Some(run) = &self.unfinished {
             lines.push(format!(
-                "UNFINISHED {} of {} since {}: {}; run installer resume, or installer rollback",
+                "UNFINISHED {} of {} since {}: {}; run installer resume{}",
                 run.act,
                 run.product,
                 run.begun_at,
-                run.phase.text()
+                run.phase.text(),
+                if run.phase == Phase::Committed { "" } else { ", or installer rollback" }
             ));
         }
         lines.extend(self.at_work.as_ref().map(|holder| format!("at work: {holder}")));
@@ -310,7 +315,7 @@ impl Status {
             "at_work": self.at_work,
             "last_check": self.checked.as_ref().ok().and_then(Option::as_ref).map(Checked::to_json),
             "last_check_problem": self.checked.as_ref().err(),
-            "clock": self.moment.to_json(),
+            "clock": self.moment.to_json(), "record_problem": self.record,
             "policy": self.policy.as_ref().ok(), "policy_problem": self.policy.as_ref().err(),
             "unfinished": self.unfinished.as_ref().map(|run| json!({
                 "act": run.act, "product": run.product, "phase": run.phase.text(), "generation": run.generation,

@@ -189,6 +189,16 @@ fn a_full_a_read_only_and_an_inodeless_disk() {
     assert!(said.err.contains("what to do: "), "{}", said.err);
     site.tool("mount", &["-o", "remount,rw,size=160m", &state]).expect(0);
     site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    // As the kernel does it after an error of the disk: what runs runs on, and is shown.
+    site.tool("mount", &["-o", "remount,ro", &state]).expect(0);
+    let said = site.installer(&["--json", "status"]).expect(8);
+    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let shown = (&told["products"][0]["release"], &told["products"][0]["healthy"]);
+    assert_eq!(shown, (&"1.0".into(), &true.into()), "{told}");
+    assert!(told["record_problem"].as_str().unwrap().contains("not written"), "{told}");
+    site.installer(&["--yes", "rollback"]).expect(6);
+    assert!(site.answers());
+    site.tool("mount", &["-o", "remount,rw", &state]).expect(0);
     end(&site);
     site.tool("umount", &["-l", &state]).expect(0);
 }

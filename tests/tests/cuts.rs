@@ -6,14 +6,13 @@
 //! cut at each point, the faults by turns; `LOCKGATE_CUTS_SEED` moves where the counting begins; `LOCKGATE_CUTS_ONLY=update/kill` makes all cuts whose name begins
 //! so. A flow is one row of the table below.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::print_stderr, reason = "the totals are for whoever reads the run")]
 
 use std::collections::BTreeMap;
 
 use system_tests::cuts::ground::{ACKNOWLEDGED, LATER, MIGRATED, PRODUCT, UNDER_NEW};
 use system_tests::cuts::invariant::{End, NEW, OLD};
 use system_tests::cuts::point::CLASSES;
-use system_tests::cuts::{Choice, Flow, Recovery, TURN, run, signature};
+use system_tests::cuts::{Choice, Flow, Recovery, TURN, cut_when_committed, run, say, signature};
 use system_tests::engine::Knobs;
 
 /// Cuts that a run must at least have made.
@@ -156,6 +155,35 @@ fn a_dump_that_lost_its_end_is_made_again_and_never_counts() {
 }
 
 #[test]
+fn a_rollback_of_what_is_committed_clears_it_first_and_an_uninstallation_only_goes_forward() {
+    system_tests::cuts::on("one", |ground, case| {
+        let two = ground.path("two.tar").display().to_string();
+        let status = || {
+            let said = case.installer(&["--json", "status"]);
+            serde_json::from_str::<serde_json::Value>(said.out.trim()).unwrap()
+        };
+        cut_when_committed(ground, case, &["--yes", "install", &two]);
+        assert_eq!(status()["products"][0]["release"], "2.0");
+        let said = case.installer(&["--yes", "rollback"]).expect(0);
+        assert!(said.out.contains("what is left of it is cleared first"), "{}", said.out);
+        let now = status();
+        assert_eq!((&now["products"][0]["release"], &now["unfinished"]), (&"1.0".into(), &serde_json::Value::Null));
+
+        let uninstall = ["--yes", "uninstall", "--product", PRODUCT, "--with-data"];
+        cut_when_committed(ground, case, &uninstall);
+        let said = case.installer(&["--yes", "rollback"]).expect(8);
+        let refused = format!("an earlier uninstall of {PRODUCT} is not over: it is committed");
+        for part in [&refused, "run: installer resume; what is committed only goes forward"] {
+            assert!(said.err.contains(part), "{part}: {}", said.err);
+        }
+        let told = case.installer(&["status"]).out;
+        assert!(told.contains("committed; run installer resume\n"), "{told}");
+        case.installer(&["--yes", "resume"]).expect(0);
+        assert_eq!(status()["products"], serde_json::json!([]));
+    });
+}
+
+#[test]
 fn every_cut_is_recovered_from() {
     let choice = Choice::of_environment(EVERY);
     let tallies = run(FLOWS, &choice);
@@ -165,12 +193,12 @@ fn every_cut_is_recovered_from() {
         let tally = &tallies[flow.name];
         let (kills, errors, unrecoverable) = (tally.kills, tally.errors, tally.unrecoverable.len());
         let ways: Vec<String> = tally.ways.iter().map(|(way, count)| format!("{count} by {way:?}")).collect();
-        eprintln!(
+        say(&format!(
             "cuts: {}: {kills} kills (recovered: {}), {errors} errors, {unrecoverable} unrecoverable ({} elsewhere or not reached)",
             flow.name,
             ways.join(", "),
             tally.missed
-        );
+        ));
         let all_ways = flow.recoveries.iter().all(|way| tally.ways.contains_key(way));
         assert!(choice.only.is_some() || all_ways, "{}: not every way of recovery was taken", flow.name);
         for (class, count) in &tally.classes {
@@ -184,11 +212,11 @@ fn every_cut_is_recovered_from() {
         *kinds.entry(signature(text)).or_default() += 1;
     }
     for (kind, count) in &kinds {
-        eprintln!("cuts: {count} times: {kind}");
+        say(&format!("cuts: {count} times: {kind}"));
     }
     let counts: Vec<String> = classes.iter().map(|(class, count)| format!("{class} {count}")).collect();
-    eprintln!("cuts: {}", counts.join(", "));
-    eprintln!("cuts: {made} cut points, {} unrecoverable", failed.len());
+    say(&format!("cuts: {}", counts.join(", ")));
+    say(&format!("cuts: {made} cut points, {} unrecoverable", failed.len()));
     assert!(failed.is_empty(), "{} unrecoverable; the first:\n{}", failed.len(), failed[0]);
     assert!(choice.only.is_some() || made >= FLOOR, "only {made} cuts were made");
     let every_class = CLASSES.iter().all(|class| classes.contains_key(class));

@@ -436,3 +436,59 @@ fn a_check_that_hangs_ends_with_the_deadline() {
     assert!(seconds < 30, "no longer than was left: {seconds} s");
     site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
 }
+
+/// Acts on record behind number `after`: act, result, detail.
+fn acts(site: &Site, after: usize) -> Vec<(String, String, String)> {
+    let said = site.installer(&["audit", "export", "--since", &after.to_string()]).expect(0);
+    let text = |row: &serde_json::Value, field: &str| row[field].as_str().unwrap().to_owned();
+    let rows = said.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    rows.map(|row| (text(&row, "act"), text(&row, "result"), text(&row, "detail"))).collect()
+}
+
+#[test]
+fn an_installation_walks_the_plan_that_was_shown_and_goes_on_with_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let _machine = machine();
+    let site = Site::new(18160);
+    site.release(1, Site::GOOD, same);
+    site.bundle("one.tar", &["alice", "bob"]);
+    site.trust();
+    let plan: serde_json::Value =
+        serde_json::from_str(&site.installer(&["--json", "plan", "one.tar"]).expect(0).out).unwrap();
+    let titles: Vec<&str> =
+        plan["steps"].as_array().unwrap().iter().map(|step| step["title"].as_str().unwrap()).collect();
+    let (before, sha384) = (acts(&site, 0).len(), plan["plan_sha384"].as_str().unwrap());
+
+    // Killed in its trial, when the platform's own pods hold its port already.
+    std::fs::create_dir(site.path("shim")).unwrap();
+    let real = site.tool("sh", &["-c", "command -v podman"]).expect(0).out;
+    let shim = format!(
+        "#!/bin/sh\ncase \"$*\" in *\"healthcheck run\"*) kill -9 $PPID; exit 1;; esac\nexec {} \"$@\"\n",
+        real.trim()
+    );
+    std::fs::write(site.path("shim/podman"), shim).unwrap();
+    std::fs::set_permissions(site.path("shim/podman"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", site.path("shim").display(), std::env::var("PATH").unwrap());
+    let cut = site.installer_env(&["--yes", "install", "one.tar"], &[("PATH", &path)]);
+    assert_eq!(cut.code, -1, "{}{}", cut.out, cut.err);
+    let status = site.installer(&["--json", "status"]);
+    let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    assert_eq!(
+        (&status["unfinished"]["phase"], &status["unfinished"]["plan_sha384"]),
+        (&"trial".into(), &sha384.into())
+    );
+
+    // The same command goes on, and is not refused for what it made itself.
+    let again = site.installer(&["--yes", "install", "one.tar"]).expect(0);
+    assert!(again.err.contains("it goes on") || again.out.contains("it goes on"), "{}{}", again.out, again.err);
+    assert!(site.answers());
+    let told = [&cut.out, &cut.err, &again.out, &again.err].map(String::as_str).join("\n");
+    let mut walked: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("step: ")).collect();
+    walked.dedup();
+    assert_eq!(walked, titles);
+    let acts = acts(&site, before);
+    let begun: Vec<_> = acts.iter().filter(|(act, result, _)| act == "install" && result == "begun").collect();
+    assert!(begun.len() == 1 && begun[0].2.contains(&format!("plan SHA-384 {sha384}")), "{acts:?}");
+    site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
+    site.assert_nothing_left();
+}

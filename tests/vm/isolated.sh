@@ -104,6 +104,8 @@ case $BENCH_BOOT in
     step verify-flipped $I verify $BENCH_MEDIUM/flipped.bundle.tar
     step install-flipped $I --yes install $BENCH_MEDIUM/flipped.bundle.tar
     command -v podman >/dev/null && echo "ENGINE there too early" || echo "ENGINE still none"
+    # Nothing needs /tmp, the host's own package tools included.
+    mount -t tmpfs -o ro,noexec tmpfs /tmp
     step preflight $I preflight $BENCH_MEDIUM/platform.bundle.tar
     step install $I --yes install $BENCH_MEDIUM/platform.bundle.tar
     step status $I status
@@ -125,6 +127,15 @@ case $BENCH_BOOT in
     systemctl show lockgate-resume.timer -p ActiveState -p TimersMonotonic | sed 's/^/WATCH /'
     step scheduled systemctl start lockgate-backup.service
     $I --json backup list | grep -o '"at":' | sed 's/^/BACKUP /'
+    # Of several units one that is left must not hide the others.
+    step check $I check
+    systemctl -q disable lockgate-check.timer
+    systemctl -q stop lockgate-resume.timer
+    step drift $I check
+    step repair $I --yes repair
+    systemctl is-enabled lockgate-check.timer | sed 's/^/MENDED /'
+    systemctl is-active lockgate-resume.timer | sed 's/^/MENDED /'
+    step mended $I check
     (. $BENCH_MEDIUM/media/run.sh)
     exit 0
     ;;
@@ -163,6 +174,14 @@ expect 'WATCH ActiveState=active' "so does the one that finishes what was cut of
 expect 'WATCH TimersMonotonic=.*OnUnitInactiveUSec=1min' "and comes every minute"
 expect 'STEP scheduled rc=0' "what it starts ends well"
 expect 'BACKUP "at"' "and has made a backup"
+expect 'STEP check rc=0' "nothing differs from what is signed"
+expect 'STEP drift rc=8' "a timer that is disabled and one that is stopped are differences"
+expect 'unit lockgate-check.timer is not enabled' "the one is named"
+expect 'unit lockgate-resume.timer is not active' "and the other"
+expect 'STEP repair rc=0' "repair mends"
+expect 'MENDED enabled' "the one is enabled again"
+expect 'MENDED active' "the other counts again"
+expect 'STEP mended rc=0' "and nothing differs"
 expect 'UNCLASSIFIED$' "the marking is on the console"
 "$here/media.sh" check "$work/log" || fail "discs with bad sectors"
 echo "isolated: $passed passed, 0 failed"

@@ -16,6 +16,7 @@ use super::head::Head;
 use super::key::AppliancePublic;
 use super::record::{FORMAT, Outcome, Row, zero};
 use crate::error::{Error, Result};
+use crate::settled;
 
 /// Version of the schema, kept in `user_version`.
 const VERSION: i64 = 1;
@@ -105,7 +106,7 @@ impl Log {
         let log = match Self::connect(&file, flags) {
             Ok(log) => log,
             // Without room for SQLite's own files beside it, a log that nothing is pending for is read as it lies.
-            Err(error) if settled(&file) => Self::connect_settled(&file).map_err(|_| damaged(&error))?,
+            Err(error) if settled::is(&file) => Self { db: settled::open(&file).map_err(|_| damaged(&error))? },
             Err(error) => return Err(damaged(&error)),
         };
         Ok(log.begun()?.then_some(log))
@@ -122,14 +123,6 @@ impl Log {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         // The first read makes the files that SQLite keeps beside the database.
-        db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
-        Ok(Self { db })
-    }
-
-    fn connect_settled(file: &Path) -> rusqlite::Result<Self> {
-        let name = file.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        let db = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags)?;
         db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
         Ok(Self { db })
     }
@@ -280,13 +273,6 @@ pub(super) fn insert(db: &Connection, row: &Row, hash: &Sha384) -> Result<()> {
 pub(super) fn set_head(db: &Connection, envelope: &[u8]) -> Result<()> {
     let upsert = "INSERT INTO head VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET envelope = excluded.envelope";
     db.execute(upsert, [envelope]).map(drop).map_err(|e| unwritable(&e))
-}
-
-/// Whether nothing waits in the write-ahead log, so that the database file alone says everything.
-fn settled(file: &Path) -> bool {
-    let mut name = file.as_os_str().to_owned();
-    name.push("-wal");
-    std::fs::metadata(PathBuf::from(name)).map_or(true, |meta| meta.len() == 0)
 }
 
 fn signed(number: u64) -> i64 {

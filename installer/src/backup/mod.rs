@@ -156,7 +156,9 @@ impl Job<'_> {
         }
         std::fs::rename(&part, &whole).map_err(|e| Error::io(whole.display().to_string(), e))?;
         atomic::sync_folder(&folder)?;
-        self.prune(&folder)?;
+        // What a restore that is not over reads from stays until it is.
+        let used = state.open_run()?.filter(|run| run.act == "restore").map(|run| PathBuf::from(run.source));
+        self.prune(&folder, used.as_deref())?;
         Ok(whole)
     }
 
@@ -231,12 +233,19 @@ impl Job<'_> {
         Ok(content)
     }
 
-    fn prune(&self, folder: &Path) -> Result<()> {
+    fn prune(&self, folder: &Path, used: Option<&Path>) -> Result<()> {
         let keep = self.manifest.lifecycle.data.iter().map(|data| data.keep).max().unwrap_or(1);
-        let mut all = list(folder)?;
-        let beyond = all.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
-        all.drain(..beyond).try_for_each(|old| atomic::remove_folder(&old))
+        beyond(list(folder)?, keep, used).iter().try_for_each(|old| atomic::remove_folder(old))
     }
+}
+
+/// Those of `all`, the oldest first, that are beyond so many; the one in use is not among them.
+fn beyond(mut all: Vec<PathBuf>, keep: u32, used: Option<&Path>) -> Vec<PathBuf> {
+    all.truncate(all.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX)));
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let used = used.map(real);
+    all.retain(|old| used.as_deref() != Some(&*real(old)));
+    all
 }
 
 /// Site setting with the pods that a backup holds still.
@@ -434,6 +443,27 @@ mod tests {
             "images": [], "secrets": [], "workloads": [], "files": [], "runtime": [], "attachments": [], "bases": [], "packs": [],
         });
         bundle_format::manifest::parse(json.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_go_but_not_the_one_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let all: Vec<PathBuf> = ["a", "b", "c", "d"].map(|name| folder.path().join(name)).into();
+        for path in &all {
+            std::fs::create_dir(path).unwrap();
+        }
+        let names = |keep, used: Option<&Path>| -> Vec<String> {
+            let gone = beyond(all.clone(), keep, used);
+            gone.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names(2, None), ["a", "b"]);
+        assert_eq!(names(4, None), Vec::<String>::new());
+        assert_eq!(names(5, None), Vec::<String>::new());
+        // By whatever name it was given.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&all[0], &link).unwrap();
+        assert_eq!(names(2, Some(&link)), ["b"]);
+        assert_eq!(names(2, Some(&all[3])), ["a", "b"]);
     }
 
     fn sample(folder: &Path, claim: &str) -> Backup {

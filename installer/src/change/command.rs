@@ -8,7 +8,7 @@ use bundle_format::marking::Marking;
 use clap::Subcommand;
 
 use super::recover::is_for_the_machine;
-use super::{Change, Data, Outcome, Recovery, Reporter};
+use super::{Change, Data, Outcome, Recovery, Reporter, cut_off_install};
 use crate::audit::anchor;
 use crate::audit::head::Head;
 use crate::audit::refusal::{Act, Kind};
@@ -28,7 +28,7 @@ use crate::preflight::{Finding, Needs};
 use crate::progress::Progress;
 use crate::proof::{ProvedBundle, SitePolicy, clock};
 use crate::signals::Stop;
-use crate::state::{Generation, State};
+use crate::state::{Generation, Phase, State};
 use crate::store::Store;
 use crate::{attachments, audit, banner, check, dangerous, preflight, record};
 
@@ -213,7 +213,9 @@ impl Desk<'_> {
         let permitted = dangerous::permit(plan, approvals, &proved, &state)?;
         let plan = permitted.plan();
         let mut looked = Vec::new();
-        if !plan.is_noop() {
+        // What is gone on with passed its look when it began, and holds ports and room by now.
+        let goes_on = cut_off_install(&state, &proved.verified().sha384().to_string())?.is_some();
+        if !plan.is_noop() && !goes_on {
             looked = findings(&proved, &base, &state, self.paths, plan.disk())?;
             options.apply(&mut looked)?;
             if !self.json {
@@ -285,19 +287,34 @@ impl Desk<'_> {
         self.banner(&state)?;
         self.let_go(&mut state)?;
         let host = HostFacts::read(Path::new("/"))?;
-        if let Some(run) = open {
-            print(&[format!(
-                "the {} of {} that is not over ({}) is taken back",
-                run.act,
-                run.product,
-                run.phase.text()
-            )])?;
-            if plan_only {
-                return Ok(());
+        let committed = match open {
+            // What is committed goes only forward, and of an uninstallation nothing is left to go back to.
+            Some(run) if run.phase == Phase::Committed && run.act == "uninstall" => {
+                let (act, product, phase) = (run.act, run.product, run.phase.text());
+                return Err(ErrorKind::Unfinished { act, product, phase }.into());
             }
-            let _lock = self.confirm_unlocked("Take it back?", lock, "rollback", &mut state)?;
-            return self.change(&mut state, &host, None, 0, |change| change.take_back(run));
-        }
+            Some(run) if run.phase == Phase::Committed => {
+                print(&[format!(
+                    "the {} of {} is committed: what is left of it is cleared first",
+                    run.act, run.product
+                )])?;
+                Some(run)
+            }
+            Some(run) => {
+                print(&[format!(
+                    "the {} of {} that is not over ({}) is taken back",
+                    run.act,
+                    run.product,
+                    run.phase.text()
+                )])?;
+                if plan_only {
+                    return Ok(());
+                }
+                let _lock = self.confirm_unlocked("Take it back?", lock, "rollback", &mut state)?;
+                return self.change(&mut state, &host, None, 0, |change| change.take_back(run));
+            }
+            None => None,
+        };
         let active = chosen(&state, product)?;
         let product = active.product.clone();
         // Nothing is listened for yet: a signal at the question ends the process, as it does at every other.
@@ -318,7 +335,10 @@ impl Desk<'_> {
         }
         let _lock = self.confirm_unlocked("Go back?", lock, "rollback", &mut state)?;
         record_accepted(&state, &looked, &active)?;
-        self.change(&mut state, &host, None, 0, |change| change.rollback(&product, to, keep_data))
+        self.change(&mut state, &host, None, 0, |change| {
+            committed.map(|run| change.settle(run)).transpose()?;
+            change.rollback(&product, to, keep_data)
+        })
     }
 
     /// Refuses where what is to be written does not fit; what was looked at, with what a person goes past.

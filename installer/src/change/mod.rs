@@ -28,6 +28,7 @@ use bundle_format::timestamp::Timestamp;
 use crate::dangerous::Permitted;
 use crate::engine::{Podman, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
+use crate::health;
 use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -49,6 +50,13 @@ const KEEP: usize = 1;
 /// Former generations that this site keeps.
 pub(crate) fn keep(state: &State) -> Result<usize> {
     Ok(state.setting("keep-generations")?.and_then(|text| text.parse().ok()).unwrap_or(KEEP))
+}
+
+/// The installation of the manifest `sha384` that was cut off before its commit; the same command goes on with it.
+fn cut_off_install(state: &State, sha384: &str) -> Result<Option<Run>> {
+    let Some(run) = state.open_run()? else { return Ok(None) };
+    let same = run.act == "install" && state.generation(run.generation)?.manifest_sha384 == sha384;
+    Ok(Some(run).filter(|run| same && matches!(run.phase, Phase::Staging | Phase::Switching | Phase::Trial)))
 }
 
 /// What a change tells while it works.
@@ -121,13 +129,12 @@ impl Change<'_> {
             .map_err(|e| Error::io(bundle.path().display().to_string(), e))?
             .display()
             .to_string();
+        if let Some(run) = cut_off_install(self.state, &sha384)? {
+            self.report.note("this installation was cut off before; it goes on");
+            let walk = self.walk_of(run, Some((bundle, base)))?;
+            return self.go(walk);
+        }
         if let Some(run) = self.state.open_run()? {
-            let same = run.act == "install" && self.state.generation(run.generation)?.manifest_sha384 == sha384;
-            if same && matches!(run.phase, Phase::Staging | Phase::Switching | Phase::Trial) {
-                self.report.note("this installation was cut off before; it goes on");
-                let walk = self.walk_of(run, Some((bundle, base)))?;
-                return self.go(walk);
-            }
             self.report.note(&format!("an earlier {} was cut off; that is settled first", run.act));
             self.settle(run)?;
         }
@@ -277,6 +284,12 @@ impl Change<'_> {
     /// Takes back what failed; the error that tells how that went.
     fn fail(&mut self, walk: &Walk, phase: Phase, error: Error) -> Error {
         self.report.note(&format!("failed: {error}; taking back what was made"));
+        // A workload that does not start, or a migration that fails, told why in its container; that goes with it.
+        if phase == Phase::Trial
+            && let (Ok(podman), Ok((release, _))) = (self.engine(), self.release(&walk.manifest))
+        {
+            health::keep_logs(&podman, self.paths, &release);
+        }
         self.record_end(walk, audit::Outcome::Failed, &error.to_string());
         match self.back(walk, &error.to_string()) {
             Err(undo) => ErrorKind::NeedsOperator { source: Box::new(error), trouble: undo.to_string() }.into(),

@@ -99,7 +99,7 @@ impl Change<'_> {
             Step::Engine => match note.get("packages_before") {
                 Some(_) => {
                     let before: BTreeSet<String> = words(note, "packages_before").into_iter().collect();
-                    runtime::remove_since(&before)
+                    runtime::remove_since(&before, &self.paths.scratch())
                 }
                 None => Ok(()),
             },
@@ -156,15 +156,31 @@ impl Change<'_> {
     }
 
     fn find_engine(&mut self, walk: &Walk) -> Result<()> {
-        if let Some(podman) = Podman::detect(self.paths, self.host)? {
+        let brought = self.brought_packages(walk)?;
+        if let Some(podman) = Podman::detect(self.paths, self.host)?.filter(|_| brought.is_none()) {
             self.report.note(&format!("podman {}", podman.version()));
             return Ok(());
         }
         let missing = || ErrorKind::NoEngine { os: self.host.os.clone() };
         let set = walk.manifest.runtime.iter().find(|set| set.os == self.host.os).ok_or_else(missing)?;
         self.report.note(&format!("installing {} from the bundle", set.install.join(", ")));
-        runtime::install_runtime(set, &Store::peek(&self.paths.store()), &self.paths.scratch())?;
+        let before = match brought {
+            Some(before) => before,
+            None => runtime::packages()?,
+        };
+        runtime::install_runtime(set, &Store::peek(&self.paths.store()), &self.paths.scratch(), &before)?;
         self.engine().map(drop)
+    }
+
+    /// The packages from before this run brought the engine, where it does: an attempt that was cut off may have
+    /// left one that answers and of which half is not configured yet.
+    fn brought_packages(&self, walk: &Walk) -> Result<Option<BTreeSet<String>>> {
+        for step in self.state.run_steps(walk.run.id)? {
+            if Step::from_json(&step.step)? == Step::Engine && step.note.get("packages_before").is_some() {
+                return Ok(Some(words(&step.note, "packages_before").into_iter().collect()));
+            }
+        }
+        Ok(None)
     }
 
     fn pull(&mut self, walk: &Walk) -> Result<()> {

@@ -67,11 +67,8 @@ impl Change<'_> {
         Err(ErrorKind::Unfinished { act, product, phase: run.phase.text() }.into())
     }
 
-    /// Back to what ran before a change that is not over.
+    /// Back to what ran before a change that is not committed.
     pub fn take_back(&mut self, run: Run) -> Result<Outcome> {
-        if run.phase == Phase::Committed {
-            return self.settle(run);
-        }
         let walk = self.walk_of(run, None)?;
         self.back_or_operator(&walk, &ErrorKind::Requested.to_string())?;
         Ok(Outcome::TakenBack)

@@ -65,7 +65,10 @@ impl Podman {
         let mut env = Vec::new();
         if let Some(conf) = own_settings(host).filter(|_| std::env::var_os("CONTAINERS_CONF").is_none()) {
             let file = paths.engine().join("containers.conf");
-            atomic::write(&file, conf.as_bytes(), Access::Public)?;
+            // Written once: a disk that takes nothing any more is no reason not to ask the engine.
+            if !std::fs::read(&file).is_ok_and(|found| found == conf.as_bytes()) {
+                atomic::write(&file, conf.as_bytes(), Access::Public)?;
+            }
             env.push(("CONTAINERS_CONF".to_owned(), file.into_os_string()));
         }
         env.push(("PODMAN_IGNORE_CGROUPSV1_WARNING".to_owned(), "1".into()));

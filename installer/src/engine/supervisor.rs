@@ -318,11 +318,8 @@ impl Wanted {
         }
         for (question, word, units) in [("is-enabled", "enabled", &self.enabled), ("is-active", "active", &self.active)]
         {
-            for unit in units {
-                if !says(question, unit)? {
-                    found.push(format!("unit {unit} is not {word}"));
-                }
-            }
+            let others = not_yet(question, units.iter().map(String::as_str), says)?;
+            found.extend(others.into_iter().map(|unit| format!("unit {unit} is not {word}")));
         }
         let is_program = |path: &&PathBuf| {
             use std::os::unix::fs::PermissionsExt as _;
@@ -343,7 +340,7 @@ fn wanted_watch(units: &Path, program: &Path, state_dir: &Path) -> Wanted {
     Wanted {
         files: watch_units(program, state_dir).map(|(name, text)| (units.join(name), text)).into(),
         enabled: WATCH.map(str::to_owned).into(),
-        active: [BACKUP_TIMER, CHECK_TIMER].map(str::to_owned).into(),
+        active: TIMERS.map(str::to_owned).into(),
         program: Some(program.to_owned()),
     }
 }
@@ -442,11 +439,23 @@ fn plain_unit(product: &str, network: &str, workload: &WorkloadFile) -> String {
 /// Enables units that are not yet; all in one call, because after each that changes something systemd
 /// reads everything anew.
 fn enable<'a>(units: impl IntoIterator<Item = &'a str>) -> Result<()> {
-    let units: Vec<&str> = units.into_iter().collect();
-    if Command::new("systemctl").args([&["is-enabled", "--quiet"], &units[..]].concat()).output()?.code == 0 {
-        return Ok(());
+    let units = not_yet("is-enabled", units, &systemd_says)?;
+    if units.is_empty() { Ok(()) } else { systemctl(&[&["enable"], &units[..]].concat()) }
+}
+
+/// Those of which systemd does not say so. Each is asked for: of several, `systemctl` says yes as soon as one is.
+fn not_yet<'a>(
+    question: &str,
+    units: impl IntoIterator<Item = &'a str>,
+    says: &dyn Fn(&str, &str) -> Result<bool>,
+) -> Result<Vec<&'a str>> {
+    let mut found = Vec::new();
+    for unit in units {
+        if !says(question, unit)? {
+            found.push(unit);
+        }
     }
-    systemctl(&[&["enable"], &units[..]].concat())
+    Ok(found)
 }
 
 fn systemctl(args: &[&str]) -> Result<()> {
@@ -502,6 +511,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn units_that_are_not_enabled_are_found_beside_one_that_is() {
+        let says = |question: &str, unit: &str| {
+            assert_eq!(question, "is-enabled");
+            Ok(unit == "a")
+        };
+        assert_eq!(not_yet("is-enabled", ["a", "b", "c"], &says).unwrap(), ["b", "c"]);
+        assert!(not_yet("is-enabled", ["a"], &says).unwrap().is_empty());
+    }
+
     /// Puts everything in place that is wanted.
     fn put(wanted: &Wanted) {
         for (path, text) in &wanted.files {
@@ -538,7 +557,9 @@ mod tests {
             (&watch, "is-enabled", GUARD, "enabled"),
             (&watch, "is-enabled", "lockgate-resume.service", "enabled"),
             (&watch, "is-enabled", CHECK_TIMER, "enabled"),
+            (&watch, "is-active", RESUME_TIMER, "active"),
             (&watch, "is-active", BACKUP_TIMER, "active"),
+            (&watch, "is-active", CHECK_TIMER, "active"),
             (&network, "is-enabled", "lockgate-network-net.service", "enabled"),
             (&network, "is-active", "lockgate-network-net.service", "active"),
         ] {

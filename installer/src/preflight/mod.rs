@@ -49,7 +49,7 @@ const AUDIT_LOG: Check = Check {
 };
 
 /// Every check that there is, for the list that people read.
-pub const CHECKS: [Check; 28] = [
+pub const CHECKS: [Check; 29] = [
     machine::USER,
     machine::MEMORY,
     machine::MEMORY_FREE,
@@ -64,6 +64,7 @@ pub const CHECKS: [Check; 28] = [
     kernel::FIPS,
     space::DISK_STATE,
     space::DISK_ENGINE,
+    space::DISK_PACKAGES,
     space::DISK_AUDIT,
     space::INODES,
     filesystem::OVERLAY,

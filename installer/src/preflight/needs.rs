@@ -13,6 +13,7 @@ use crate::backup::Backup;
 use crate::change::step::Step;
 use crate::engine::Podman;
 use crate::error::Result;
+use crate::host::HostFacts;
 use crate::paths::Paths;
 use crate::state::{Generation, State};
 use crate::store::Store;
@@ -20,6 +21,10 @@ use crate::tree;
 
 /// Compressed layers, and dumps of databases, unpack to about this much (Debian layers: 2.5 to 3).
 const UNPACK: u64 = 3;
+/// Debian packages unpack to less than this (the engine's sets of Debian 12 and 13: 3.0 and 3.5).
+const UNPACK_PACKAGES: u64 = 4;
+/// Where packages go; a file system of its own on some hosts.
+const PACKAGES: &str = "/usr";
 
 /// Bytes that a change writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +43,8 @@ pub struct Needs {
     pub data: u64,
     /// What the platform itself writes by then, as its release says, or a database while it loads a dump.
     pub platform: u64,
+    /// The engine's packages, unpacked, where there is no engine.
+    pub packages: u64,
 }
 
 impl Needs {
@@ -47,6 +54,7 @@ impl Needs {
         active: Option<&Generation>,
         state: &State,
         paths: &Paths,
+        host: &HostFacts,
         podman: Option<&Podman>,
     ) -> Result<Self> {
         let store = Store::peek(&paths.store());
@@ -62,6 +70,11 @@ impl Needs {
                 needs.images = needs.images.saturating_add(packed.saturating_mul(UNPACK));
                 needs.copies = needs.copies.max(packed);
             }
+        }
+        if podman.is_none() {
+            let sets = manifest.runtime.iter().filter(|set| set.os == host.os);
+            let packed = sets.flat_map(|set| &set.packages).filter_map(|package| sizes.get(&package.digest));
+            needs.packages = sum(packed).saturating_mul(UNPACK_PACKAGES);
         }
         if let (Some(active), Some(podman)) = (active, podman) {
             let volumes = volume_bytes(state, podman, active.id)?;
@@ -102,6 +115,7 @@ impl Needs {
     pub const fn of_step(&self, step: &Step) -> u64 {
         match step {
             Step::Store => self.store,
+            Step::Engine => self.packages,
             Step::Images => self.images.saturating_add(self.copies),
             Step::Backup => self.backups,
             Step::Volumes => self.data,
@@ -111,14 +125,14 @@ impl Needs {
 
     /// All that is written.
     pub fn total(&self) -> u64 {
-        sum(&[self.store, self.images, self.copies, self.backups, self.data, self.platform])
+        sum(&[self.store, self.images, self.copies, self.backups, self.data, self.platform, self.packages])
     }
 
     /// For a person.
     pub fn line(&self) -> String {
-        let Self { store, held, images, copies, backups, data, platform } = self;
+        let Self { store, held, images, copies, backups, data, platform, packages } = self;
         format!(
-            "{} bytes: {store} to store ({held} are held already), {images} for images, {copies} while they are unpacked, {backups} for the backup, {data} for volumes, {platform} for the platform itself",
+            "{} bytes: {store} to store ({held} are held already), {images} for images, {copies} while they are unpacked, {backups} for the backup, {data} for volumes, {platform} for the platform itself, {packages} for the engine's packages",
             self.total()
         )
     }
@@ -127,21 +141,23 @@ impl Needs {
     pub fn to_json(&self) -> Value {
         json!({
             "store": self.store, "held": self.held, "images": self.images, "copies": self.copies, "backups": self.backups,
-            "data": self.data, "platform": self.platform, "total": self.total(),
+            "data": self.data, "platform": self.platform, "packages": self.packages, "total": self.total(),
         })
     }
 
     /// What is needed below which folder.
     pub(super) fn list(&self, paths: &Paths, product: &str, graph: &Path) -> Vec<Need> {
         let need = |what, path: &Path, bytes| Need { what, path: path.to_owned(), bytes };
-        vec![
+        let packages = (self.packages > 0).then(|| need("packages", Path::new(PACKAGES), self.packages));
+        let needs = [
             need("store", &paths.store(), self.store),
             need("backups", &paths.backups(product), self.backups),
             need("copies", &paths.copies(), self.copies),
             need("images", graph, self.images),
             need("data", graph, self.data.saturating_add(self.platform)),
             need("audit", &paths.audit(), space::AUDIT_BYTES),
-        ]
+        ];
+        needs.into_iter().chain(packages).collect()
     }
 }
 
@@ -198,15 +214,26 @@ mod tests {
 
     #[test]
     fn every_byte_is_asked_of_some_file_system_and_shown() {
-        let needs =
-            Needs { store: 1, held: 1000, images: 20, copies: 600_000, backups: 300, data: 4000, platform: 50_000 };
+        let needs = Needs {
+            store: 1,
+            held: 1000,
+            images: 20,
+            copies: 600_000,
+            backups: 300,
+            data: 4000,
+            platform: 50_000,
+            packages: 7_000_000,
+        };
         let paths = Paths::new("/s");
         let list = needs.list(&paths, "p", Path::new("/g"));
         let asked: u64 = list.iter().filter(|need| need.what != "audit").map(|need| need.bytes).sum();
-        assert_eq!((asked, needs.total()), (654_321, 654_321));
+        assert_eq!((asked, needs.total()), (7_654_321, 7_654_321));
         let below = |folder: &str| list.iter().filter(|n| n.path.starts_with(folder)).map(|n| n.bytes).sum::<u64>();
-        assert_eq!((below("/g"), below("/s")), (54_020, 600_301 + space::AUDIT_BYTES));
-        assert_eq!(needs.to_json()["total"], 654_321);
-        assert!(needs.line().starts_with("654321 bytes: 1 to store (1000 are held already)"), "{}", needs.line());
+        assert_eq!((below("/g"), below("/s"), below("/usr")), (54_020, 600_301 + space::AUDIT_BYTES, 7_000_000));
+        assert_eq!(needs.to_json()["total"], 7_654_321);
+        assert!(needs.line().starts_with("7654321 bytes: 1 to store (1000 are held already)"), "{}", needs.line());
+        // With an engine there, its file system is not asked about.
+        let needs = Needs { packages: 0, ..needs };
+        assert!(needs.list(&paths, "p", Path::new("/g")).iter().all(|need| need.what != "packages"));
     }
 }

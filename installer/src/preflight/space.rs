@@ -26,6 +26,12 @@ pub(super) const DISK_ENGINE: Check = Check {
     advice: "free space on the engine's file system (podman image prune), or give it a larger one",
     door: Door::Named,
 };
+pub(super) const DISK_PACKAGES: Check = Check {
+    id: "disk-packages",
+    why: "the engine's packages must fit; a host's own tools refuse everything once some are only half there",
+    advice: "make room on that file system (apt-get clean), or install podman from the host's own media first",
+    door: Door::Never,
+};
 pub(super) const DISK_AUDIT: Check = Check {
     id: "disk-audit",
     why: "no act begins without its record",
@@ -114,6 +120,8 @@ fn check_of(same: &[&Need]) -> Check {
     let has = |what: &[&str]| same.iter().any(|need| what.contains(&need.what));
     if has(&["store", "backups", "copies"]) {
         DISK_STATE
+    } else if has(&["packages"]) {
+        DISK_PACKAGES
     } else if has(&["audit"]) && same.len() == 1 {
         DISK_AUDIT
     } else {

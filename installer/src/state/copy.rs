@@ -105,7 +105,7 @@ impl RecordCopy {
 
     /// What was on record when it was made, to be read only: nothing that is changed in it lasts.
     pub fn into_state(self, paths: &Paths) -> State {
-        State { db: self.db, home: paths.clone() }
+        State { db: self.db, home: paths.clone(), unwritable: None }
     }
 
     /// The database itself.
@@ -208,7 +208,8 @@ mod tests {
         rotten[4096..8192].fill(0xa5);
         std::fs::write(&path, &rotten).unwrap();
         drop(state);
-        let mut state = State { db: Connection::open(&path).unwrap(), home: crate::paths::Paths::new(folder.path()) };
+        let home = crate::paths::Paths::new(folder.path());
+        let mut state = State { db: Connection::open(&path).unwrap(), home, unwritable: None };
         assert!(matches!(state.keep_copy().unwrap_err().kind(), ErrorKind::RecordDamaged { .. }));
         assert_eq!(std::fs::read(&copied).unwrap(), sound, "the copy before stays");
         state.keep_copy_or_warn();

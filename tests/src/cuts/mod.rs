@@ -137,11 +137,34 @@ impl Cut<'_> {
 
 /// Something on a prepared folder that is no cut.
 pub fn alone<T: Send>(from: &str, act: impl FnOnce(&Case) -> T + Send) -> T {
+    on(from, |_, case| act(case))
+}
+
+/// The same, with the ground that has the bundles.
+pub fn on<T: Send>(from: &str, act: impl FnOnce(&Ground, &Case) -> T + Send) -> T {
     secluded(|ground, case| {
         ground.prepare_whole();
         case.copy_of(&ground.case(&format!("prepared/{from}")));
-        act(case)
+        act(ground, case)
     })
+}
+
+/// Kills a command so late that only what follows its commit is left. That begins somewhere behind the last
+/// workload that it starts or stops, and ends before it does: looked for by halves.
+pub fn cut_when_committed(ground: &Ground, case: &Case, args: &[&str]) {
+    let saved = ground.case("before");
+    saved.copy_of(case);
+    let (_, points) = point::count(case, args);
+    let last = points.iter().rposition(|point| point.about.starts_with("podman kube")).unwrap();
+    let (mut low, mut high, mut found) = (last, points.len(), String::new());
+    while low < high && found != "committed" {
+        let middle = low.midpoint(high);
+        case.copy_of(&saved);
+        let killed = case.installer_under(&points[middle].cut(case, Fault::Kill), args).code == -1;
+        found = if killed { phase(case) } else { "nothing".into() };
+        if found == "nothing" { high = middle } else { low = middle + 1 }
+    }
+    assert_eq!(found, "committed", "{args:?}: never killed behind the commit");
 }
 
 /// Something on a folder that has a trust root and nothing else, with bundles of one's own.
@@ -282,6 +305,8 @@ fn recover(case: &Case, cut: &Cut<'_>, said: &Said, args: &[&str], story: &mut V
             let well = cut.flow.codes.contains(&said.code);
             return if well { Ok(()) } else { Err(format!("not killed: exit code {}", said.code)) };
         }
+        // Whatever is to be done is told at every point.
+        run(&["--json", "status"], &[0, 8])?;
         return match cut.way() {
             Recovery::Resume => run(&resume, cut.flow.codes),
             Recovery::Rotten => {
@@ -397,10 +422,15 @@ fn cut_off(ground: &Ground, name: &str, from: &str) -> String {
         assert_eq!(said.code, -1, "{name}: {}", told("cut", &said));
         Knobs::default().set(&case.engine());
     });
-    let said = ground.case(&format!("prepared/{name}")).installer(&["--json", "status"]);
+    phase(&ground.case(&format!("prepared/{name}")))
+}
+
+/// How far the change is that is not over; `nothing` where none is.
+fn phase(case: &Case) -> String {
+    let said = case.installer(&["--json", "status"]);
     match serde_json::from_str::<serde_json::Value>(said.out.trim()) {
         Ok(status) => status["unfinished"]["phase"].as_str().unwrap_or("nothing").to_owned(),
-        Err(error) => panic!("{name}: {error}: {}", told("status", &said)),
+        Err(error) => panic!("{error}: {}", told("status", &said)),
     }
 }
 
@@ -446,7 +476,7 @@ fn told(what: &str, said: &Said) -> String {
 }
 
 /// To the real standard error: progress is for whoever waits, also where a test's output is kept back.
-fn say(text: &str) {
+pub fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 

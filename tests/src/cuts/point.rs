@@ -5,6 +5,10 @@
 //! strace kills on the entry of a call, before it is done (seen with 6.1: the folder of a killed
 //! `mkdir` is not there). So the cut at a point is also the cut right behind the point before it:
 //! killing at every point meets every state on the disk that the installer can leave.
+//!
+//! So the system calls are the seam of storage, and the engine that stands in for podman is the seam of
+//! commands. What systemd is told is no point here: its units are hidden, and power cuts in a real machine
+//! (`tests/vm/powercut.sh`) meet them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
