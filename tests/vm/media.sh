@@ -124,9 +124,14 @@ modprobe -a loop dm_mod isofs || echo "MEDIA no modules"
 put() { # DRIVE IMAGE TABLE
     device=$(losetup --find --show --read-only "$M/$2")
     sed "s|@|$device|" "$3" | dmsetup create --readonly --noudevsync "$1"
-    dmsetup mknodes "$1"
     mkdir -p "/mnt/$1"
-    mount -t iso9660 -o ro,nosuid,nodev,noexec "/dev/mapper/$1" "/mnt/$1" || echo "MEDIA $2 does not mount"
+    # What udev still had to do for the disc before may take the node of this one away, on a busy host.
+    for _ in 1 2 3 4 5; do
+        dmsetup mknodes "$1"
+        if mount -t iso9660 -o ro,nosuid,nodev,noexec "/dev/mapper/$1" "/mnt/$1"; then return 0; fi
+        sleep 1
+    done
+    echo "MEDIA $2 does not mount"
 }
 out() { # DRIVE
     umount "/mnt/$1"
