@@ -22,7 +22,7 @@ use crate::paths::Paths;
 use crate::policy::Policy;
 use crate::proof::clock;
 use crate::release::{Port, Release};
-use crate::state::{Generation, Phase, Run, State};
+use crate::state::{Generation, Run, State};
 use crate::store::Store;
 
 /// The state of every product.
@@ -279,12 +279,12 @@ impl Status {
         }
         if let Some(run) = &self.unfinished {
             lines.push(format!(
-                "UNFINISHED {} of {} since {}: {}; run installer resume{}",
+                "UNFINISHED {} of {} since {}: {}; run {}",
                 run.act,
                 run.product,
                 run.begun_at,
                 run.phase.text(),
-                if run.phase == Phase::Committed { "" } else { ", or installer rollback" }
+                run.phase.ways_on()
             ));
         }
         lines.extend(self.at_work.as_ref().map(|holder| format!("at work: {holder}")));

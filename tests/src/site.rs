@@ -145,6 +145,14 @@ impl Site {
         self.run(&programs().join("installer"), &args, env)
     }
 
+    /// Acts on record behind number `after`: act, result, detail.
+    pub fn acts(&self, after: usize) -> Vec<(String, String, String)> {
+        let said = self.installer(&["audit", "export", "--since", &after.to_string()]).expect(0);
+        let text = |row: &serde_json::Value, field: &str| row[field].as_str().unwrap().to_owned();
+        let rows = said.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        rows.map(|row| (text(&row, "act"), text(&row, "result"), text(&row, "detail"))).collect()
+    }
+
     /// Runs any program.
     pub fn tool(&self, program: &str, args: &[&str]) -> Said {
         self.run(Path::new(program), args, &[])

@@ -437,14 +437,6 @@ fn a_check_that_hangs_ends_with_the_deadline() {
     site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);
 }
 
-/// Acts on record behind number `after`: act, result, detail.
-fn acts(site: &Site, after: usize) -> Vec<(String, String, String)> {
-    let said = site.installer(&["audit", "export", "--since", &after.to_string()]).expect(0);
-    let text = |row: &serde_json::Value, field: &str| row[field].as_str().unwrap().to_owned();
-    let rows = said.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    rows.map(|row| (text(&row, "act"), text(&row, "result"), text(&row, "detail"))).collect()
-}
-
 #[test]
 fn an_installation_walks_the_plan_that_was_shown_and_goes_on_with_it() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -457,7 +449,7 @@ fn an_installation_walks_the_plan_that_was_shown_and_goes_on_with_it() {
         serde_json::from_str(&site.installer(&["--json", "plan", "one.tar"]).expect(0).out).unwrap();
     let titles: Vec<&str> =
         plan["steps"].as_array().unwrap().iter().map(|step| step["title"].as_str().unwrap()).collect();
-    let (before, sha384) = (acts(&site, 0).len(), plan["plan_sha384"].as_str().unwrap());
+    let (before, sha384) = (site.acts(0).len(), plan["plan_sha384"].as_str().unwrap());
 
     // Killed in its trial, when the platform's own pods hold its port already.
     std::fs::create_dir(site.path("shim")).unwrap();
@@ -486,7 +478,7 @@ fn an_installation_walks_the_plan_that_was_shown_and_goes_on_with_it() {
     let mut walked: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("step: ")).collect();
     walked.dedup();
     assert_eq!(walked, titles);
-    let acts = acts(&site, before);
+    let acts = site.acts(before);
     let begun: Vec<_> = acts.iter().filter(|(act, result, _)| act == "install" && result == "begun").collect();
     assert!(begun.len() == 1 && begun[0].2.contains(&format!("plan SHA-384 {sha384}")), "{acts:?}");
     site.installer(&["--yes", "uninstall", "--product", &site.name(), "--with-data"]).expect(0);

@@ -529,14 +529,6 @@ fn the_plan_of_an_update() {
     end(&site);
 }
 
-/// Acts on record behind number `after`: act, result, detail.
-fn acts(site: &Site, after: usize) -> Vec<(String, String, String)> {
-    let said = site.installer(&["audit", "export", "--since", &after.to_string()]).expect(0);
-    let text = |row: &serde_json::Value, field: &str| row[field].as_str().unwrap().to_owned();
-    let rows = said.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    rows.map(|row| (text(&row, "act"), text(&row, "result"), text(&row, "detail"))).collect()
-}
-
 #[test]
 fn what_the_store_lost_comes_back_from_the_bundle_without_downtime() {
     let _machine = machine();
@@ -545,7 +537,7 @@ fn what_the_store_lost_comes_back_from_the_bundle_without_downtime() {
     site.bundle("one.tar", &["alice", "bob"]);
     site.trust();
     site.installer(&["--yes", "install", "one.tar"]).expect(0);
-    let before = acts(&site, 0).len();
+    let before = site.acts(0).len();
     let blobs = site.path("high/state/store/blobs/sha256");
     let mut files: Vec<_> = std::fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
@@ -596,7 +588,7 @@ fn what_the_store_lost_comes_back_from_the_bundle_without_downtime() {
     assert!(said.out.contains("nothing was changed"), "{}", said.out);
     assert_eq!(running(), incarnation, "nothing was started anew");
 
-    let acts = acts(&site, before);
+    let acts = site.acts(before);
     let told: Vec<String> = acts.iter().map(|(act, result, _)| format!("{act} {result}")).collect();
     let expected = ["check failed", "repair begun", "repair failed", "check failed", "install begun", "install ok"];
     assert_eq!(told, [&expected[..], &["check ok"]].concat());

@@ -424,10 +424,11 @@ impl Desk<'_> {
         ];
         lines.push(match open {
             Some(run) => format!(
-                "the {} of {} is not over ({}); run installer resume, or installer rollback",
+                "the {} of {} is not over ({}); run {}",
                 run.act,
                 run.product,
-                run.phase.text()
+                run.phase.text(),
+                run.phase.ways_on()
             ),
             None => "nothing was open; run: installer check".into(),
         });

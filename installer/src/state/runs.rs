@@ -47,6 +47,14 @@ impl Phase {
         }
     }
 
+    /// What a person may run then.
+    pub const fn ways_on(self) -> &'static str {
+        match self {
+            Self::Committed => "installer resume",
+            _ => "installer resume, or installer rollback",
+        }
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|phase| phase.text() == text);
         let unknown = || ErrorKind::Unexpected {
