@@ -77,3 +77,31 @@ fn the_newest_backup_stays_whatever_the_clock_says() {
     let listed = backups(&high);
     assert_eq!((&listed[1].0, listed[1].1.as_str(), listed[0].1.as_str()), (&fifth, "2.0", "1.0"));
 }
+
+#[test]
+fn a_signed_time_of_a_root_is_a_floor() {
+    use bundle_format::root::TrustRoot;
+    use bundle_format::timestamp::Timestamp;
+    use system_tests::keys::{alice, bob, carol, holders, signed_by_two};
+
+    let issued = |version, issued| {
+        let time = |text| Timestamp::parse(text).unwrap();
+        let holders = holders(&[&alice(), &bob(), &carol()]);
+        signed_by_two(TrustRoot::new(version, time(issued), time("2046-01-01T00:00:00Z"), 2, &holders).unwrap())
+    };
+    let clock = |high: &High| {
+        let clock = high.status()["clock"].clone();
+        (clock["floor"].as_str().unwrap().to_owned(), clock["floor_from"].as_str().unwrap().to_owned())
+    };
+    let signed = |time: &str| (time.to_owned(), "the newest signed time that was accepted".to_owned());
+    let first = issued(1, "2035-01-01T00:00:00Z");
+    let high = High::trusting(&first, &[]);
+    assert_eq!(clock(&high), signed("2035-01-01T00:00:00Z"), "the root that the site began with");
+    // Of a newer root, which came with a release of before.
+    let mut draft = Draft { roots: vec![first, issued(2, "2036-01-01T00:00:00Z")], ..Draft::pod(1) };
+    draft.manifest.created = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
+    high.bundle("1", &draft);
+    high.installer(&["--yes", "install", "1"]).expect(0);
+    assert_eq!(clock(&high), signed("2036-01-01T00:00:00Z"), "the newest root");
+    assert_eq!(high.status()["clock"]["suspect"], true);
+}

@@ -8,9 +8,9 @@
 //! need. Nothing of it needs a privilege, nothing can be taken back, and threads that start later are
 //! under it too.
 //!
-//! Four layers, each of which stands without the others: `no_new_privs`, resource limits, Landlock
-//! (what paths), seccomp (what system calls, and how they may be called). A kernel that lacks one is
-//! said, never passed over: [`Confined`] is for the report.
+//! Five layers, each of which stands without the others: `no_new_privs`, resource limits, privileges,
+//! Landlock (what paths), seccomp (what system calls, and how they may be called). A kernel that lacks one
+//! is said, never passed over: [`Confined`] is for the report.
 //!
 //! And how such bytes are opened at all, confined or not: [`open_regular`].
 
@@ -23,6 +23,7 @@ mod calls;
 mod input;
 mod limits;
 mod paths;
+mod privileges;
 
 use std::path::Path;
 
@@ -62,6 +63,9 @@ pub fn confine(readable: &[&Path]) -> Confined {
     }
     for (name, errno) in limits::set() {
         lack(name, errno.to_string());
+    }
+    if let Err(errno) = privileges::give_up() {
+        lack("capset", errno.to_string());
     }
     let landlock = match paths::restrict(readable) {
         Ok(abi) => Some(abi),

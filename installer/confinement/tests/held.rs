@@ -66,6 +66,9 @@ fn perform(act: &str, folder: &Path, port: u16, open_before: &mut File) -> std::
         "start a program" => Command::new("/bin/true").spawn().map(drop),
         "become a program" => nix::unistd::execv(c"/bin/true", &[c"true"]).map(drop).map_err(Into::into),
         "change root" => nix::unistd::chroot(&given).map_err(Into::into),
+        "read what is another's" => fs::read(given.join("foreign")).map(drop),
+        "write to what is another's" => File::options().append(true).open(given.join("foreign")).map(drop),
+        "give a file away" => nix::unistd::chown(&given.join("file"), Some(1.into()), None).map_err(Into::into),
         "raise a limit" => {
             use nix::sys::resource::{Resource, setrlimit};
             setrlimit(Resource::RLIMIT_NOFILE, 1024, 1024).map_err(Into::into)
@@ -102,6 +105,13 @@ impl Ground {
         for name in ["given", "other"] {
             fs::create_dir(folder.path().join(name)).unwrap();
             fs::write(folder.path().join(name).join("file"), b"TEST").unwrap();
+        }
+        // Somebody else's, that nobody but root may read or write.
+        let foreign = folder.path().join("given/foreign");
+        fs::write(&foreign, b"TEST").unwrap();
+        fs::set_permissions(&foreign, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            nix::unistd::chown(&foreign, Some(1.into()), None).unwrap();
         }
         let socket = std::os::unix::net::UnixListener::bind(folder.path().join("given/socket")).unwrap();
         Self { folder, listener: TcpListener::bind("127.0.0.1:0").unwrap(), _socket: socket }
@@ -211,6 +221,30 @@ fn each_layer_stands_alone_and_is_named() {
     let (end, line) = ground.act(&neither, "read other");
     assert_eq!(end, End::Done);
     assert!(line.starts_with("NOT CONFINED: this kernel lacks landlock (") && line.contains("), seccomp ("), "{line}");
+}
+
+#[test]
+fn of_roots_privileges_that_of_reading_is_left() {
+    assert!(nix::unistd::geteuid().is_root(), "who is not root has no privileges to lose: run this as root");
+    let ground = Ground::new();
+    assert_eq!(ground.act(&[], "read what is another's").0, End::Done);
+    let open = [NO_LANDLOCK, NO_SECCOMP].concat();
+    let kept = [&open[..], &["-e", "inject=capset:error=EPERM"]].concat();
+    for (act, expected) in [
+        ("read what is another's", End::Done),
+        ("write to what is another's", EACCES),
+        ("give a file away", EPERM),
+        ("change root", EPERM),
+    ] {
+        let (end, line) = ground.act(&without(&open), act);
+        assert_eq!(end, expected, "{act}");
+        assert!(!line.contains("capset"), "{line}");
+        // It is they that make the difference.
+        let (end, line) = ground.act(&without(&kept), act);
+        assert_eq!(end, End::Done, "{act}");
+        assert!(line.contains("this kernel lacks capset ("), "{line}");
+        nix::unistd::chown(&ground.folder.path().join("given/file"), Some(0.into()), None).unwrap();
+    }
 }
 
 #[test]

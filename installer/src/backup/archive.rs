@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bundle_format::digest::{Sha384, Sha384Hasher};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 const LEVEL: i32 = 3;
 
@@ -45,7 +45,7 @@ pub(super) fn pack(folder: &Path, path: &Path) -> Result<Sha384> {
 
 /// SHA-384 of the tar stream that an archive holds.
 pub(super) fn content(path: &Path) -> Result<Sha384> {
-    let bad = |e: std::io::Error| ErrorKind::BadBackup { path: path.display().to_string(), why: e.to_string() };
+    let bad = |e| super::unread(path, "", e);
     let file = File::open(path).map_err(bad)?;
     let mut stream = zstd::Decoder::new(BufReader::new(file)).map_err(bad)?;
     Ok(Sha384::of_reader(&mut stream, &mut |_| ()).map_err(bad)?.1)
@@ -54,10 +54,10 @@ pub(super) fn content(path: &Path) -> Result<Sha384> {
 /// Bytes that an archive holds, with what tar needs for each file. It has to be read whole: a stream says its
 /// size at no end of it.
 pub(super) fn unpacked_size(path: &Path) -> Result<u64> {
-    let bad = |e: std::io::Error| ErrorKind::BadBackup { path: path.display().to_string(), why: e.to_string() };
+    let bad = |e| super::unread(path, "", e);
     let file = File::open(path).map_err(bad)?;
     let mut stream = zstd::Decoder::new(BufReader::new(file)).map_err(bad)?;
-    Ok(std::io::copy(&mut stream, &mut std::io::sink()).map_err(bad)?)
+    std::io::copy(&mut stream, &mut std::io::sink()).map_err(bad)
 }
 
 /// Replaces what `folder` holds by an archive's content, owners, modes and times included. The
@@ -72,7 +72,7 @@ pub fn unpack(path: &Path, folder: &Path) -> Result<()> {
             crate::atomic::remove_file(&entry.path())?;
         }
     }
-    let bad = |e: std::io::Error| ErrorKind::BadBackup { path: path.display().to_string(), why: e.to_string() };
+    let bad = |e| super::unread(path, "", e);
     let file = File::open(path).map_err(bad)?;
     let mut archive = tar::Archive::new(zstd::Decoder::new(BufReader::new(file)).map_err(bad)?);
     archive.set_preserve_permissions(true);
@@ -86,6 +86,7 @@ pub fn unpack(path: &Path, folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]

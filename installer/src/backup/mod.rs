@@ -312,11 +312,21 @@ fn from_disk(path: &Path) -> Result<Sha384> {
     Ok(Sha384::of_reader(&mut file, &mut |_| ()).map_err(io)?.1)
 }
 
+/// Why a backup's file was not read: one that is gone, or is no file, or does not decode, makes it a bad
+/// backup; what the machine could not do says nothing of the backup.
+fn unread(path: &Path, part: &str, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    if error.raw_os_error().is_some() && !matches!(error.kind(), NotFound | NotADirectory | IsADirectory) {
+        return Error::io(path.display().to_string(), error);
+    }
+    ErrorKind::BadBackup { path: path.display().to_string(), why: format!("{part}{error}") }.into()
+}
+
 impl Backup {
     /// Reads a backup's list. Its files are checked by [`Backup::check`].
     pub fn open(folder: &Path) -> Result<Self> {
         let bad = |why: String| ErrorKind::BadBackup { path: folder.display().to_string(), why };
-        let bytes = std::fs::read(folder.join(LIST)).map_err(|e| bad(format!("{LIST}: {e}")))?;
+        let bytes = std::fs::read(folder.join(LIST)).map_err(|e| unread(folder, &format!("{LIST}: "), e))?;
         let list: List = bundle_format::json::parse("backup", &bytes, LIST_BYTES).map_err(|e| bad(e.to_string()))?;
         if ![FORMAT, FORMAT_1].contains(&list.format.as_str()) {
             return Err(bad(format!("format {}, expected {FORMAT}", bundle_format::text::escaped(&list.format))).into());
@@ -345,7 +355,7 @@ impl Backup {
         for entry in &self.list.entries {
             let path = self.folder.join(&entry.file);
             let bad = |why: String| ErrorKind::BadBackup { path: path.display().to_string(), why };
-            let size = std::fs::metadata(&path).map_err(|e| bad(e.to_string()))?.len();
+            let size = std::fs::metadata(&path).map_err(|e| unread(&path, "", e))?.len();
             if size != entry.size {
                 return Err(bad(format!("expected {} bytes, found {size}", entry.size)).into());
             }
@@ -505,6 +515,30 @@ mod tests {
             std::fs::write(folder.path().join(LIST), list).unwrap();
             assert!(matches!(Backup::open(folder.path()).unwrap_err().kind(), ErrorKind::BadBackup { .. }), "{list}");
         }
+    }
+
+    #[test]
+    fn what_the_machine_cannot_read_is_no_bad_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let backup = sample(folder.path(), "data");
+        let path = folder.path().join("data.tar.zst");
+        // A link to itself: the file system answers with an error (ELOOP), as a dying disk does.
+        let endless = |path: &Path| {
+            std::fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink(path, path).unwrap();
+        };
+        endless(&path);
+        let archive = [archive::content(&path).map(drop), archive::unpacked_size(&path).map(drop)];
+        for error in archive.map(Result::unwrap_err).into_iter().chain([backup.check().unwrap_err()]) {
+            assert!(matches!(error.kind(), ErrorKind::Io { .. }) && error.class().exit_code() == 6, "{error}");
+        }
+        endless(&folder.path().join(LIST));
+        let error = Backup::open(folder.path()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Io { .. }) && error.class().exit_code() == 6, "{error}");
+        let error = unread(&path, "", std::io::Error::from_raw_os_error(5));
+        assert!(matches!(error.kind(), ErrorKind::Io { source, .. } if source.raw_os_error() == Some(5)), "{error}");
+        let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        assert!(matches!(unread(&path, "", cut).kind(), ErrorKind::BadBackup { .. }), "it does not decode");
     }
 
     #[test]
