@@ -82,6 +82,7 @@ type Checked = std::result::Result<(), String>;
 
 /// Checks one object; says what it may not ask for.
 pub(super) fn check(object: &Value) -> Checked {
+    check_tags(object)?;
     check_keys(object)?;
     let pods = match text_at(object, &["kind"]) {
         Some("Pod") => vec![object],
@@ -100,16 +101,28 @@ pub(super) fn check(object: &Value) -> Checked {
     Ok(())
 }
 
+/// What stands behind a tag of its own is another value to each reader of YAML, and not every tag that one reads
+/// comes out of its writer as it went in.
+fn check_tags(value: &Value) -> Checked {
+    match value {
+        Value::Tagged(tagged) => {
+            Err(format!("it has the tag {}, where plain values go", shown(&tagged.tag.to_string())))
+        }
+        Value::Sequence(items) => items.iter().try_for_each(check_tags),
+        Value::Mapping(map) => map.iter().try_for_each(|(key, value)| check_tags(key).and_then(|()| check_tags(value))),
+        _ => Ok(()),
+    }
+}
+
 /// The engine reads more into a key than it says here: a name in any case (Go's JSON), what stands under `<<` (its
-/// YAML merges it), a name behind a tag. By such a key a pod could ask for what is refused by its plain name.
+/// YAML merges it). By such a key a pod could ask for what is refused by its plain name.
 fn check_keys(value: &Value) -> Checked {
     match value {
-        Value::Tagged(tagged) => check_keys(&tagged.value),
         Value::Sequence(items) => items.iter().try_for_each(check_keys),
         Value::Mapping(map) => map.iter().try_for_each(|(key, value)| {
             let Value::String(key) = key else {
                 let plain = matches!(key, Value::Number(_) | Value::Bool(_));
-                let refused = || "it has a key that is a list, a map, nothing or behind a tag".to_owned();
+                let refused = || "it has a key that is a list, a map or nothing".to_owned();
                 return if plain { check_keys(value) } else { Err(refused()) };
             };
             if key == "<<" {
@@ -338,5 +351,21 @@ mod tests {
         ] {
             Workload::parse("w", &good).unwrap();
         }
+    }
+    #[test]
+    fn a_tag_is_refused_wherever_it_stands() {
+        let map = |data: &str| format!("kind: ConfigMap\nmetadata: {{name: x}}\ndata: {{{data}}}");
+        refused(&[
+            (pod("restartPolicy: !x Always"), "the tag !x"),
+            (pod("dnsConfig: {searches: [a, !%5bV b]}"), "the tag !"),
+            (pod("!x dnsPolicy: None"), "the tag !x"),
+            (container("resources: {limits: {cpu: !x 1}}"), "the tag !x"),
+            (map("a: !x b"), "the tag !x"),
+            (map("!x a: b"), "the tag !x"),
+        ]);
+        // Those of YAML itself are gone when it is read: the engine is given what was checked, without them.
+        let text = map("a: !!str 5, b: !!binary YQ==");
+        let played = Workload::parse("w", &text).unwrap().render(&std::collections::BTreeMap::new()).unwrap();
+        assert!(played.contains("a: '5'\n") && played.contains("b: YQ==\n"), "{played}");
     }
 }
