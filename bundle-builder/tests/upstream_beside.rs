@@ -275,8 +275,8 @@ fn push(registry: &Registry, site: &Site, layer: &Layer) -> (Sha256, Sha256, Val
         "layers": [{"mediaType": media_type, "digest": content.to_string(), "size": bytes.len(), "annotations": annotations}],
         "subject": {"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]},
     });
-    let (digest, size) = registry.put_manifest(site.dir.path(), "", MANIFEST, &artifact);
-    (digest, content, json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": size}))
+    let (digest, length) = registry.put_manifest(site.dir.path(), "", MANIFEST, &artifact);
+    (digest, content, json!({"mediaType": MANIFEST, "digest": digest.to_string(), "size": length}))
 }
 
 #[test]

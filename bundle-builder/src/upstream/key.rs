@@ -36,15 +36,14 @@ pub(super) fn verify(
     let (image, digest, found) = (image.to_owned(), resolved.digest, faults.len());
     let why = Reasons::new(faults, beside.unread).map(Box::new);
     Err(match why {
-        Some(why) if found > 0 => match why.first() {
-            Fault::Artifact { expected, found } => {
+        Some(why) if found > 0 => {
+            if let Fault::Artifact { expected, found } = why.first() {
                 ErrorKind::UpstreamPayload { image, expected: *expected, found: found.clone() }
-            }
-            _ => {
+            } else {
                 let key = escaped(&pinned.key.display().to_string());
                 ErrorKind::UpstreamSignature { image, digest, key, found, why }
             }
-        },
+        }
         unread => ErrorKind::UpstreamUnsigned { image, digest, unread },
     }
     .into())
