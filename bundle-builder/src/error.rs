@@ -247,9 +247,12 @@ pub enum ErrorKind {
         image: String,
         /// What must be signed.
         digest: Sha256,
+        /// Files beside the image that cannot be read.
+        #[source]
+        unread: Option<Box<crate::upstream::Reasons>>,
     },
-    /// None of the publisher's signatures verifies with the pinned key.
-    #[error("image {image}: none of {found} cosign signatures over {digest} verifies with key {key}")]
+    /// None of the publisher's signatures is accepted with the pinned key; the source says why.
+    #[error("image {image}: none of {found} cosign signatures over {digest} is accepted with key {key}")]
     UpstreamSignature {
         /// The image.
         image: String,
@@ -259,6 +262,9 @@ pub enum ErrorKind {
         key: String,
         /// Signatures found.
         found: usize,
+        /// Why not.
+        #[source]
+        why: Box<crate::upstream::Reasons>,
     },
     /// A signature verifies, but over something else.
     #[error("image {image}: the signed payload does not name it: expected {expected}, found {found}")]
@@ -270,7 +276,7 @@ pub enum ErrorKind {
         /// What the payload says, escaped.
         found: String,
     },
-    /// None of the publisher's keyless signatures is accepted; the source is what the most telling of them lacks.
+    /// None of the publisher's keyless signatures is accepted; the source says why.
     #[error("image {image}: none of {found} keyless signatures over {digest} is accepted")]
     UpstreamKeyless {
         /// The image.
@@ -279,9 +285,9 @@ pub enum ErrorKind {
         digest: Sha256,
         /// Signatures found.
         found: usize,
-        /// The check that failed.
+        /// Why not.
         #[source]
-        fault: Box<crate::keyless::Fault>,
+        why: Box<crate::upstream::Reasons>,
     },
     /// A trusted root has other bytes than the release pins.
     #[error("trusted root {file}: SHA-384 differs from the pinned one: expected {expected}, found {found}")]
@@ -448,7 +454,7 @@ impl ErrorKind {
                 "do not ship this image; ask its publisher, and compare the key file with the one they publish"
             }
             Self::UpstreamKey { .. } => "name the publisher's cosign.pub",
-            Self::UpstreamKeyless { fault, .. } => fault.advice(),
+            Self::UpstreamKeyless { why, .. } => why.first().advice(),
             Self::TrustedRootPin { .. } => {
                 "put the reviewed file back; a new trusted root is reviewed first, then pinned in the release"
             }

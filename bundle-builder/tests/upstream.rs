@@ -4,41 +4,17 @@
 mod fixture;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use bundle_builder::ErrorKind;
+use bundle_builder::keyless::Fault;
 use bundle_builder::source::{PlainHttp, RegistryOptions};
 use bundle_format::digest::Sha256;
 use bundle_format::lock::LockedSignature;
 use bundle_format::text::base64;
-use fixture::{Lies, SIMPLE_SIGNING, collect_release, demanding, layout, payload, pin_release, release, run};
-
-/// A key pair `NAME.key`, `NAME.pub`; `kind` as `openssl genpkey` takes it.
-fn keypair(dir: &Path, name: &str, kind: &[&str]) -> PathBuf {
-    let (secret, public) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.pub")));
-    run("openssl", &[&["genpkey", "-quiet", "-out", secret.to_str().unwrap()], kind].concat());
-    run("openssl", &["pkey", "-in", secret.to_str().unwrap(), "-pubout", "-out", public.to_str().unwrap()]);
-    secret
-}
-
-const P256: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
-const ED25519: [&str; 2] = ["-algorithm", "ED25519"];
-
-/// A signature as cosign makes one: ECDSA over SHA-256, or Ed25519 over the bytes.
-fn sign(dir: &Path, secret: &Path, payload: &[u8], ed25519: bool) -> Vec<u8> {
-    let (input, output) = (dir.join("payload"), dir.join("signature"));
-    fs::write(&input, payload).unwrap();
-    let (input, output, secret) = (input.to_str().unwrap(), output.to_str().unwrap(), secret.to_str().unwrap());
-    if ed25519 {
-        run("openssl", &["pkeyutl", "-sign", "-rawin", "-inkey", secret, "-in", input, "-out", output]);
-    } else {
-        run("openssl", &["dgst", "-sha256", "-sign", secret, "-out", output, input]);
-    }
-    fs::read(output).unwrap()
-}
+use fixture::openssl::{ED25519, P256, keypair, sign};
+use fixture::registry::Registry;
+use fixture::{Lies, SIMPLE_SIGNING, collect_release, demanding, layout, payload, pin_release, release};
 
 struct Site {
     dir: tempfile::TempDir,
@@ -142,6 +118,22 @@ fn refusals() {
     site.attach(&[(of_other_type.into_bytes(), signature)], Lies::UnderTag);
     let error = pin();
     assert!(matches!(error.kind(), ErrorKind::UpstreamPayload { .. }), "{error}");
+    // One that is no payload at all, in the key's own hand.
+    let none = (b"{}".to_vec(), sign(site.path(), &key, b"{}", false));
+    site.attach(std::slice::from_ref(&none), Lies::UnderTag);
+    let error = pin();
+    let ErrorKind::UpstreamSignature { found: 1, why, .. } = error.kind() else { panic!("{error}") };
+    assert!(matches!(why.first(), Fault::Malformed { what: "payload", .. }), "{why}");
+    // The fault of one says nothing of the next.
+    let good = (right.clone(), sign(site.path(), &key, &right, false));
+    let other_image = (elsewhere.clone(), sign(site.path(), &key, &elsewhere, false));
+    site.attach(&[other_image.clone(), none.clone(), good], Lies::UnderTag);
+    pin_release(&path, &RegistryOptions::default()).unwrap();
+    // Of several the one that the key did make over something else tells most.
+    site.attach(&[(right.clone(), b"TEST".to_vec()), none, other_image], Lies::UnderTag);
+    let error = pin();
+    let other = Sha256::of(b"another image").to_string();
+    assert!(matches!(error.kind(), ErrorKind::UpstreamPayload { found, .. } if found.contains(&other)), "{error}");
     // An artifact about another image does not count as a referrer of this one.
     site.attach(&[(right.clone(), sign(site.path(), &key, &right, false))], Lies::AsReferrer);
     pin_release(&path, &RegistryOptions::default()).unwrap();
@@ -171,87 +163,6 @@ fn another_key_than_was_pinned_needs_a_new_lock() {
     fs::copy(site.path().join("two.pub"), site.path().join("key.pub")).unwrap();
     let error = collect_release(&path, &RegistryOptions::default()).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::LockStale { .. }), "{error}");
-}
-
-struct Registry {
-    child: Child,
-    _dir: tempfile::TempDir,
-    port: u16,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Registry {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-            dir.path().join("storage").display()
-        );
-        fs::write(dir.path().join("config.yml"), config).unwrap();
-        let child = Command::new("docker-registry")
-            .args(["serve", dir.path().join("config.yml").to_str().unwrap()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("these tests need the program docker-registry: {error}"));
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(30), "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Self { child, _dir: dir, port }
-    }
-
-    fn push(&self, layout: &Path, name: &str, tag: &str) {
-        let source = format!("oci:{}:{name}", layout.display());
-        let target = format!("docker://127.0.0.1:{}/team/app:{tag}", self.port);
-        run(
-            "skopeo",
-            &["--insecure-policy", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", &source, &target],
-        );
-    }
-}
-
-impl Registry {
-    fn curl(&self, args: &[&str], path: &str) -> String {
-        let url = if path.starts_with("http") {
-            path.to_owned()
-        } else {
-            format!("http://127.0.0.1:{}/v2/team/app/{path}", self.port)
-        };
-        let output = Command::new("curl").args(["-sSf", "-i"]).args(args).arg(&url).output().unwrap();
-        assert!(output.status.success(), "{args:?} {url}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Uploads a blob (distribution-spec 1.1, "Pushing a blob monolithically").
-    fn put_blob(&self, dir: &Path, bytes: &[u8]) -> Sha256 {
-        let (file, digest) = (dir.join("upload"), Sha256::of(bytes));
-        fs::write(&file, bytes).unwrap();
-        let begun = self.curl(&["-X", "POST", "-d", ""], "blobs/uploads/");
-        let location = begun.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap().trim().to_owned();
-        let body = format!("@{}", file.display());
-        let args = ["-X", "PUT", "-H", "Content-Type: application/octet-stream", "--data-binary", &body];
-        self.curl(&args, &format!("{location}&digest={digest}"));
-        digest
-    }
-
-    fn put_manifest(&self, dir: &Path, tag: &str, media_type: &str, value: &serde_json::Value) -> (Sha256, usize) {
-        let bytes = serde_json::to_vec(value).unwrap();
-        fs::write(dir.join("upload"), &bytes).unwrap();
-        let (body, kind) = (format!("@{}", dir.join("upload").display()), format!("Content-Type: {media_type}"));
-        let digest = Sha256::of(&bytes);
-        let tag = if tag.is_empty() { digest.to_string() } else { tag.to_owned() };
-        self.curl(&["-X", "PUT", "-H", &kind, "--data-binary", &body], &format!("manifests/{tag}"));
-        (digest, bytes.len())
-    }
 }
 
 #[test]

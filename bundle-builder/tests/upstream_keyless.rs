@@ -15,6 +15,7 @@ use bundle_builder::{ErrorKind, collect};
 use bundle_format::digest::{Sha256, Sha384};
 use bundle_format::lock::{Lock, LockedKeyless, LockedSignature};
 use bundle_format::release::Identity;
+use bundle_format::text::base64;
 use fixture::{Lies, SIMPLE_SIGNING, attach, demanding, detach, layout, payload, pin_release};
 use serde_json::{Value, json};
 use sigstore::{ISSUER, Instance, NOW, PERSON, Recipe, WORKFLOW, encoded, id, statement};
@@ -79,8 +80,8 @@ impl Site {
         let error = self.pin().unwrap_err();
         assert_eq!(error.class().exit_code(), 4, "{error}");
         match error.kind() {
-            ErrorKind::UpstreamKeyless { digest, found, fault, .. } if *digest == self.image() => {
-                (*found, (**fault).clone())
+            ErrorKind::UpstreamKeyless { digest, found, why, .. } if *digest == self.image() => {
+                (*found, why.first().clone())
             }
             _ => panic!("{error}"),
         }
@@ -184,6 +185,13 @@ fn refusals() {
     let stranger = || Recipe { names: vec![rcgen::SanType::Rfc822Name(PERSON.try_into().unwrap())], ..recipe() };
     let (_, fault) = only(site.statement(&stranger(), COSIGN));
     assert!(matches!(fault, Fault::Identity { .. }), "{fault}");
+    // A sound signature by a key is none either, in a bundle.
+    let (payload, key) = (statement(&site.document(), COSIGN), rcgen::KeyPair::generate().unwrap());
+    let by_key = json!({"mediaType": BUNDLE, "verificationMaterial": {"publicKey": {"hint": ""}, "tlogEntries": []},
+        "dsseEnvelope": {"payload": base64(&payload), "payloadType": sigstore::STATEMENT,
+            "signatures": [{"sig": base64(&rcgen::SigningKey::sign(&key, &encoded(&payload)).unwrap())}]}});
+    let (_, fault) = only((BUNDLE, by_key.to_string().into_bytes(), json!({})));
+    assert_eq!(fault, Fault::NoCertificate);
     // A scanner's report by the same workflow is no signature.
     let (_, fault) = only(site.statement(&recipe(), "https://cosign.sigstore.dev/attestation/vuln/v1"));
     assert!(matches!(fault, Fault::Claim { .. }), "{fault}");

@@ -82,6 +82,18 @@ pub const PACKAGE_DATABASES_BYTES: u64 = 512 << 20;
 pub const TAR_HEAD_BYTES: u64 = 1 << 20;
 /// Bytes of one package in an rpm database (R-LIM-78).
 pub const RPM_HEADER_BYTES: u64 = 64 << 20;
+/// Bytes of a publisher's signed payload, and of the file with its key (R-LIM-80).
+pub const UPSTREAM_PAYLOAD_BYTES: u64 = 64 << 10;
+/// Bytes of a sigstore bundle, and so of what is in it (R-LIM-81).
+pub const SIGSTORE_BUNDLE_BYTES: u64 = 4 << 20;
+/// Bytes of a sigstore trusted root (R-LIM-82).
+pub const TRUSTED_ROOT_BYTES: u64 = 1 << 20;
+/// Bytes of the body of an entry of a transparency log (R-LIM-83).
+pub const LOG_ENTRY_BYTES: u64 = 1 << 20;
+/// Artifacts about one image that are looked at (R-LIM-84).
+pub const REFERRERS: usize = 100;
+/// Signatures of one image that are looked at (R-LIM-85).
+pub const UPSTREAM_SIGNATURES: usize = 200;
 /// Bytes of one word of a command that runs in a container (R-LIM-39).
 pub const COMMAND_WORD_BYTES: usize = 4096;
 /// Resets of sequences in one trust root (R-LIM-50).

@@ -5,16 +5,16 @@
 use std::collections::BTreeMap;
 
 use bundle_format::digest::Sha256;
+use bundle_format::limits;
 use bundle_format::text::{unbase64, unhex};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::entry::Entry;
 use super::fault::{Checked, Fault, malformed, shown};
 use super::proto::{self, bytes, number};
 use super::tree::Proof;
 
-/// Most bytes of a bundle.
-pub const MOST: u64 = 4 << 20;
 /// Annotation of cosign 2 that holds the certificate, PEM.
 pub const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 /// Annotation that holds the certificates up to the authority, PEM.
@@ -43,7 +43,15 @@ pub(super) enum Content {
     /// The artifact itself; the digest is what the bundle says of it.
     Message { signature: Vec<u8>, digest: Option<Vec<u8>> },
     /// A statement that names the artifact.
-    Envelope { kind: String, payload: Vec<u8>, signature: Vec<u8> },
+    Envelope(Envelope),
+}
+
+/// A signed statement: its media type, its bytes, the signature.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    pub(super) kind: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) signature: Vec<u8>,
 }
 
 /// What a version demands of the log entry.
@@ -69,14 +77,7 @@ pub fn is_bundle(media_type: &str) -> bool {
 impl Bundle {
     /// Parses a bundle's JSON.
     pub fn parse(bytes: &[u8]) -> Checked<Self> {
-        let raw: RawBundle = bundle_format::json::parse("bundle", bytes, MOST)
-            .map_err(|error| malformed("bundle", error.to_string()))?;
-        let demand = MEDIA_TYPES.iter().find(|(name, _)| *name == raw.media_type).map(|(_, demand)| *demand);
-        let demand = demand.ok_or_else(|| Fault::Unsupported {
-            what: "bundle",
-            expected: "version 0.1, 0.2 or 0.3",
-            found: shown(&raw.media_type),
-        })?;
+        let (raw, demand) = RawBundle::read(bytes)?;
         let RawMaterial {
             certificate,
             x509_certificate_chain,
@@ -141,6 +142,32 @@ impl Bundle {
     }
 }
 
+/// A statement signed by a key that its bundle only names. Nothing of it is verified, and nothing is kept that the key
+/// cannot prove: what the bundle says of the key (`hint`), of logs and of times is not read.
+#[derive(Debug)]
+pub struct KeySignature(pub(super) Envelope);
+
+impl KeySignature {
+    /// Parses a bundle's JSON.
+    pub fn parse(bytes: &[u8]) -> Checked<Self> {
+        let (raw, _) = RawBundle::<KeyMaterial>::read(bytes)?;
+        let KeyMaterial { certificate, x509_certificate_chain, public_key } = raw.verification_material;
+        match (public_key, certificate.or(x509_certificate_chain)) {
+            (Some(_), None) => {}
+            (None, Some(_)) => return Err(Fault::NoKey),
+            _ => return Err(malformed("bundle", "it has not just one kind of key")),
+        }
+        match content(raw.message_signature, raw.dsse_envelope)? {
+            Content::Envelope(envelope) => Ok(Self(envelope)),
+            Content::Message { .. } => Err(Fault::Unsupported {
+                what: "bundle",
+                expected: "a signed statement",
+                found: "a signature over a file".into(),
+            }),
+        }
+    }
+}
+
 fn content(message: Option<RawMessage>, envelope: Option<RawEnvelope>) -> Checked<Content> {
     match (message, envelope) {
         (Some(message), None) => {
@@ -154,19 +181,16 @@ fn content(message: Option<RawMessage>, envelope: Option<RawEnvelope>) -> Checke
                 expected: "one signature",
                 found: format!("{} of them", all.len()),
             })?;
-            Ok(Content::Envelope { kind, payload, signature: one.sig })
+            Ok(Content::Envelope(Envelope { kind, payload, signature: one.sig }))
         }
         _ => Err(malformed("bundle", "it has not just one signature")),
     }
 }
 
 /// The JSON of an annotation, if there is one.
-fn annotation<T: serde::de::DeserializeOwned>(
-    annotations: &BTreeMap<String, String>,
-    name: &str,
-) -> Checked<Option<T>> {
+fn annotation<T: DeserializeOwned>(annotations: &BTreeMap<String, String>, name: &str) -> Checked<Option<T>> {
     let Some(text) = annotations.get(name) else { return Ok(None) };
-    let parsed = bundle_format::json::parse("annotation", text.as_bytes(), MOST);
+    let parsed = bundle_format::json::parse("annotation", text.as_bytes(), limits::SIGSTORE_BUNDLE_BYTES);
     parsed.map(Some).map_err(|error| malformed("annotation", error.to_string()))
 }
 
@@ -199,11 +223,34 @@ struct Stamped {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawBundle {
+struct RawBundle<M> {
     media_type: String,
-    verification_material: RawMaterial,
+    verification_material: M,
     message_signature: Option<RawMessage>,
     dsse_envelope: Option<RawEnvelope>,
+}
+
+impl<M: DeserializeOwned> RawBundle<M> {
+    fn read(bytes: &[u8]) -> Checked<(Self, Demand)> {
+        let raw: Self = bundle_format::json::parse("bundle", bytes, limits::SIGSTORE_BUNDLE_BYTES)
+            .map_err(|error| malformed("bundle", error.to_string()))?;
+        let demand = MEDIA_TYPES.iter().find(|(name, _)| *name == raw.media_type).map(|(_, demand)| *demand);
+        let demand = demand.ok_or_else(|| Fault::Unsupported {
+            what: "bundle",
+            expected: "version 0.1, 0.2 or 0.3",
+            found: shown(&raw.media_type),
+        })?;
+        Ok((raw, demand))
+    }
+}
+
+/// What is looked at of the material where the key is pinned: only that it names a key.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyMaterial {
+    certificate: Option<IgnoredAny>,
+    x509_certificate_chain: Option<IgnoredAny>,
+    public_key: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -211,7 +258,7 @@ struct RawBundle {
 struct RawMaterial {
     certificate: Option<proto::Certificate>,
     x509_certificate_chain: Option<proto::Chain>,
-    public_key: Option<serde::de::IgnoredAny>,
+    public_key: Option<IgnoredAny>,
     #[serde(default)]
     tlog_entries: Vec<RawEntry>,
     timestamp_verification_data: Option<RawStamps>,

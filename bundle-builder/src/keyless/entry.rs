@@ -6,6 +6,7 @@
 //! logged body; a time counts only where the log signed it.
 
 use bundle_format::digest::{Sha256, Sha384};
+use bundle_format::limits;
 use bundle_format::text::{base64, unbase64};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,9 +14,6 @@ use serde::de::DeserializeOwned;
 use super::fault::{Checked, Fault, malformed, shown};
 use super::root::Log;
 use super::tree::Proof;
-
-/// Most bytes of an entry's body.
-const MOST: u64 = 1 << 20;
 
 /// An entry as it came along with a signature.
 #[derive(Debug)]
@@ -74,7 +72,8 @@ impl Entry {
     }
 
     fn parse<T: DeserializeOwned>(&self) -> Checked<T> {
-        bundle_format::json::parse("body", &self.body, MOST).map_err(|error| malformed("log entry", error.to_string()))
+        bundle_format::json::parse("body", &self.body, limits::LOG_ENTRY_BYTES)
+            .map_err(|error| malformed("log entry", error.to_string()))
     }
 }
 

@@ -1,9 +1,11 @@
-//! Why a keyless signature is not accepted. Each check has a kind of its own, so that what failed can
+//! Why a signature in one of sigstore's forms is not accepted. Each check has a kind of its own, so that what failed can
 //! be told, and tested, apart.
 
 use bundle_format::digest::Sha256;
 use bundle_format::release::Identity;
 use bundle_format::timestamp::Timestamp;
+
+use crate::source::Unread;
 
 /// Outcome of one check.
 pub(super) type Checked<T> = Result<T, Fault>;
@@ -32,6 +34,12 @@ pub enum Fault {
     /// It names a key instead of carrying a certificate.
     #[error("certificate: expected one, found a public key's name")]
     NoCertificate,
+    /// It carries a certificate where a key is pinned.
+    #[error("key: expected a public key's name, found a certificate")]
+    NoKey,
+    /// Its file counts for nothing.
+    #[error(transparent)]
+    Unread(#[from] Unread),
     /// No certificate authority of the trusted root was in use at the time of signing.
     #[error("certificate: no authority of the trusted root is for {time}")]
     NoAuthority {
@@ -140,6 +148,9 @@ pub enum Fault {
     /// The signature is not the certificate's over what it is said to be over.
     #[error("signature: does not verify with the certificate's key")]
     Signature,
+    /// The signature is not the pinned key's over what it is said to be over.
+    #[error("signature: does not verify with the pinned key")]
+    OtherKey,
     /// It is a signature over something else.
     #[error("signature is over another artifact: expected {expected}, found {found}")]
     Artifact {
@@ -149,8 +160,10 @@ pub enum Fault {
         found: String,
     },
     /// The signed statement says something that does not mean "this is mine".
-    #[error("signed statement: expected cosign's signature or SLSA provenance, found {found}")]
+    #[error("signed statement: expected {expected}, found {found}")]
     Claim {
+        /// Types that mean it.
+        expected: &'static str,
         /// Type of the statement.
         found: String,
     },
@@ -158,8 +171,8 @@ pub enum Fault {
 
 impl Fault {
     /// [`Fault::Claim`] of a statement's type.
-    pub(crate) fn claim(found: &str) -> Self {
-        Self::Claim { found: shown(found) }
+    pub(crate) fn claim(expected: &'static str, found: &str) -> Self {
+        Self::Claim { expected, found: shown(found) }
     }
 
     /// One line that says what to do.
@@ -178,9 +191,21 @@ impl Fault {
         }
     }
 
-    /// Whether it only says that the signature is another one than was asked for: such may lie beside it.
-    pub(crate) fn is_of_another(&self) -> bool {
-        matches!(self, Self::Identity { .. } | Self::Issuer { .. } | Self::Claim { .. } | Self::NoCertificate)
+    /// How much it tells beside others, 0 the most: a signature that is the demanded one's but over something else; one
+    /// that fails; a file that may be anything; one that only says that the signature is another than was asked for,
+    /// for such may lie beside it.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Artifact { .. } => 0,
+            Self::Unread(_) => 2,
+            Self::Identity { .. }
+            | Self::Issuer { .. }
+            | Self::Claim { .. }
+            | Self::NoCertificate
+            | Self::NoKey
+            | Self::OtherKey => 3,
+            _ => 1,
+        }
     }
 }
 

@@ -21,17 +21,18 @@ mod time_stamp;
 mod tree;
 
 use bundle_format::digest::Sha256;
+use bundle_format::limits;
 use bundle_format::lock::TimeSource;
 use bundle_format::provenance::pae_of;
 use bundle_format::release::Identity;
 use bundle_format::timestamp::Timestamp;
 use serde::Deserialize;
 
-pub use bundle::{Bundle, CERTIFICATE, MOST, is_bundle};
+pub use bundle::{Bundle, CERTIFICATE, KeySignature, is_bundle};
 pub use fault::Fault;
 pub use root::TrustedRoot;
 
-use bundle::Content;
+use bundle::{Content, Envelope};
 use certificate::Certificate;
 use entry::Signed;
 use fault::{Checked, malformed, shown};
@@ -117,6 +118,21 @@ pub fn verify(bundle: &Bundle, artifact: &[u8], demand: Demand<'_>) -> Result<Ve
     Ok(Verified { claim, log: entry.log, log_index, time, time_from, certificate: Sha256::of(certificate.der) })
 }
 
+/// Verifies a statement about `artifact` by a pinned key, steps 6 and 8 alone: there is no certificate to ask about, and
+/// nothing but the key is trusted. `verifies` says whether the key made, over a message, a signature. Gives the
+/// statement's type.
+pub fn verify_by_key(
+    signature: &KeySignature,
+    artifact: &[u8],
+    verifies: impl FnOnce(&[u8], &[u8]) -> bool,
+) -> Result<String, Fault> {
+    let KeySignature(envelope) = signature;
+    if !verifies(&envelope.message(), &envelope.signature) {
+        return Err(Fault::OtherKey);
+    }
+    envelope.claim(artifact)
+}
+
 /// Times of signing, in seconds since 1970; there is one at least.
 struct Times {
     /// The log's, or else the first authority's.
@@ -167,14 +183,14 @@ fn check_validity(certificate: &Certificate<'_>, time: u64) -> Checked<()> {
 impl Content {
     fn signature(&self) -> &[u8] {
         match self {
-            Self::Message { signature, .. } | Self::Envelope { signature, .. } => signature,
+            Self::Message { signature, .. } | Self::Envelope(Envelope { signature, .. }) => signature,
         }
     }
 
     fn envelope(&self) -> Option<(&str, &[u8])> {
         match self {
             Self::Message { .. } => None,
-            Self::Envelope { kind, payload, .. } => Some((kind, payload)),
+            Self::Envelope(envelope) => Some((&envelope.kind, &envelope.payload)),
         }
     }
 
@@ -193,25 +209,39 @@ impl Content {
     fn message(&self, artifact: &[u8]) -> Vec<u8> {
         match self {
             Self::Message { .. } => artifact.to_vec(),
-            Self::Envelope { kind, payload, .. } => pae_of(kind, payload),
+            Self::Envelope(envelope) => envelope.message(),
         }
     }
 
-    /// What is said of the artifact: a statement must have it among its subjects.
     fn claim(&self, artifact: &[u8]) -> Checked<Claim> {
-        let Some((kind, payload)) = self.envelope() else { return Ok(Claim::Bytes) };
-        if kind != bundle_format::provenance::PAYLOAD {
-            let expected = bundle_format::provenance::PAYLOAD;
-            return Err(Fault::Unsupported { what: "payload", expected, found: shown(kind) });
+        match self {
+            Self::Message { .. } => Ok(Claim::Bytes),
+            Self::Envelope(envelope) => Ok(Claim::Statement(envelope.claim(artifact)?)),
         }
-        let statement: Statement = bundle_format::json::parse("statement", payload, MOST)
-            .map_err(|error| malformed("statement", error.to_string()))?;
+    }
+}
+
+impl Envelope {
+    /// The bytes that the signature is over.
+    fn message(&self) -> Vec<u8> {
+        pae_of(&self.kind, &self.payload)
+    }
+
+    /// The type of the statement, which must have the artifact among its subjects.
+    fn claim(&self, artifact: &[u8]) -> Checked<String> {
+        let expected = bundle_format::provenance::PAYLOAD;
+        if self.kind != expected {
+            return Err(Fault::Unsupported { what: "payload", expected, found: shown(&self.kind) });
+        }
+        let statement: Statement =
+            bundle_format::json::parse("statement", &self.payload, limits::SIGSTORE_BUNDLE_BYTES)
+                .map_err(|error| malformed("statement", error.to_string()))?;
         let found = (Sha256::of(artifact).hex(), sha512(artifact));
         let is_it = |subject: &Subject| {
             subject.digest.sha256.as_ref() == Some(&found.0) || subject.digest.sha512.as_ref() == Some(&found.1)
         };
         if statement.subject.iter().any(is_it) {
-            return Ok(Claim::Statement(statement.predicate_type));
+            return Ok(statement.predicate_type);
         }
         let named = statement.subject.iter().filter_map(|s| s.digest.sha256.as_deref().or(s.digest.sha512.as_deref()));
         let named = named.take(3).map(shown).collect::<Vec<_>>().join(", ");

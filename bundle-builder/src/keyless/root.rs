@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use bundle_format::digest::{Sha256, Sha384};
+use bundle_format::limits;
 use bundle_format::release::PinnedFile;
 use bundle_format::text::escaped;
 use serde::Deserialize;
@@ -21,8 +22,6 @@ use crate::source::files;
 /// Media types that are read.
 const MEDIA_TYPES: [&str; 2] =
     ["application/vnd.dev.sigstore.trustedroot+json;version=0.1", "application/vnd.dev.sigstore.trustedroot.v0.2+json"];
-/// Most bytes of a trusted root.
-const MOST: u64 = 1 << 20;
 
 /// A trusted root whose bytes are the pinned ones.
 #[derive(Debug)]
@@ -80,7 +79,7 @@ impl TrustedRoot {
     pub fn read(base: &Path, pinned: &PinnedFile) -> Result<Self> {
         let path = base.join(&pinned.file);
         let file = escaped(&path.display().to_string());
-        let bytes = files::read_small(&path, MOST)?;
+        let bytes = files::read_small(&path, limits::TRUSTED_ROOT_BYTES)?;
         let found = Sha384::of(&bytes);
         if found != pinned.sha384 {
             return Err(ErrorKind::TrustedRootPin { file, expected: pinned.sha384, found }.into());
@@ -91,7 +90,7 @@ impl TrustedRoot {
     /// Parses a trusted root; says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
         let raw: RawRoot =
-            bundle_format::json::parse("trusted root", bytes, MOST).map_err(|error| error.to_string())?;
+            bundle_format::json::parse("trusted root", bytes, limits::TRUSTED_ROOT_BYTES).map_err(|e| e.to_string())?;
         if !MEDIA_TYPES.contains(&raw.media_type.as_str()) {
             return Err(format!("media type: expected {}, found {:?}", MEDIA_TYPES.join(" or "), raw.media_type));
         }

@@ -19,7 +19,8 @@ pub fn find(source: &dyn ImageSource, image: &ResolvedImage) -> Result<Option<(L
     if image.digest != image.manifest {
         subjects.push(image.digest);
     }
-    let artifacts = source::artifacts(source, &subjects)?;
+    // One that cannot be read may be anybody's: it is no SBOM that a publisher attached.
+    let (artifacts, _) = source::artifacts(source, &subjects)?;
     let layers = || artifacts.iter().flat_map(|artifact| &artifact.layers).map(|(layer, _)| layer);
     for media_type in MEDIA_TYPES {
         if let Some(layer) = layers().find(|layer| layer.media_type == media_type) {

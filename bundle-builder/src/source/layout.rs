@@ -10,7 +10,7 @@ use bundle_format::release::Source;
 use serde::Deserialize;
 
 use super::files::Watched;
-use super::{BlobRef, ImageSource, check_bytes, malformed, read_document};
+use super::{BlobRef, ImageSource, Unread, check_bytes, malformed, read_document};
 use crate::{Error, ErrorKind, Result};
 
 /// A layout and the name asked for in it.
@@ -73,15 +73,22 @@ impl ImageSource for Layout {
     }
 
     fn referrers(&self, subject: &Sha256) -> Result<Vec<BlobRef>> {
-        let mut found = Vec::new();
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
         for entry in self.entries()? {
             let blob = super::blob_ref(&entry);
-            // Images lie in the same index; what is no artifact about the subject is passed over.
-            let bytes = read_document(self.blob(&blob)?, &self.what)?;
-            if oci::parse_artifact(&bytes).is_ok_and(|artifact| artifact.subject == Some(*subject)) {
-                found.push(blob);
+            let parsed = self.blob(&blob).and_then(|file| {
+                let bytes = read_document(file, &self.what)?;
+                Ok(oci::parse_artifact(&bytes)?)
+            });
+            match Unread::or(&self.what, parsed)? {
+                Ok(artifact) if artifact.subject == Some(*subject) => found.push(blob),
+                // Images lie in the same index.
+                Ok(_) => {}
+                // Nothing says what it is about. Whoever reads it finds the same; it takes no other's place.
+                Err(_) => unread.push(blob),
             }
         }
+        found.append(&mut unread);
         Ok(found)
     }
 

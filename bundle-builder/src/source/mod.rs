@@ -23,6 +23,9 @@ pub mod files;
 mod http;
 mod layout;
 mod registry;
+mod unread;
+
+pub use unread::Unread;
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default)]
@@ -176,23 +179,28 @@ pub fn resolve(source: &dyn ImageSource, name: &str, platform: &str) -> Result<R
     Ok(ResolvedImage { digest, media_type, manifest: manifest_digest, blobs, documents })
 }
 
-/// The artifacts that name one of `subjects`, in the source's order, proved and parsed.
-pub fn artifacts(source: &dyn ImageSource, subjects: &[Sha256]) -> Result<Vec<oci::Artifact>> {
-    let mut found = Vec::new();
+/// The artifacts that name one of `subjects`, in the source's order, proved and parsed, and those that cannot be read.
+pub fn artifacts(source: &dyn ImageSource, subjects: &[Sha256]) -> Result<(Vec<oci::Artifact>, Vec<Unread>)> {
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
     for subject in subjects {
-        for blob in source.referrers(subject)?.into_iter().take(MOST_REFERRERS) {
-            let artifact = artifact(source, &blob)?;
-            // A list of referrers is only a hint: what counts is the artifact's own word.
-            if artifact.subject == Some(*subject) {
-                found.push(artifact);
+        let listed = match Unread::or(&format!("list of artifacts about {subject}"), source.referrers(subject))? {
+            Ok(listed) => listed,
+            Err(broken) => {
+                unread.push(broken);
+                continue;
+            }
+        };
+        for blob in listed.into_iter().take(limits::REFERRERS) {
+            match Unread::or(&format!("artifact {}", blob.digest), artifact(source, &blob))? {
+                // A list of referrers is only a hint: what counts is the artifact's own word.
+                Ok(artifact) if artifact.subject == Some(*subject) => found.push(artifact),
+                Ok(_) => {}
+                Err(broken) => unread.push(broken),
             }
         }
     }
-    Ok(found)
+    Ok((found, unread))
 }
-
-/// Referrers of one image that are looked at.
-const MOST_REFERRERS: usize = 100;
 
 /// An artifact's manifest, proved and parsed.
 pub fn artifact(source: &dyn ImageSource, blob: &BlobRef) -> Result<oci::Artifact> {

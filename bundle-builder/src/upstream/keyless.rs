@@ -4,26 +4,22 @@
 //! Two forms are read: cosign 2's, a payload with certificate and log entry in annotations, and sigstore bundles as
 //! referrers of the image (OCI image-spec 1.1), as cosign 3 and CI systems write them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use bundle_format::digest::Sha256;
 use bundle_format::lock::LockedKeyless;
-use bundle_format::oci::Descriptor;
 use bundle_format::release::Keyless;
 use bundle_format::text::unbase64;
 
-use super::{SIGNATURE, SIMPLE_SIGNING, TYPE, other_artifact, signatures};
+use super::beside::{Annotations, Beside, Candidate, Reasons};
+use super::{COSIGN, SIGNATURE, TYPE, check_payload, document};
 use crate::error::{ErrorKind, Result};
 use crate::keyless::{self, Bundle, Claim, Demand, Fault, TrustedRoot, Verified};
-use crate::source::{self, ImageSource, ResolvedImage};
+use crate::source::{ImageSource, ResolvedImage};
 
 /// Signed statements that mean "this is mine": cosign's own, and provenance of the build. Others, such as a
 /// scanner's report by the same signer, say nothing of the kind.
-const CLAIMS: [&str; 3] =
-    ["https://sigstore.dev/cosign/sign/v1", "https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2"];
-/// Signatures of one image that are looked at; what lies behind them does not count.
-const MOST: usize = 200;
+const CLAIMS: [&str; 3] = [COSIGN, "https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2"];
 /// What a signature over the image's own bytes is called.
 const BYTES: &str = "image document";
 
@@ -37,10 +33,12 @@ pub(super) fn verify(
     resolved: &ResolvedImage,
 ) -> Result<LockedKeyless> {
     let root = TrustedRoot::read(base, &demand.trusted_root)?;
+    let asked = Demand { root: &root, identity: &demand.identity, issuer: &demand.issuer };
+    let beside = Beside::find(source, resolved.digest, |annotations| annotations.contains_key(keyless::CERTIFICATE))?;
     let (mut accepted, mut faults) = (Vec::new(), Vec::new());
-    for candidate in candidates(source, resolved.digest)? {
-        match candidate.judge(source, &root, demand, resolved)? {
-            Ok(locked) => accepted.push(locked),
+    for judged in beside.judged(source, |candidate, bytes| judge(candidate, bytes, asked, resolved)) {
+        match judged? {
+            Ok((verified, claim)) => accepted.push(locked(verified, claim, &root, demand, resolved.digest)),
             Err(fault) => faults.push(fault),
         }
     }
@@ -49,84 +47,46 @@ pub(super) fn verify(
         return Ok(first);
     }
     let (image, digest) = (image.to_owned(), resolved.digest);
-    // The most telling: a fault of a signature that is the demanded one, if there is such.
-    let told = faults.iter().position(|fault| !fault.is_of_another()).unwrap_or(0);
-    Err(match faults.into_iter().nth(told) {
-        None => ErrorKind::UpstreamUnsigned { image, digest },
-        Some(fault) => ErrorKind::UpstreamKeyless { image, digest, found, fault: Box::new(fault) },
+    Err(match Reasons::new(faults, beside.unread).map(Box::new) {
+        Some(why) if found > 0 => ErrorKind::UpstreamKeyless { image, digest, found, why },
+        unread => ErrorKind::UpstreamUnsigned { image, digest, unread },
     }
     .into())
 }
 
-/// A keyless signature as it lies in the source.
-enum Candidate {
-    /// A payload whose annotations have a certificate.
-    Payload(Descriptor, BTreeMap<String, String>),
-    /// A bundle.
-    Bundle(Descriptor),
-}
-
-fn candidates(source: &dyn ImageSource, digest: Sha256) -> Result<Vec<Candidate>> {
-    let layers = signatures(source, digest)?.into_iter().flat_map(|artifact| artifact.layers);
-    let candidate = |(layer, annotations): (Descriptor, BTreeMap<String, String>)| {
-        if keyless::is_bundle(&layer.media_type) {
-            return Some(Candidate::Bundle(layer));
-        }
-        let signed = layer.media_type == SIMPLE_SIGNING && annotations.contains_key(keyless::CERTIFICATE);
-        signed.then_some(Candidate::Payload(layer, annotations))
-    };
-    Ok(layers.filter_map(candidate).take(MOST).collect())
-}
-
-impl Candidate {
-    /// Outer errors are the source's, inner ones the signature's.
-    fn judge(
-        &self,
-        source: &dyn ImageSource,
-        root: &TrustedRoot,
-        demand: &Keyless,
-        resolved: &ResolvedImage,
-    ) -> Result<std::result::Result<LockedKeyless, Fault>> {
-        let asked = Demand { root, identity: &demand.identity, issuer: &demand.issuer };
-        let judged = match self {
-            Self::Payload(layer, annotations) => {
-                let payload = source::small_blob(source, layer, super::MOST)?;
-                verify_payload(&payload, layer, annotations, asked, resolved.digest)
-            }
-            Self::Bundle(layer) => {
-                let bytes = source::small_blob(source, layer, keyless::MOST)?;
-                let image = resolved.documents.get(&resolved.digest).map_or(&[][..], Vec::as_slice);
-                verify_bundle(&bytes, image, asked)
-            }
-        };
-        Ok(judged.map(|(verified, claim)| locked(verified, claim, root, demand, resolved.digest)))
+/// What a signature proves, and what it says of the image.
+fn judge(
+    candidate: &Candidate,
+    bytes: &[u8],
+    asked: Demand<'_>,
+    resolved: &ResolvedImage,
+) -> Result<(Verified, String), Fault> {
+    match candidate {
+        Candidate::Payload(_, annotations) => verify_payload(bytes, annotations, asked, resolved.digest),
+        Candidate::Bundle(_) => verify_bundle(bytes, document(resolved), asked),
     }
 }
 
 fn verify_payload(
     payload: &[u8],
-    layer: &Descriptor,
-    annotations: &BTreeMap<String, String>,
+    annotations: &Annotations,
     asked: Demand<'_>,
     expected: Sha256,
-) -> std::result::Result<(Verified, String), Fault> {
-    let broken = |why: String| Fault::Malformed { what: "payload", why };
-    let signature = annotations.get(SIGNATURE).and_then(|text| unbase64(text));
-    let signature = signature.ok_or_else(|| broken("its signature is not base64".into()))?;
+) -> Result<(Verified, String), Fault> {
+    let broken = || Fault::Malformed { what: "payload", why: "its signature is not base64".into() };
+    let signature = annotations.get(SIGNATURE).and_then(|text| unbase64(text)).ok_or_else(broken)?;
     let bundle = Bundle::from_annotations(signature, annotations)?;
     let verified = keyless::verify(&bundle, payload, asked)?;
-    match other_artifact(payload, expected, layer).map_err(|error| broken(error.to_string()))? {
-        None => Ok((verified, TYPE.into())),
-        Some(found) => Err(Fault::Artifact { expected, found }),
-    }
+    check_payload(payload, expected)?;
+    Ok((verified, TYPE.into()))
 }
 
-fn verify_bundle(bytes: &[u8], image: &[u8], asked: Demand<'_>) -> std::result::Result<(Verified, String), Fault> {
+fn verify_bundle(bytes: &[u8], image: &[u8], asked: Demand<'_>) -> Result<(Verified, String), Fault> {
     let verified = keyless::verify(&Bundle::parse(bytes)?, image, asked)?;
     let claim = match &verified.claim {
         Claim::Bytes => BYTES.to_owned(),
         Claim::Statement(kind) if CLAIMS.contains(&kind.as_str()) => kind.clone(),
-        Claim::Statement(kind) => return Err(Fault::claim(kind)),
+        Claim::Statement(kind) => return Err(Fault::claim("cosign's signature or SLSA provenance", kind)),
     };
     Ok((verified, claim))
 }
