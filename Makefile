@@ -43,6 +43,7 @@ test-unit: packages
 	$(CARGO) build --workspace --locked --bins
 	tests/setup/fixtures.sh
 	tests/setup/tuf.sh >/dev/null
+	tests/setup/kryoptic.sh >/dev/null
 	tests/suites.sh
 
 # The isolated machine, discs with bad sectors, and 30 power cuts in the middle of updates.

@@ -42,7 +42,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a signer: key files sealed by a passphrase, or a key in a token, and its public half.
+    /// Makes a signer: key files sealed by a passphrase, or keys in a token, and its public half.
     Keygen(KeygenArgs),
     /// The trust root and its next version.
     #[command(subcommand)]

@@ -140,12 +140,14 @@ pub enum ErrorKind {
         label: String,
     },
     /// The token has no such key.
-    #[error("token {label}: key {key}: not there")]
+    #[error("token {label}: key {key}: not there; expected a key of type {expected}")]
     KeyMissing {
         /// The token.
         label: String,
         /// The key.
         key: String,
+        /// The type looked for.
+        expected: &'static str,
     },
     /// The token has several such keys.
     #[error("token {label}: key {key}: expected one, found {found}")]
@@ -287,9 +289,9 @@ impl Error {
             }
             ErrorKind::KeyAmbiguous { .. } => "name the key's id too, or remove the double from the token",
             ErrorKind::KeyExists { .. } => "choose another name, or adopt the key with --adopt",
-            ErrorKind::KeyType { .. } => "make an Ed25519 key; other keys cannot sign in minisign's form",
+            ErrorKind::KeyType { .. } => "name an Ed25519 and an ML-DSA-87 key; nothing else signs for this program",
             ErrorKind::KeyMismatch { .. } => "find out which key this is; never edit the public file to fit",
-            ErrorKind::TokenLacks { .. } => "use a token that has it, or a signer of key files",
+            ErrorKind::TokenLacks { .. } => "use a token that has it, or keep that key in a sealed file",
             ErrorKind::Token { .. } => "insert the token again and repeat; nothing was signed",
             ErrorKind::Crypto { .. } => "check the system's source of randomness",
         }

@@ -1,6 +1,6 @@
 //! Key files on disk: `NAME.minisign.key` and `NAME.ml-dsa-87.pem` (sealed, mode 0600),
-//! `NAME.signer.json` and `NAME.minisign.pub` (public). A split signer has `NAME.token.json` in the
-//! place of the first: where its Ed25519 key is, no secret.
+//! `NAME.signer.json` and `NAME.minisign.pub` (public). `NAME.token.json` says where keys in tokens are,
+//! no secret: it stands in the place of the first for a split signer, of both for a token signer.
 
 use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Result};
 use crate::signer::{PublicSigner, Signer};
-use crate::token::{Address, OpenToken};
+use crate::token::{Address, Ed25519, MlDsa87, TokenKey};
 
 /// Fewest characters of a passphrase.
 pub const PASSPHRASE_CHARS: usize = 12;
@@ -24,9 +24,9 @@ pub const PASSPHRASE_CHARS: usize = 12;
 pub struct KeyFiles {
     /// minisign secret key, sealed.
     pub ed25519: PathBuf,
-    /// Where the Ed25519 key of a split signer is; there only for such a one.
+    /// Where keys in tokens are; there only for a split or token signer.
     pub token: PathBuf,
-    /// ML-DSA-87 PKCS#8, sealed.
+    /// ML-DSA-87 PKCS#8, sealed; not there for a token signer.
     pub ml_dsa_87: PathBuf,
     /// The public half.
     pub public: PathBuf,
@@ -47,8 +47,8 @@ impl KeyFiles {
         }
     }
 
-    /// Whether the signer is split: its Ed25519 key is in a token.
-    pub fn is_split(&self) -> bool {
+    /// Whether a key of the signer is in a token.
+    pub fn is_in_token(&self) -> bool {
         self.token.exists()
     }
 
@@ -62,10 +62,34 @@ impl KeyFiles {
         Ok(())
     }
 
-    /// Seals `signer` by `passphrase` and writes its four files; none may exist.
+    /// Writes the files of `signer`, of which none may exist: keys that no token has are sealed by
+    /// `passphrase`, which is not looked at for a token signer.
     pub fn write(&self, signer: &Signer, passphrase: &[u8]) -> Result<()> {
-        check_passphrase(passphrase)?;
         self.refuse_existing()?;
+        for (path, sealed) in self.sealed(signer, passphrase)? {
+            write_new(path, &sealed, 0o600)?;
+        }
+        if let Some(key) = signer.ed25519_in_token() {
+            let file = TokenFile {
+                format: TOKEN_FORMAT.into(),
+                name: signer.name().into(),
+                ed25519: key.address().to_uri(),
+                ml_dsa_87: signer.ml_dsa_87_in_token().map(|key| key.address().to_uri()),
+            };
+            write_new(&self.token, &bundle_format::json::to_bytes("token key", &file)?, 0o644)?;
+        }
+        let public = signer.public();
+        write_new(&self.public, &public.to_bytes()?, 0o644)?;
+        write_new(&self.minisign_public, public.minisign_file().as_bytes(), 0o644)
+    }
+
+    /// The keys that no token has, sealed.
+    fn sealed(&self, signer: &Signer, passphrase: &[u8]) -> Result<Vec<Sealed<'_>>> {
+        let (ed25519, ml_dsa_87) = (signer.ed25519(), signer.ml_dsa_87());
+        if ed25519.is_none() && ml_dsa_87.is_none() {
+            return Ok(Vec::new());
+        }
+        check_passphrase(passphrase)?;
         let mut random = [0; 64];
         getrandom::fill(&mut random).map_err(|e| ErrorKind::Crypto { what: "randomness", why: e.to_string() })?;
         let ([salt32, rest], _) = random.as_chunks::<32>() else {
@@ -74,28 +98,16 @@ impl KeyFiles {
         let ([salt16, iv], _) = rest.as_chunks::<16>() else {
             return Err(ErrorKind::Crypto { what: "randomness", why: "wrong length".into() }.into());
         };
-        let first = match (signer.ed25519(), signer.token_key()) {
-            (Some(key), _) => {
-                (&self.ed25519, Zeroizing::new(crate::minisign::seal(key, passphrase, salt32)?.into_bytes()), 0o600)
-            }
-            (None, Some(key)) => {
-                let file = TokenFile {
-                    format: TOKEN_FORMAT.into(),
-                    name: signer.name().into(),
-                    ed25519: key.address().to_uri(),
-                };
-                (&self.token, Zeroizing::new(bundle_format::json::to_bytes("token key", &file)?), 0o644)
-            }
-            (None, None) => {
-                return Err(ErrorKind::Crypto { what: "signer", why: "it has no Ed25519 key".into() }.into());
-            }
-        };
-        let pem = crate::pkcs8::seal(signer.ml_dsa_87(), passphrase, salt16, *iv)?;
-        let public = signer.public();
-        write_new(first.0, &first.1, first.2)?;
-        write_new(&self.ml_dsa_87, pem.as_bytes(), 0o600)?;
-        write_new(&self.public, &public.to_bytes()?, 0o644)?;
-        write_new(&self.minisign_public, public.minisign_file().as_bytes(), 0o644)
+        let mut sealed = Vec::new();
+        if let Some(key) = ed25519 {
+            let text = crate::minisign::seal(key, passphrase, salt32)?;
+            sealed.push((self.ed25519.as_path(), Zeroizing::new(text.into_bytes())));
+        }
+        if let Some(key) = ml_dsa_87 {
+            let pem = crate::pkcs8::seal(key, passphrase, salt16, *iv)?;
+            sealed.push((self.ml_dsa_87.as_path(), Zeroizing::new(pem.as_bytes().to_vec())));
+        }
+        Ok(sealed)
     }
 
     /// Opens the signer by `passphrase`.
@@ -104,28 +116,42 @@ impl KeyFiles {
         Signer::from_seeds(name, &Zeroizing::new(ed25519.to_bytes()), &*self.ml_dsa_seed(passphrase)?)
     }
 
-    /// Where the Ed25519 key of a split signer is.
-    pub fn token_address(&self) -> Result<Address> {
+    /// Where the keys in tokens are: Ed25519 and, of a token signer, ML-DSA-87.
+    pub fn token_addresses(&self) -> Result<(Address, Option<Address>)> {
         let what = shown(&self.token);
         let bytes = read_public(&self.token)?;
         let file: TokenFile = bundle_format::json::parse(&what, &bytes, bundle_format::limits::ROOT_BYTES)?;
         if file.format != TOKEN_FORMAT {
             return Err(ErrorKind::Malformed { what, why: format!("expected format {TOKEN_FORMAT}") }.into());
         }
-        Address::parse(&what, &file.ed25519)
+        let ml_dsa_87 = file.ml_dsa_87.map(|uri| Address::parse(&what, &uri)).transpose()?;
+        Ok((Address::parse(&what, &file.ed25519)?, ml_dsa_87))
     }
 
-    /// Opens a split signer: the token is open already, `passphrase` opens the ML-DSA-87 half. Both
-    /// halves must be those of the public file.
-    pub fn open_split(&self, name: &str, token: OpenToken, passphrase: &[u8]) -> Result<Signer> {
+    /// Opens a split signer: its token is open already, `passphrase` opens the ML-DSA-87 half.
+    pub fn open_split(&self, name: &str, ed25519: TokenKey<Ed25519>, passphrase: &[u8]) -> Result<Signer> {
+        self.same_as_public(Signer::split(name, ed25519, &*self.ml_dsa_seed(passphrase)?)?)
+    }
+
+    /// Opens a token signer, whose tokens are open already.
+    pub fn open_in_tokens(
+        &self,
+        name: &str,
+        ed25519: TokenKey<Ed25519>,
+        ml_dsa_87: TokenKey<MlDsa87>,
+    ) -> Result<Signer> {
+        self.same_as_public(Signer::in_tokens(name, ed25519, ml_dsa_87)?)
+    }
+
+    /// Refuses a signer whose keys are not those of its public file: a token may hold others under
+    /// the same name.
+    fn same_as_public(&self, signer: Signer) -> Result<Signer> {
         let expected = PublicSigner::parse(&shown(&self.public), &read_public(&self.public)?)?;
-        let key = token.key(&self.token_address()?)?;
-        let signer = Signer::split(name, key, &*self.ml_dsa_seed(passphrase)?)?;
         for scheme in Scheme::ALL {
             let id = |signer: &PublicSigner| signer.key(scheme).map_or("none".into(), |key| key.id().to_string());
             let (expected, found) = (id(&expected), id(&signer.public()));
             if expected != found {
-                let (signer, scheme) = (name.to_owned(), scheme.name());
+                let (signer, scheme) = (signer.name().to_owned(), scheme.name());
                 return Err(ErrorKind::KeyMismatch { signer, scheme, expected, found }.into());
             }
         }
@@ -138,13 +164,19 @@ impl KeyFiles {
     }
 }
 
-/// The file that says where a split signer's Ed25519 key is.
+/// A key file's path and bytes.
+type Sealed<'a> = (&'a Path, Zeroizing<Vec<u8>>);
+
+/// The file that says where keys in tokens are. Without the second address the ML-DSA-87 key is a
+/// sealed file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenFile {
     format: String,
     name: String,
     ed25519: String,
+    #[serde(rename = "ml-dsa-87", default, skip_serializing_if = "Option::is_none")]
+    ml_dsa_87: Option<String>,
 }
 
 const TOKEN_FORMAT: &str = "lockgate-token/1";
@@ -223,5 +255,26 @@ mod tests {
         ));
         std::fs::set_permissions(&files.ed25519, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(files.open("test-alice", b"TEST passphrase").unwrap_err().kind(), ErrorKind::Mode { .. }));
+    }
+
+    #[test]
+    fn token_files_with_one_address_and_with_two() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = KeyFiles::of(folder.path(), "test-alice");
+        let uri = |serial: &str| format!("pkcs11:token=TEST;serial={serial};object=test-alice?module-path=/m.so");
+        let read = |more: &str| {
+            let text = format!(r#"{{"format":"lockgate-token/1","name":"test-alice","ed25519":"{}"{more}}}"#, uri("1"));
+            std::fs::write(&files.token, text).unwrap();
+            files.token_addresses()
+        };
+        // As every keygen wrote it before there were two.
+        let (first, second) = read("").unwrap();
+        assert_eq!((first.serial.as_deref(), second), (Some("1"), None));
+        let (first, second) = read(&format!(r#","ml-dsa-87":"{}""#, uri("2"))).unwrap();
+        assert_eq!((first.serial.as_deref(), second.unwrap().serial.as_deref()), (Some("1"), Some("2")));
+        for bad in [r#","ml-dsa-87":"pkcs11:token=TEST?module-path=/m.so""#, r#","ml-dsa-87":"""#] {
+            assert!(matches!(read(bad).unwrap_err().kind(), ErrorKind::Malformed { .. }), "{bad}");
+        }
+        assert!(matches!(read(r#","ml-dsa-65":"x""#).unwrap_err().kind(), ErrorKind::Format(_)));
     }
 }

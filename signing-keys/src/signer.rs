@@ -3,7 +3,7 @@
 use bundle_format::approval::UnverifiedApproval;
 use bundle_format::custody::UnverifiedCustody;
 use bundle_format::envelope::UnverifiedEnvelope;
-use bundle_format::key::{KeyId, PublicKey, Scheme};
+use bundle_format::key::{KeyId, ML_DSA_87_SIGNATURE, PublicKey, Scheme};
 use bundle_format::root::{Holder, RootEnvelope};
 use bundle_format::signature::{Signature, Value, minisign_prehash};
 use bundle_format::text::base64;
@@ -14,69 +14,118 @@ use zeroize::Zeroizing;
 
 use crate::document::Document;
 use crate::error::{ErrorKind, Result};
-use crate::token::TokenKey;
+use crate::token::{self, TokenKey};
 
 /// The private half. Seeds are wiped on drop.
 pub struct Signer {
     name: String,
-    ed25519: Ed25519Half,
-    ml_dsa_87: Box<ml_dsa::SigningKey<MlDsa87>>,
+    ed25519: Half<ed25519_dalek::SigningKey, token::Ed25519>,
+    ml_dsa_87: Half<ml_dsa::SigningKey<MlDsa87>, token::MlDsa87>,
 }
 
-/// Where the Ed25519 key is.
-enum Ed25519Half {
-    Seed(Box<ed25519_dalek::SigningKey>),
-    Token(Box<TokenKey>),
+/// Where a key is.
+enum Half<K, S> {
+    /// Here, from its seed.
+    Seed(Box<K>),
+    /// In a token.
+    Token(Box<TokenKey<S>>),
 }
 
-impl Ed25519Half {
-    fn public(&self) -> PublicKey {
-        PublicKey::Ed25519(match self {
-            Self::Seed(key) => key.verifying_key().to_bytes(),
-            Self::Token(key) => key.public(),
-        })
+impl<K, S> Half<K, S> {
+    fn seed(&self) -> Option<&K> {
+        match self {
+            Self::Seed(key) => Some(key),
+            Self::Token(_) => None,
+        }
     }
 
-    fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+    fn token(&self) -> Option<&TokenKey<S>> {
         match self {
-            Self::Seed(key) => Ok(key.sign(message).to_bytes()),
+            Self::Seed(_) => None,
+            Self::Token(key) => Some(key),
+        }
+    }
+}
+
+impl Half<ed25519_dalek::SigningKey, token::Ed25519> {
+    fn public(&self) -> PublicKey {
+        match self {
+            Self::Seed(key) => PublicKey::Ed25519(key.verifying_key().to_bytes()),
+            Self::Token(key) => key.public().clone(),
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Box<[u8; 64]>> {
+        match self {
+            Self::Seed(key) => Ok(Box::new(key.sign(message).to_bytes())),
             Self::Token(key) => key.sign(message),
         }
+    }
+}
+
+impl Half<ml_dsa::SigningKey<MlDsa87>, token::MlDsa87> {
+    fn public(&self) -> PublicKey {
+        let encoded = match self {
+            Self::Seed(key) => key.expanded_key().verifying_key().encode(),
+            Self::Token(key) => return key.public().clone(),
+        };
+        // The lengths are equal by FIPS 204, table 2; a shorter copy could only fail to verify.
+        let mut bytes = Box::new([0; bundle_format::key::ML_DSA_87_PUBLIC]);
+        bytes.iter_mut().zip(encoded.iter()).for_each(|(to, from)| *to = *from);
+        PublicKey::MlDsa87(bytes)
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Box<[u8; ML_DSA_87_SIGNATURE]>> {
+        let key = match self {
+            Self::Seed(key) => key,
+            Self::Token(key) => return key.sign(message),
+        };
+        let failed = |why: String| ErrorKind::Crypto { what: "ML-DSA-87 signature", why };
+        // Hedged, as FIPS 204 (3.4) prefers: fresh randomness beside the key and the message.
+        let hedged = key.expanded_key().sign_randomized(message, &[], &mut getrandom::SysRng);
+        let bytes: &[u8] = &hedged.map_err(|e| failed(e.to_string()))?.encode();
+        let sized: [u8; ML_DSA_87_SIGNATURE] = bytes.try_into().map_err(|_| failed("wrong length".into()))?;
+        Ok(Box::new(sized))
     }
 }
 
 impl Signer {
     /// New keys from the system's randomness.
     pub fn generate(name: &str) -> Result<Self> {
-        let mut seeds = Zeroizing::new([[0u8; 32]; 2]);
-        for seed in seeds.iter_mut() {
-            getrandom::fill(seed).map_err(|e| ErrorKind::Crypto { what: "randomness", why: e.to_string() })?;
-        }
-        let [ed25519, ml_dsa_87] = &*seeds;
-        Self::from_seeds(name, ed25519, ml_dsa_87)
+        Self::from_seeds(name, &*fresh_seed()?, &*fresh_seed()?)
     }
 
     /// Keys from fixed seeds: RFC 8032 secret key, FIPS 204 `xi`.
     pub fn from_seeds(name: &str, ed25519: &[u8; 32], ml_dsa_87: &[u8; 32]) -> Result<Self> {
-        let ed25519 = Ed25519Half::Seed(Box::new(ed25519_dalek::SigningKey::from_bytes(ed25519)));
-        Self::new(name, ed25519, ml_dsa_87)
+        let ed25519 = Half::Seed(Box::new(ed25519_dalek::SigningKey::from_bytes(ed25519)));
+        Self::new(name, ed25519, from_xi(ml_dsa_87))
     }
 
     /// A split signer: the Ed25519 key in a token, the ML-DSA-87 key from its seed (FIPS 204 `xi`).
-    pub fn split(name: &str, ed25519: TokenKey, ml_dsa_87: &[u8; 32]) -> Result<Self> {
-        Self::new(name, Ed25519Half::Token(Box::new(ed25519)), ml_dsa_87)
+    pub fn split(name: &str, ed25519: TokenKey<token::Ed25519>, ml_dsa_87: &[u8; 32]) -> Result<Self> {
+        Self::new(name, Half::Token(Box::new(ed25519)), from_xi(ml_dsa_87))
     }
 
     /// A split signer whose ML-DSA-87 key is new.
-    pub fn generate_split(name: &str, ed25519: TokenKey) -> Result<Self> {
-        let mut seed = Zeroizing::new([0u8; 32]);
-        getrandom::fill(&mut *seed).map_err(|e| ErrorKind::Crypto { what: "randomness", why: e.to_string() })?;
-        Self::split(name, ed25519, &seed)
+    pub fn generate_split(name: &str, ed25519: TokenKey<token::Ed25519>) -> Result<Self> {
+        Self::split(name, ed25519, &*fresh_seed()?)
     }
 
-    fn new(name: &str, ed25519: Ed25519Half, ml_dsa_87: &[u8; 32]) -> Result<Self> {
+    /// A token signer: both keys in a token, or in two.
+    pub fn in_tokens(
+        name: &str,
+        ed25519: TokenKey<token::Ed25519>,
+        ml_dsa_87: TokenKey<token::MlDsa87>,
+    ) -> Result<Self> {
+        Self::new(name, Half::Token(Box::new(ed25519)), Half::Token(Box::new(ml_dsa_87)))
+    }
+
+    fn new(
+        name: &str,
+        ed25519: Half<ed25519_dalek::SigningKey, token::Ed25519>,
+        ml_dsa_87: Half<ml_dsa::SigningKey<MlDsa87>, token::MlDsa87>,
+    ) -> Result<Self> {
         bundle_format::name::check_label("key holder", name)?;
-        let ml_dsa_87 = Box::new(ml_dsa::SigningKey::from_seed(&(*ml_dsa_87).into()));
         Ok(Self { name: name.to_owned(), ed25519, ml_dsa_87 })
     }
 
@@ -87,50 +136,40 @@ impl Signer {
 
     /// The Ed25519 secret key, to be sealed; `None` where a token has it.
     pub(crate) fn ed25519(&self) -> Option<&ed25519_dalek::SigningKey> {
-        match &self.ed25519 {
-            Ed25519Half::Seed(key) => Some(key),
-            Ed25519Half::Token(_) => None,
-        }
+        self.ed25519.seed()
     }
 
-    /// The token's key of a split signer.
-    pub fn token_key(&self) -> Option<&TokenKey> {
-        match &self.ed25519 {
-            Ed25519Half::Seed(_) => None,
-            Ed25519Half::Token(key) => Some(key),
-        }
+    /// The ML-DSA-87 secret key, to be sealed; `None` where a token has it.
+    pub(crate) fn ml_dsa_87(&self) -> Option<&ml_dsa::SigningKey<MlDsa87>> {
+        self.ml_dsa_87.seed()
     }
 
-    /// The ML-DSA-87 secret key, to be sealed.
-    pub(crate) const fn ml_dsa_87(&self) -> &ml_dsa::SigningKey<MlDsa87> {
-        &self.ml_dsa_87
+    /// The Ed25519 key of a split or token signer.
+    pub fn ed25519_in_token(&self) -> Option<&TokenKey<token::Ed25519>> {
+        self.ed25519.token()
+    }
+
+    /// The ML-DSA-87 key of a token signer.
+    pub fn ml_dsa_87_in_token(&self) -> Option<&TokenKey<token::MlDsa87>> {
+        self.ml_dsa_87.token()
     }
 
     /// The public half.
     pub fn public(&self) -> PublicSigner {
-        PublicSigner { name: self.name.clone(), keys: vec![self.ed25519.public(), self.ml_dsa_public()] }
+        PublicSigner { name: self.name.clone(), keys: vec![self.ed25519.public(), self.ml_dsa_87.public()] }
     }
 
     /// Signs a document with both keys; `comment` is bound into the minisign signature. Both
     /// signatures are verified before they are returned: a token, or a machine with a fault, may give
     /// one that is wrong, and a wrong one can betray a key.
     pub fn sign(&self, document: &[u8], comment: &str) -> Result<[Signature; 2]> {
-        let signature = Box::new(self.ed25519.sign(&minisign_prehash(document))?);
-        let global = Box::new(self.ed25519.sign(&[signature.as_slice(), comment.as_bytes()].concat())?);
+        let signature = self.ed25519.sign(&minisign_prehash(document))?;
+        let global = self.ed25519.sign(&[signature.as_slice(), comment.as_bytes()].concat())?;
         let ed25519 = Value::Ed25519 { signature, comment: comment.to_owned(), global };
-        // Hedged, as FIPS 204 (3.4) prefers: fresh randomness beside the key and the message.
-        let hedged = self
-            .ml_dsa_87
-            .expanded_key()
-            .sign_randomized(document, &[], &mut getrandom::SysRng)
-            .map_err(|e| ErrorKind::Crypto { what: "ML-DSA-87 signature", why: e.to_string() })?;
-        let bytes: &[u8] = &hedged.encode();
-        let sized = bytes
-            .try_into()
-            .map_err(|_| ErrorKind::Crypto { what: "ML-DSA-87 signature", why: "wrong length".into() })?;
+        let ml_dsa_87 = Value::MlDsa87(self.ml_dsa_87.sign(document)?);
         Ok([
             self.proved(document, ed25519, &self.ed25519.public())?,
-            self.proved(document, Value::MlDsa87(Box::new(sized)), &self.ml_dsa_public())?,
+            self.proved(document, ml_dsa_87, &self.ml_dsa_87.public())?,
         ])
     }
 
@@ -191,14 +230,17 @@ impl Signer {
         }
         Ok(())
     }
+}
 
-    fn ml_dsa_public(&self) -> PublicKey {
-        let encoded = self.ml_dsa_87.expanded_key().verifying_key().encode();
-        // The lengths are equal by FIPS 204, table 2; a shorter copy could only fail to verify.
-        let mut bytes = Box::new([0; bundle_format::key::ML_DSA_87_PUBLIC]);
-        bytes.iter_mut().zip(encoded.iter()).for_each(|(to, from)| *to = *from);
-        PublicKey::MlDsa87(bytes)
-    }
+/// 32 bytes from the system's randomness.
+fn fresh_seed() -> Result<Zeroizing<[u8; 32]>> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(|e| ErrorKind::Crypto { what: "randomness", why: e.to_string() })?;
+    Ok(seed)
+}
+
+fn from_xi(xi: &[u8; 32]) -> Half<ml_dsa::SigningKey<MlDsa87>, token::MlDsa87> {
+    Half::Seed(Box::new(ml_dsa::SigningKey::from_seed(&(*xi).into())))
 }
 
 impl std::fmt::Debug for Signer {

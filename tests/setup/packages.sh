@@ -7,12 +7,12 @@ set -euo pipefail
 # build: C compiler for SQLite and zstd, C++ for libFuzzer. images: recipes under appliance/images. engine: what the
 # installer's own runtime closure brings on a host without it. peers: stock tools that check us;
 # clamav for clamscan with signatures of our own; the fetcher that it depends on is not started;
-# softhsm2 and opensc for keys in tokens; rpm and db5.3-util for its databases; xfsprogs for a disk that shares blocks.
+# softhsm2 and opensc for keys in tokens, libclang-dev and perl to build kryoptic.sh's token; rpm and db5.3-util for its databases; xfsprogs for a disk that shares blocks.
 build=(gcc g++ libc6-dev make pkg-config git ca-certificates curl)
 images=(xorriso mmdebstrap jq gzip tar attr util-linux debian-archive-keyring xz-utils busybox-static)
 engine=(podman runc crun netavark aardvark-dns catatonit iptables nftables iproute2)
 peers=(minisign strace faketime bc time e2fsprogs zstd docker-registry skopeo openssl apache2-utils shellcheck python3 python3-venv psmisc
-    clamav poppler-utils qpdf xorriso softhsm2 opensc rpm db5.3-util pigz zopfli libdeflate-tools xfsprogs)
+    clamav poppler-utils qpdf xorriso softhsm2 opensc libclang-dev perl rpm db5.3-util pigz zopfli libdeflate-tools xfsprogs)
 bench=(udpcast uftp par2)
 # A Go toolchain of another source is as good: it makes layers as docker does.
 command -v go >/dev/null || bench+=(golang-go)

@@ -13,6 +13,7 @@
 )]
 
 pub mod bundle;
+pub mod card;
 pub mod carry;
 pub mod custody;
 pub mod cuts;

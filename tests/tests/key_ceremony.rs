@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bundle_format::root::RootEnvelope;
+use system_tests::card::{Maker, PIN, make_token, settings};
 use system_tests::site::{Said, program};
 
 const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/isso/key-ceremony.md"));
@@ -13,6 +14,9 @@ const RELEASE: &str = "format: lockgate-release/1\nproduct: test-ceremony\nrelea
     marking: UNCLASSIFIED\nplatform: linux/amd64\ntitle: TEST release\nrequires: {memory_mib: 16, disk_mib: 16}\n\
     images: []\nnetwork: {name: test, internal: true}\nsecrets: []\nworkloads: []\n\
     files: [{path: docs/readme, source: \"file:readme\"}]\nruntime: []\n";
+
+/// A vendor's library on the page; here that of the software token that has ML-DSA.
+const VENDOR: &str = "/usr/lib/vendor/libpkcs11.so";
 
 /// Machine and command of each line in the fenced blocks.
 fn commands() -> Vec<(&'static str, &'static str)> {
@@ -59,6 +63,7 @@ fn shell(at: &Path, machine: &str, command: &str) -> Said {
         .current_dir(at.join(machine))
         .env("PATH", path)
         .env("SOFTHSM2_CONF", at.join("softhsm2.conf"))
+        .env("KRYOPTIC_CONF", at.join("kryoptic.conf"))
         .output()
         .unwrap();
     Said::of(&output)
@@ -81,23 +86,28 @@ fn paper(stick: &Path) -> String {
 fn every_command_of_the_page_works() {
     let folder = tempfile::tempdir().unwrap();
     let (at, stick) = (folder.path(), folder.path().join("stick"));
-    for name in MACHINES.iter().chain(&["stick", "tokens"]) {
+    for name in MACHINES.iter().chain(&["stick"]) {
         std::fs::create_dir(at.join(name)).unwrap();
     }
     shims(at);
     std::fs::write(at.join("pass"), "TEST passphrase, not a secret\n").unwrap();
-    std::fs::write(at.join("pin"), "TEST-4711\n").unwrap();
+    std::fs::write(at.join("pin"), PIN).unwrap();
     std::fs::write(at.join("low/release.yaml"), RELEASE).unwrap();
     std::fs::write(at.join("low/readme"), "TEST\n").unwrap();
-    let conf = format!("directories.tokendir = {}\nobjectstore.backend = file\n", at.join("tokens").display());
-    std::fs::write(at.join("softhsm2.conf"), conf).unwrap();
-    let card = "softhsm2-util --init-token --free --label carol-card --so-pin TEST-so-1 --pin TEST-4711";
-    shell(at, "carol", card).expect(0);
+    settings(at, &[]);
+    for (machine, maker, slot, label) in
+        [("carol", Maker::SoftHsm, 0, "carol-card"), ("dave", Maker::Kryoptic, 1, "dave-card")]
+    {
+        for command in make_token(maker, slot, label) {
+            shell(at, machine, &command.join(" ")).expect(0);
+        }
+    }
 
     let commands = commands();
     let mut refused = 0;
     for (machine, line) in &commands {
         let mut command = line.replace("/media/stick", &stick.display().to_string());
+        command = command.replace(VENDOR, Maker::Kryoptic.module());
         if command.contains("DIGEST FROM THE PAPER") {
             command = command.replace("DIGEST FROM THE PAPER", &paper(&stick));
         }
@@ -125,4 +135,9 @@ fn every_command_of_the_page_works() {
         assert!(![".key", ".pem", ".token.json"].iter().any(|secret| name.ends_with(secret)), "{name}");
     }
     assert!(at.join("carol/carol.token.json").exists() && !at.join("carol/carol.minisign.key").exists());
+    assert!(at.join("carol/carol.ml-dsa-87.pem").exists(), "a split signer's other half");
+    assert!(at.join("dave/dave.token.json").exists());
+    for sealed in ["dave.minisign.key", "dave.ml-dsa-87.pem"] {
+        assert!(!at.join("dave").join(sealed).exists(), "a token signer has nothing sealed");
+    }
 }

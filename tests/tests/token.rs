@@ -3,139 +3,31 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bundle_format::envelope::UnverifiedEnvelope;
-use signing_keys::PublicSigner;
-use system_tests::keys::{alice, anchor};
-use system_tests::site::{Said, program};
-use system_tests::{Draft, prove};
+use system_tests::card::{Bench, Maker, PIN, refused};
+use system_tests::keys::anchor;
+use system_tests::prove;
+use system_tests::site::program;
 
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const PIN: &str = "TEST-4711";
-const PASSPHRASE: &str = "TEST passphrase, not a secret";
-
-/// A folder with a token store of its own.
-struct Bench {
-    folder: tempfile::TempDir,
+fn bench() -> Bench {
+    Bench::new(Maker::SoftHsm)
 }
 
-impl Bench {
-    /// One token, `TEST-card`.
-    fn new() -> Self {
-        let bench = Self { folder: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(bench.path("tokens")).unwrap();
-        std::fs::create_dir(bench.path("keys")).unwrap();
-        let conf = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-            bench.path("tokens").display()
-        );
-        std::fs::write(bench.path("softhsm2.conf"), conf).unwrap();
-        bench.pin(PIN);
-        std::fs::write(bench.path("pass"), PASSPHRASE).unwrap();
-        bench.token("TEST-card");
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn pin(&self, pin: &str) {
-        std::fs::write(self.path("pin"), format!("{pin}\n")).unwrap();
-    }
-
-    fn run(&self, program: &str, args: &[&str]) -> Said {
-        let output = Command::new(program)
-            .args(args)
-            .current_dir(self.folder.path())
-            .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
-            .output()
-            .unwrap_or_else(|error| panic!("{program}: {error}; run tests/setup/packages.sh"));
-        Said::of(&output)
-    }
-
-    fn token(&self, label: &str) {
-        self.run("softhsm2-util", &["--init-token", "--free", "--label", label, "--so-pin", "TEST-so-1", "--pin", PIN])
-            .expect(0);
-    }
-
-    fn card(&self, args: &[&str]) -> Said {
-        self.run(
-            "pkcs11-tool",
-            &[&["--module", MODULE, "--token-label", "TEST-card", "--login", "--pin", PIN], args].concat(),
-        )
-    }
-
-    /// Runs `bundle-builder` with the PIN on descriptor 3 and nothing on standard input.
-    fn builder(&self, args: &[&str]) -> Said {
-        let builder = program("bundle-builder").display().to_string();
-        let script = ["-c", "exec \"$@\" 3<pin </dev/null", "sh", builder.as_str()];
-        self.run("sh", &[&script, args, &["--pin-fd", "3", "--passphrase-file", "pass"]].concat())
-    }
-
-    fn keygen(&self, name: &str, more: &[&str]) -> Said {
-        let args = ["keygen", "--name", name, "--out", "keys", "--pkcs11", MODULE, "--token", "TEST-card"];
-        self.builder(&[&args, more].concat())
-    }
-
-    fn public(&self, name: &str) -> PublicSigner {
-        PublicSigner::parse("t", &std::fs::read(self.path(&format!("keys/{name}.signer.json"))).unwrap()).unwrap()
-    }
-
-    /// A bundle under a root of alice (files) and the token's signer, both needed; signed by alice.
-    fn bundle(&self, name: &str) -> bundle_format::root::RootEnvelope {
-        let holders = [alice().public().holder(), self.public(name).holder()];
-        let time = |text| bundle_format::timestamp::Timestamp::parse(text).unwrap();
-        let root = bundle_format::root::TrustRoot::new(
-            1,
-            time("2026-01-01T00:00:00Z"),
-            time("2036-01-01T00:00:00Z"),
-            2,
-            &holders,
-        )
-        .unwrap();
-        let mut envelope = bundle_format::root::RootEnvelope::unsigned(root);
-        alice().sign_root(&mut envelope).unwrap();
-        std::fs::write(self.path("root.json"), envelope.to_bytes().unwrap()).unwrap();
-        self.builder(&["root", "sign", "root.json", "--key", &format!("keys/{name}")]).expect(0);
-        let envelope =
-            bundle_format::root::RootEnvelope::parse(&std::fs::read(self.path("root.json")).unwrap()).unwrap();
-        let draft = Draft { signers: vec![alice()], roots: vec![envelope.clone()], ..Draft::small() };
-        std::fs::write(self.path("b.bundle.tar"), draft.archive()).unwrap();
-        envelope
-    }
-
-    fn sign(&self, name: &str) -> Said {
-        self.builder(&["sign", "b.bundle.tar", "--key", &format!("keys/{name}")])
-    }
-
-    /// The folder of the one token with this label.
-    fn token_folders(&self) -> Vec<PathBuf> {
-        std::fs::read_dir(self.path("tokens")).unwrap().map(|entry| entry.unwrap().path()).collect()
-    }
-
-    /// Replaces a text in the file that names the key's place.
-    fn edit(&self, name: &str, from: &str, to: &str) {
-        let path = self.path(&format!("keys/{name}.token.json"));
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{text}");
-        std::fs::write(&path, text.replace(from, to)).unwrap();
-    }
-}
-
-#[track_caller]
-fn refused(said: Said, code: i32, words: &str) {
-    let said = said.expect(code);
-    assert!(said.err.contains(words), "expected {words:?} in:\n{}", said.err);
-    assert!(said.err.contains("what to do: "), "{}", said.err);
+/// The folders of the tokens.
+fn token_folders(bench: &Bench) -> Vec<PathBuf> {
+    std::fs::read_dir(bench.path("tokens")).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 #[test]
 fn a_key_made_in_a_token_signs_what_stock_minisign_verifies() {
-    let bench = Bench::new();
+    let bench = bench();
     let said = bench.keygen("test-hilde", &[]).expect(0);
-    assert!(said.out.contains("made inside, never outside, cannot be taken out"), "{}", said.out);
+    assert!(
+        said.out.contains("the token says of its ed25519 key: made inside, never outside, cannot be taken out"),
+        "{}",
+        said.out
+    );
     assert!(said.out.contains("split signer: its ML-DSA-87 key is a sealed file"), "{}", said.out);
     assert!(!bench.path("keys/test-hilde.minisign.key").exists());
     let listed = bench.card(&["-O"]).expect(0).out;
@@ -145,10 +37,10 @@ fn a_key_made_in_a_token_signs_what_stock_minisign_verifies() {
         assert!(!content.windows(PIN.len()).any(|part| part == PIN.as_bytes()), "the PIN is in a file");
     }
     let envelope = bench.bundle("test-hilde");
-    let unsigned = prove(&std::fs::read(bench.path("b.bundle.tar")).unwrap(), &anchor(&envelope)).unwrap_err();
+    let unsigned = prove(&bench.archive(), &anchor(&envelope)).unwrap_err();
     assert!(matches!(unsigned.kind(), bundle_format::ErrorKind::Threshold { needed: 2, found: 1, .. }), "{unsigned}");
     bench.sign("test-hilde").expect(0);
-    let archive = std::fs::read(bench.path("b.bundle.tar")).unwrap();
+    let archive = bench.archive();
     prove(&archive, &anchor(&envelope)).unwrap();
 
     let head = UnverifiedEnvelope::read(&archive[..]).unwrap().0;
@@ -170,32 +62,26 @@ fn a_key_made_in_a_token_signs_what_stock_minisign_verifies() {
 
 #[test]
 fn the_offline_ceremony_takes_a_token() {
-    let bench = Bench::new();
+    let bench = bench();
     bench.keygen("test-hilde", &[]).expect(0);
     let envelope = bench.bundle("test-hilde");
-    bench
-        .run(&program("bundle-builder").display().to_string(), &["sign", "b.bundle.tar", "--export", "bytes"])
-        .expect(0);
-    let sha384 = bundle_format::digest::Sha384::of(&std::fs::read(bench.path("bytes")).unwrap()).to_string();
-    bench.builder(&["sign-bytes", "bytes", "--sha384", &sha384, "--key", "keys/test-hilde"]).expect(0);
-    let mut attach = vec!["sign".to_owned(), "b.bundle.tar".into(), "--attach".into()];
-    for key in bench.public("test-hilde").holder().keys {
-        attach.push(format!("{}.{}", key.id(), key.scheme().extension()));
-    }
-    let attach: Vec<&str> = attach.iter().map(String::as_str).collect();
-    bench.run(&program("bundle-builder").display().to_string(), &attach).expect(0);
-    prove(&std::fs::read(bench.path("b.bundle.tar")).unwrap(), &anchor(&envelope)).unwrap();
+    bench.sign_offline("test-hilde");
+    prove(&bench.archive(), &anchor(&envelope)).unwrap();
 }
 
 #[test]
 fn a_key_that_the_token_has_is_adopted() {
-    let bench = Bench::new();
+    let bench = bench();
     bench.card(&["--keypairgen", "--key-type", "EC:edwards25519", "--id", "42", "--label", "TEST old key"]).expect(0);
     let said = bench.keygen("test-hilde", &["--adopt", "TEST old key"]).expect(0);
     assert!(said.out.contains("object=TEST%20old%20key"), "{}", said.out);
     bench.bundle("test-hilde");
     bench.sign("test-hilde").expect(0);
-    refused(bench.keygen("test-hugo", &["--adopt", "TEST no key"]), 2, "key TEST no key: not there");
+    refused(
+        bench.keygen("test-hugo", &["--adopt", "TEST no key"]),
+        2,
+        "key TEST no key: not there; expected a key of type CKK_EC_EDWARDS",
+    );
     // Two of one label, then told apart by nothing.
     bench.card(&["--keypairgen", "--key-type", "EC:edwards25519", "--id", "43", "--label", "TEST old key"]).expect(0);
     refused(bench.keygen("test-hugo", &["--adopt", "TEST old key"]), 2, "key TEST old key: expected one, found 2");
@@ -204,12 +90,12 @@ fn a_key_that_the_token_has_is_adopted() {
         ["--keypairgen", "--key-type", "EC:edwards25519", "--id", "44", "--label", "TEST loose", "--extractable"];
     bench.card(&loose).expect(0);
     let said = bench.keygen("test-hugo", &["--adopt", "TEST loose"]).expect(0);
-    assert!(said.out.contains("WARNING: the token does not say"), "{}", said.out);
+    assert!(said.out.contains("WARNING: the token does not say that this ed25519 key never was"), "{}", said.out);
 }
 
 #[test]
 fn a_key_of_another_type_is_refused() {
-    let bench = Bench::new();
+    let bench = bench();
     bench.card(&["--keypairgen", "--key-type", "rsa:2048", "--id", "50", "--label", "TEST rsa"]).expect(0);
     bench.card(&["--keypairgen", "--key-type", "EC:secp384r1", "--id", "51", "--label", "TEST p384"]).expect(0);
     refused(bench.keygen("test-hilde", &["--adopt", "TEST rsa"]), 2, "expected CKK_EC_EDWARDS, found CKK_RSA");
@@ -219,10 +105,10 @@ fn a_key_of_another_type_is_refused() {
 
 #[test]
 fn wrong_and_locked_pins() {
-    let bench = Bench::new();
+    let bench = bench();
     bench.keygen("test-hilde", &[]).expect(0);
     bench.bundle("test-hilde");
-    let before = std::fs::read(bench.path("b.bundle.tar")).unwrap();
+    let before = bench.archive();
     bench.pin("TEST-4712");
     // The software token says that attempts run low, as a card does; it never locks by itself.
     refused(
@@ -239,18 +125,18 @@ fn wrong_and_locked_pins() {
     refused(said, 2, "no terminal to ask on; give --pin-fd");
     // The flag of a locked card, set in the token's own file (CKF_USER_PIN_LOCKED, 0x40000).
     bench.pin(PIN);
-    let file = bench.token_folders()[0].join("token.object");
+    let file = token_folders(&bench)[0].join("token.object");
     let mut bytes = std::fs::read(&file).unwrap();
     let flags = bytes.windows(8).position(|part| part == [0, 0, 0, 0, 0x80, 0, 0x53, 0x4b]).unwrap() + 16;
     bytes[flags + 5] |= 0x04;
     std::fs::write(&file, bytes).unwrap();
     refused(bench.sign("test-hilde"), 6, "token TEST-card: its PIN is locked");
-    assert_eq!(std::fs::read(bench.path("b.bundle.tar")).unwrap(), before, "a refusal changes nothing");
+    assert_eq!(bench.archive(), before, "a refusal changes nothing");
 }
 
 #[test]
 fn a_pin_is_typed_on_a_terminal() {
-    let bench = Bench::new();
+    let bench = bench();
     bench.keygen("test-hilde", &[]).expect(0);
     bench.bundle("test-hilde");
     let command = format!(
@@ -265,16 +151,16 @@ fn a_pin_is_typed_on_a_terminal() {
 
 #[test]
 fn a_token_that_is_gone_or_another_one_under_its_name() {
-    let bench = Bench::new();
+    let bench = bench();
     bench.keygen("test-hilde", &[]).expect(0);
     bench.bundle("test-hilde");
-    let original = bench.token_folders()[0].clone();
+    let original = token_folders(&bench)[0].clone();
     let away = bench.path("away");
     std::fs::rename(&original, &away).unwrap();
     refused(bench.sign("test-hilde"), 6, "token TEST-card: not there;");
-    bench.token("TEST-other");
+    bench.token(Maker::SoftHsm, "TEST-other");
     refused(bench.sign("test-hilde"), 6, "shows: TEST-other (serial ");
-    bench.token("TEST-card");
+    bench.token(Maker::SoftHsm, "TEST-card");
     refused(bench.sign("test-hilde"), 4, "token TEST-card: expected serial number ");
     // Both of one label: the serial number tells which.
     std::fs::rename(&away, &original).unwrap();
@@ -284,18 +170,18 @@ fn a_token_that_is_gone_or_another_one_under_its_name() {
 
 #[test]
 fn a_key_that_is_not_the_signers() {
-    let bench = Bench::new();
+    let bench = bench();
     bench.keygen("test-hilde", &[]).expect(0);
     bench.keygen("test-hugo", &[]).expect(0);
     bench.bundle("test-hilde");
-    let before = std::fs::read(bench.path("b.bundle.tar")).unwrap();
+    let before = bench.archive();
     // Hilde's file points at Hugo's key.
     let hugo = std::fs::read_to_string(bench.path("keys/test-hugo.token.json")).unwrap();
     std::fs::write(bench.path("keys/test-hilde.token.json"), &hugo).unwrap();
     refused(bench.sign("test-hilde"), 4, "signer test-hilde: the ed25519 key expected by its public file is");
     bench.edit("test-hugo", "object=test-hugo", "object=test-nobody");
     refused(bench.sign("test-hugo"), 2, "key test-nobody: not there");
-    assert_eq!(std::fs::read(bench.path("b.bundle.tar")).unwrap(), before);
+    assert_eq!(bench.archive(), before);
     // The other half from somebody else's file.
     std::fs::write(bench.path("keys/test-hugo.token.json"), hugo).unwrap();
     std::fs::copy(bench.path("keys/test-hilde.ml-dsa-87.pem"), bench.path("keys/test-hugo.ml-dsa-87.pem")).unwrap();
@@ -304,7 +190,7 @@ fn a_key_that_is_not_the_signers() {
 
 #[test]
 fn files_that_name_code_are_not_believed_blindly() {
-    let bench = Bench::new();
+    let bench = bench();
     bench.keygen("test-hilde", &[]).expect(0);
     bench.bundle("test-hilde");
     let path = bench.path("keys/test-hilde.token.json");
@@ -316,9 +202,9 @@ fn files_that_name_code_are_not_believed_blindly() {
     refused(bench.sign("test-hilde"), 2, "mode 0666, expected not writable by others");
     mode(&path, 0o644);
     let planted = bench.path("planted.so");
-    std::fs::copy(MODULE, &planted).unwrap();
+    std::fs::copy(Maker::SoftHsm.module(), &planted).unwrap();
     mode(&planted, 0o777);
-    bench.edit("test-hilde", MODULE, &planted.display().to_string());
+    bench.edit("test-hilde", Maker::SoftHsm.module(), &planted.display().to_string());
     refused(bench.sign("test-hilde"), 6, "not usable: others may write it");
     std::fs::write(&planted, b"no library").unwrap();
     mode(&planted, 0o755);
@@ -331,7 +217,7 @@ fn files_that_name_code_are_not_believed_blindly() {
 
 #[test]
 fn a_module_whose_token_cannot_sign_this_way() {
-    let bench = Bench::new();
+    let bench = bench();
     // OpenSC's own module talks to card readers; this machine has none.
     let module = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so";
     let args = ["keygen", "--name", "test-hilde", "--out", "keys", "--pkcs11", module, "--token", "TEST-card"];

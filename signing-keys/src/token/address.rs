@@ -37,8 +37,23 @@ impl Address {
         format!("pkcs11:{}?module-path={module}", path.join(";"))
     }
 
-    /// Parses a URI. `what` names its file in errors.
+    /// Parses the URI of a key. `what` names its file in errors.
     pub fn parse(what: &str, uri: &str) -> Result<Self> {
+        let address = Self::parse_token(what, uri)?;
+        if !address.names_key() {
+            let why = "its address names neither an object nor an id".into();
+            return Err(ErrorKind::Malformed { what: what.into(), why }.into());
+        }
+        Ok(address)
+    }
+
+    /// Whether it names a key, not a token alone.
+    pub const fn names_key(&self) -> bool {
+        self.object.is_some() || self.id.is_some()
+    }
+
+    /// Parses the URI of a token, or of a key in it.
+    pub fn parse_token(what: &str, uri: &str) -> Result<Self> {
         let bad = |why: String| ErrorKind::Malformed { what: what.into(), why };
         let rest = uri
             .strip_prefix("pkcs11:")
@@ -73,9 +88,6 @@ impl Address {
         let module = text("module-path")?.ok_or_else(|| bad("its address names no module-path".into()))?;
         let (serial, object) = (text("serial")?, text("object")?);
         let address = Self { module: module.into(), token, serial, object, id: found.remove("id") };
-        if address.object.is_none() && address.id.is_none() {
-            return Err(bad("its address names neither an object nor an id".into()).into());
-        }
         if !Path::is_absolute(&address.module) {
             return Err(bad("the module-path of its address is not absolute".into()).into());
         }
@@ -143,6 +155,8 @@ mod tests {
             "pkcs11:token=TEST%20token%3B%201;serial=0042;object=test-alice;id=%01%FE;type=private?module-path=/usr/lib/a%20module.so"
         );
         assert_eq!(Address::parse("t", &uri).unwrap(), address());
+        let token = Address { object: None, id: None, ..address() };
+        assert_eq!(Address::parse_token("t", &token.to_uri()).unwrap(), token);
     }
 
     #[test]

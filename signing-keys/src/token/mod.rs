@@ -1,5 +1,5 @@
-//! Keys that live in a PKCS#11 token (smart card, HSM): the Ed25519 half of a *split signer*, whose
-//! ML-DSA-87 half is a sealed file because today's tokens have no such mechanism.
+//! Keys that live in a PKCS#11 token (smart card, HSM): both of a signer, or the Ed25519 half of a
+//! *split signer*, whose ML-DSA-87 half is a sealed file because its token has no such mechanism.
 //!
 //! What may hurt it: another token under the same label, another key under the same name, a token
 //! that gives a wrong signature, a PIN on a command line or in a file, a module planted by somebody
@@ -10,8 +10,10 @@
 
 mod address;
 mod key;
+mod scheme;
 mod slot;
 
 pub use address::Address;
-pub use key::{Kept, TokenKey};
+pub use key::{Kept, Place, TokenKey};
+pub use scheme::{Ed25519, MlDsa87, TokenScheme};
 pub use slot::{Attempts, Module, OpenToken, Slot};

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as P11Error, RvError};
@@ -10,7 +11,7 @@ use cryptoki::slot::TokenInfo;
 use cryptoki::types::AuthPin;
 
 use crate::error::{ErrorKind, Result};
-use crate::token::Address;
+use crate::token::{Address, TokenScheme};
 
 /// A loaded PKCS#11 library.
 #[derive(Debug)]
@@ -132,6 +133,19 @@ impl Slot {
         self.info.label()
     }
 
+    /// Whether the other is the same token, of which one PIN is enough.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let name = |slot: &Self| (slot.info.label().to_owned(), slot.info.serial_number().to_owned());
+        self.module.path == other.module.path && name(self) == name(other)
+    }
+
+    /// Whether the token signs with `S`; it says so without its PIN.
+    pub fn signs<S: TokenScheme>(&self) -> Result<bool> {
+        let mechanisms = self.module.context.get_mechanism_list(self.number);
+        let mechanisms = mechanisms.map_err(|e| token_error(self.info.label(), &e))?;
+        Ok(mechanisms.contains(&S::sign().mechanism_type()))
+    }
+
     /// What it says of PIN attempts.
     pub fn attempts(&self) -> Attempts {
         Attempts::of(&self.info)
@@ -156,7 +170,7 @@ impl Slot {
 
     /// Opens the token. `pin` is `None` for a token with a pad of its own. One attempt is made: a
     /// program that tries again by itself locks tokens.
-    pub fn open(self, pin: Option<&[u8]>) -> Result<OpenToken> {
+    pub fn open(self, pin: Option<&[u8]>) -> Result<Rc<OpenToken>> {
         self.check_pin()?;
         let label = self.info.label().to_owned();
         let broken = |e: P11Error| token_error(&label, &e);
@@ -182,7 +196,7 @@ impl Slot {
         }
         let mechanisms = context.get_mechanism_list(self.number).map_err(broken)?;
         let serial = self.info.serial_number().to_owned();
-        Ok(OpenToken { session, label, serial, module: self.module.path, mechanisms })
+        Ok(Rc::new(OpenToken { session, label, serial, module: self.module.path, mechanisms }))
     }
 }
 
