@@ -103,7 +103,7 @@ spec:
     - name: \"\\u0061\"
       image: >-
         r.example/a@sha256:00
-      args: [*m, 1e3, .inf, ~, 2026-01-01, !t [a], \"\\n\", on]
+      args: [*m, 1e3, .inf, ~, 2026-01-01, [a], \"\\n\", on]
 ...
 ",
     ),

@@ -82,7 +82,7 @@ type Checked = std::result::Result<(), String>;
 
 /// Checks one object; says what it may not ask for.
 pub(super) fn check(object: &Value) -> Checked {
-    check_tags(object)?;
+    check_form(object)?;
     check_keys(object)?;
     let pods = match text_at(object, &["kind"]) {
         Some("Pod") => vec![object],
@@ -102,14 +102,19 @@ pub(super) fn check(object: &Value) -> Checked {
 }
 
 /// What stands behind a tag of its own is another value to each reader of YAML, and not every tag that one reads
-/// comes out of its writer as it went in.
-fn check_tags(value: &Value) -> Checked {
+/// comes out of its writer as it went in. Nor does every key that is no plain value.
+fn check_form(value: &Value) -> Checked {
     match value {
         Value::Tagged(tagged) => {
             Err(format!("it has the tag {}, where plain values go", shown(&tagged.tag.to_string())))
         }
-        Value::Sequence(items) => items.iter().try_for_each(check_tags),
-        Value::Mapping(map) => map.iter().try_for_each(|(key, value)| check_tags(key).and_then(|()| check_tags(value))),
+        Value::Sequence(items) => items.iter().try_for_each(check_form),
+        Value::Mapping(map) => map.iter().try_for_each(|(key, value)| match key {
+            Value::Sequence(_) | Value::Mapping(_) | Value::Null => {
+                Err("it has a key that is a list, a map or nothing".to_owned())
+            }
+            _ => check_form(key).and_then(|()| check_form(value)),
+        }),
         _ => Ok(()),
     }
 }
@@ -120,11 +125,7 @@ fn check_keys(value: &Value) -> Checked {
     match value {
         Value::Sequence(items) => items.iter().try_for_each(check_keys),
         Value::Mapping(map) => map.iter().try_for_each(|(key, value)| {
-            let Value::String(key) = key else {
-                let plain = matches!(key, Value::Number(_) | Value::Bool(_));
-                let refused = || "it has a key that is a list, a map or nothing".to_owned();
-                return if plain { check_keys(value) } else { Err(refused()) };
-            };
+            let Value::String(key) = key else { return check_keys(value) };
             if key == "<<" {
                 return Err("it merges maps by the key <<, which this version does not read".into());
             }
@@ -353,7 +354,7 @@ mod tests {
         }
     }
     #[test]
-    fn a_tag_is_refused_wherever_it_stands() {
+    fn tags_and_keys_that_are_no_plain_values_are_refused_wherever_they_stand() {
         let map = |data: &str| format!("kind: ConfigMap\nmetadata: {{name: x}}\ndata: {{{data}}}");
         refused(&[
             (pod("restartPolicy: !x Always"), "the tag !x"),
@@ -362,6 +363,9 @@ mod tests {
             (container("resources: {limits: {cpu: !x 1}}"), "the tag !x"),
             (map("a: !x b"), "the tag !x"),
             (map("!x a: b"), "the tag !x"),
+            (map("? {a: b} : c"), "a key that is a list, a map or nothing"),
+            (map("? [a] : c"), "a key that is a list, a map or nothing"),
+            (map("? : c"), "a key that is a list, a map or nothing"),
         ]);
         // Those of YAML itself are gone when it is read: the engine is given what was checked, without them.
         let text = map("a: !!str 5, b: !!binary YQ==");
