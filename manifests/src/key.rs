@@ -205,6 +205,9 @@ mod tests {
         assert_eq!(PublicKey::parse(Scheme::Ed25519, &ed.to_text()).unwrap(), ed);
         let ml = PublicKey::MlDsa87(Box::new([7; ML_DSA_87_PUBLIC]));
         assert_eq!(PublicKey::parse(Scheme::MlDsa87, &ml.to_text()).unwrap(), ml);
+        // In errors and logs a key is its scheme and id, never its bytes.
+        assert_eq!(format!("{ed:?} {ml:?}"), format!("ed25519:{} ml-dsa-87:{}", ed.id(), ml.id()));
+        assert_eq!(format!("{:?}", ed.id()), ed.id().to_string());
     }
 
     #[test]

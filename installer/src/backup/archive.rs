@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bundle_format::digest::{Sha384, Sha384Hasher};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 const LEVEL: i32 = 3;
 
@@ -43,9 +43,19 @@ pub(super) fn pack(folder: &Path, path: &Path) -> Result<Sha384> {
     Ok(hasher.finish())
 }
 
+/// Why a backup's file was not read: one that is gone, or is no file, or does not decode, makes it a bad
+/// backup; what the machine could not do says nothing of the backup.
+pub(super) fn unread(path: &Path, part: &str, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    if error.raw_os_error().is_some() && !matches!(error.kind(), NotFound | NotADirectory | IsADirectory) {
+        return Error::io(path.display().to_string(), error);
+    }
+    ErrorKind::BadBackup { path: path.display().to_string(), why: format!("{part}{error}") }.into()
+}
+
 /// SHA-384 of the tar stream that an archive holds.
 pub(super) fn content(path: &Path) -> Result<Sha384> {
-    let bad = |e| super::unread(path, "", e);
+    let bad = |e| unread(path, "", e);
     let file = File::open(path).map_err(bad)?;
     let mut stream = zstd::Decoder::new(BufReader::new(file)).map_err(bad)?;
     Ok(Sha384::of_reader(&mut stream, &mut |_| ()).map_err(bad)?.1)
@@ -54,7 +64,7 @@ pub(super) fn content(path: &Path) -> Result<Sha384> {
 /// Bytes that an archive holds, with what tar needs for each file. It has to be read whole: a stream says its
 /// size at no end of it.
 pub(super) fn unpacked_size(path: &Path) -> Result<u64> {
-    let bad = |e| super::unread(path, "", e);
+    let bad = |e| unread(path, "", e);
     let file = File::open(path).map_err(bad)?;
     let mut stream = zstd::Decoder::new(BufReader::new(file)).map_err(bad)?;
     std::io::copy(&mut stream, &mut std::io::sink()).map_err(bad)
@@ -72,7 +82,7 @@ pub fn unpack(path: &Path, folder: &Path) -> Result<()> {
             crate::atomic::remove_file(&entry.path())?;
         }
     }
-    let bad = |e| super::unread(path, "", e);
+    let bad = |e| unread(path, "", e);
     let file = File::open(path).map_err(bad)?;
     let mut archive = tar::Archive::new(zstd::Decoder::new(BufReader::new(file)).map_err(bad)?);
     archive.set_preserve_permissions(true);
@@ -86,7 +96,6 @@ pub fn unpack(path: &Path, folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]

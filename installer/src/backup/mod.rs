@@ -312,21 +312,11 @@ fn from_disk(path: &Path) -> Result<Sha384> {
     Ok(Sha384::of_reader(&mut file, &mut |_| ()).map_err(io)?.1)
 }
 
-/// Why a backup's file was not read: one that is gone, or is no file, or does not decode, makes it a bad
-/// backup; what the machine could not do says nothing of the backup.
-fn unread(path: &Path, part: &str, error: std::io::Error) -> Error {
-    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
-    if error.raw_os_error().is_some() && !matches!(error.kind(), NotFound | NotADirectory | IsADirectory) {
-        return Error::io(path.display().to_string(), error);
-    }
-    ErrorKind::BadBackup { path: path.display().to_string(), why: format!("{part}{error}") }.into()
-}
-
 impl Backup {
     /// Reads a backup's list. Its files are checked by [`Backup::check`].
     pub fn open(folder: &Path) -> Result<Self> {
         let bad = |why: String| ErrorKind::BadBackup { path: folder.display().to_string(), why };
-        let bytes = std::fs::read(folder.join(LIST)).map_err(|e| unread(folder, &format!("{LIST}: "), e))?;
+        let bytes = std::fs::read(folder.join(LIST)).map_err(|e| archive::unread(folder, &format!("{LIST}: "), e))?;
         let list: List = bundle_format::json::parse("backup", &bytes, LIST_BYTES).map_err(|e| bad(e.to_string()))?;
         if ![FORMAT, FORMAT_1].contains(&list.format.as_str()) {
             return Err(bad(format!("format {}, expected {FORMAT}", bundle_format::text::escaped(&list.format))).into());
@@ -355,7 +345,7 @@ impl Backup {
         for entry in &self.list.entries {
             let path = self.folder.join(&entry.file);
             let bad = |why: String| ErrorKind::BadBackup { path: path.display().to_string(), why };
-            let size = std::fs::metadata(&path).map_err(|e| unread(&path, "", e))?.len();
+            let size = std::fs::metadata(&path).map_err(|e| archive::unread(&path, "", e))?.len();
             if size != entry.size {
                 return Err(bad(format!("expected {} bytes, found {size}", entry.size)).into());
             }
@@ -535,10 +525,10 @@ mod tests {
         endless(&folder.path().join(LIST));
         let error = Backup::open(folder.path()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Io { .. }) && error.class().exit_code() == 6, "{error}");
-        let error = unread(&path, "", std::io::Error::from_raw_os_error(5));
+        let error = archive::unread(&path, "", std::io::Error::from_raw_os_error(5));
         assert!(matches!(error.kind(), ErrorKind::Io { source, .. } if source.raw_os_error() == Some(5)), "{error}");
         let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-        assert!(matches!(unread(&path, "", cut).kind(), ErrorKind::BadBackup { .. }), "it does not decode");
+        assert!(matches!(archive::unread(&path, "", cut).kind(), ErrorKind::BadBackup { .. }), "it does not decode");
     }
 
     #[test]
