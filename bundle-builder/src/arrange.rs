@@ -5,7 +5,9 @@
 //! more than two layers of one image; then files. A pack is closed by what it holds, never by how many
 //! cores there are, so that the same inputs give the same bytes on every machine.
 
+use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bundle_format::digest::Sha256;
@@ -18,6 +20,8 @@ use crate::build::Effort;
 use crate::coding::{self, Coded, Shrinks, Whole};
 use crate::collect::{BlobKind, CollectedBlob};
 use crate::error::Result;
+use crate::pipe;
+use crate::sbom::Readings;
 use crate::spool::Spool;
 
 /// Coded bytes at which a pack of compressed blobs is closed; so that many cores share the work.
@@ -62,46 +66,73 @@ pub type Made = (Pack, Spool);
 /// A blob whose tokens are not to be carried, as it is carried instead.
 pub type Refused = (Sha256, Coded);
 
-/// Makes all packs and gives their entries, in order, with their stored bytes. Beside them every blob that
-/// is not carried as its tokens, which is known only when they are made.
-pub fn packs(
-    carried: &[Carried<'_>],
-    effort: Effort,
-    jobs: usize,
-    spools: &Path,
-    progress: &Mutex<&mut (dyn FnMut(u64) + Send)>,
-) -> Result<(Vec<Made>, Vec<Refused>)> {
-    let all_of = |plans: &[Plan<'_>]| {
-        parallel::map_longest_first(jobs, plans, Plan::work, |_, plan| plan.make(spools, progress))
-    };
-    let (later, first): (Vec<_>, Vec<_>) =
-        plan(carried, effort).into_iter().partition(|plan| plan.rank > Rank::Content);
-    let (mut made, mut refused) = (Vec::new(), Vec::new());
-    for (pack, blobs) in all_of(&first)? {
-        made.extend(pack);
-        refused.extend(blobs);
-    }
-    let instead = refused.iter().filter_map(|(digest, coded)| {
-        let item = carried.iter().find(|item| item.blob.digest == *digest)?;
-        Some(Carried { blob: item.blob, coded, sets: item.sets.clone(), form: Form::Whole })
-    });
-    let instead: Vec<Carried<'_>> = instead.collect();
-    let raw = later.iter().filter(|plan| plan.rank == Rank::Compressed).flat_map(|plan| plan.items.iter().copied());
-    let mut last = plan_of(raw.chain(&instead).collect(), effort);
-    last.extend(later.into_iter().filter(|plan| plan.rank > Rank::Compressed));
-    made.extend(all_of(&last)?.into_iter().filter_map(|(pack, _)| pack));
-    drop(instead);
-    for (number, (pack, _)) in made.iter_mut().enumerate() {
-        pack.name = pack_name(number);
-    }
-    Ok((made, refused))
+/// Whether other cores will soon have nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cores {
+    Busy,
+    Idle,
 }
 
-fn plan<'a>(carried: &'a [Carried<'a>], effort: Effort) -> Vec<Plan<'a>> {
-    plan_of(carried.iter().collect(), effort)
+/// How packs are made.
+#[derive(Clone, Copy)]
+pub struct Making<'a, 'p> {
+    /// How small.
+    pub effort: Effort,
+    /// Packs at the same time.
+    pub jobs: usize,
+    /// Folder for stored bytes.
+    pub spools: &'a Path,
+    /// Layers that are read beside, while they are decoded.
+    pub readings: &'a Readings,
+    /// Is told bytes.
+    pub progress: &'a Mutex<&'p mut (dyn FnMut(u64) + Send)>,
 }
 
-fn plan_of<'a>(mut sorted: Vec<&'a Carried<'a>>, effort: Effort) -> Vec<Plan<'a>> {
+impl Making<'_, '_> {
+    /// Makes the packs of content, for which nothing else has to be known. Beside them every blob that is
+    /// not carried as its tokens, which is known only when they are made.
+    pub fn contents(&self, carried: &[Carried<'_>]) -> Result<(Vec<Made>, Vec<Refused>)> {
+        let content = carried.iter().filter(|item| rank(item) == Rank::Content);
+        let (mut made, mut refused) = (Vec::new(), Vec::new());
+        for (pack, blobs) in self.all(&plan(content.collect(), self.effort))? {
+            made.extend(pack);
+            refused.extend(blobs);
+        }
+        Ok((made, refused))
+    }
+
+    /// Makes the others and gives the entries of all, in order, with their stored bytes.
+    pub fn rest(&self, carried: &[Carried<'_>], contents: Vec<Made>, refused: &[Refused]) -> Result<Vec<Made>> {
+        let instead = refused.iter().filter_map(|(digest, coded)| {
+            let item = carried.iter().find(|item| item.blob.digest == *digest)?;
+            Some(Carried { blob: item.blob, coded, sets: item.sets.clone(), form: Form::Whole })
+        });
+        let instead: Vec<Carried<'_>> = instead.collect();
+        let others = carried.iter().filter(|item| rank(item) != Rank::Content);
+        let (documents, last): (Vec<_>, Vec<_>) = plan(others.chain(&instead).collect(), self.effort)
+            .into_iter()
+            .partition(|plan| plan.rank == Rank::Documents);
+        let mut made: Vec<Made> = self.all(&documents)?.into_iter().filter_map(|(pack, _)| pack).collect();
+        made.extend(contents);
+        made.extend(self.all(&last)?.into_iter().filter_map(|(pack, _)| pack));
+        for (number, (pack, _)) in made.iter_mut().enumerate() {
+            pack.name = pack_name(number);
+        }
+        Ok(made)
+    }
+
+    fn all(&self, plans: &[Plan<'_>]) -> Result<Vec<(Option<Made>, Vec<Refused>)>> {
+        let begun = AtomicUsize::new(0);
+        parallel::map_longest_first(self.jobs, plans, Plan::work, |_, plan| {
+            // Before this many are done others have nothing left to begin. While they have, a core that does one
+            // thing after the other keeps more in its caches.
+            let behind = plans.len() - begun.fetch_add(1, Ordering::Relaxed);
+            plan.make(self, if behind < self.jobs { Cores::Idle } else { Cores::Busy })
+        })
+    }
+}
+
+fn plan<'a>(mut sorted: Vec<&'a Carried<'a>>, effort: Effort) -> Vec<Plan<'a>> {
     sorted.sort_by_key(|item| key(item));
     let mut plans: Vec<Plan<'a>> = Vec::new();
     let mut former = None;
@@ -182,11 +213,7 @@ impl Plan<'_> {
     }
 
     /// The pack, if anything is left for it, and what was refused.
-    fn make(
-        &self,
-        spools: &Path,
-        progress: &Mutex<&mut (dyn FnMut(u64) + Send)>,
-    ) -> Result<(Option<Made>, Vec<Refused>)> {
+    fn make(&self, making: &Making<'_, '_>, cores: Cores) -> Result<(Option<Made>, Vec<Refused>)> {
         let mut refused = Vec::new();
         loop {
             let was_refused = |item: &Carried<'_>| refused.iter().any(|(digest, _)| *digest == item.blob.digest);
@@ -195,9 +222,9 @@ impl Plan<'_> {
                 return Ok((None, refused));
             }
             let again = !refused.is_empty();
-            match self.attempt(&items, spools, &|bytes| {
+            match self.attempt(&items, making, cores, &|bytes| {
                 if !again {
-                    progress.lock().unwrap_or_else(PoisonError::into_inner)(bytes);
+                    making.progress.lock().unwrap_or_else(PoisonError::into_inner)(bytes);
                 }
             })? {
                 Ok(made) => return Ok((Some(made), refused)),
@@ -210,12 +237,13 @@ impl Plan<'_> {
     fn attempt(
         &self,
         items: &[&Carried<'_>],
-        spools: &Path,
-        progress: &dyn Fn(u64),
+        making: &Making<'_, '_>,
+        cores: Cores,
+        progress: &(dyn Fn(u64) + Sync),
     ) -> Result<std::result::Result<Made, Vec<Refused>>> {
         let sizes = || items.iter().map(|item| (!item.is_made()).then_some(item.size()));
         let content = sizes().try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)));
-        let mut writer = PackWriter::of_size(Spool::new(spools)?, self.encoding, content)?;
+        let mut writer = PackWriter::of_size(Spool::new(making.spools)?, self.encoding, content)?;
         let mut refused = Vec::new();
         for item in items {
             let Carried { blob, coded, form, .. } = item;
@@ -227,13 +255,20 @@ impl Plan<'_> {
                 (Form::Whole, Whole::Kept(spool)) => writer.coded(coded.entry.clone(), &mut spool.reader())?,
                 (Form::Whole, Whole::Own) => writer.blob(blob.blob(), &mut blob.open()?)?,
                 (Form::Whole, Whole::Made) => {
-                    // Two steps in one: coding and packing.
-                    let seen = |bytes: u64| progress(bytes.saturating_mul(2));
+                    // Two steps in one, coding and packing; or three, with reading.
+                    let steps = if making.readings.wants(&blob.digest) { 3 } else { 2 };
+                    let seen = |bytes: u64| progress(bytes.saturating_mul(steps));
+                    let tokens = |to: &mut dyn Write| {
+                        making.readings.beside(blob, |listener| coding::tokens_into(blob, to, &seen, listener))
+                    };
                     let found = if refused.is_empty() {
-                        writer.made(blob.blob(), TOKENS, |pack| coding::tokens_into(blob, pack, &seen))?
+                        writer.made(blob.blob(), TOKENS, |pack| match cores {
+                            Cores::Busy => tokens(pack),
+                            Cores::Idle => pipe::through(pack, tokens),
+                        })?
                     } else {
                         // For this pack it is too late; what else cannot go into it is still to be found.
-                        coding::tokens_into(blob, &mut std::io::sink(), &seen)?
+                        tokens(&mut std::io::sink())?
                     };
                     if let Err(why) = found {
                         refused.push((blob.digest, coding::raw(blob, why)));
@@ -276,7 +311,7 @@ mod tests {
     /// The packs of a plan: encoding, sets, MiB of each blob.
     fn planned(carried: &[Carried<'_>], effort: Effort) -> Vec<(Encoding, Vec<u32>, Vec<u64>)> {
         let sizes = |plan: &Plan<'_>| plan.items.iter().map(|item| item.size() / MIB).collect();
-        let plans = plan(carried, effort);
+        let plans = plan(carried.iter().collect(), effort);
         assert!(plans.iter().all(|plan| plan.coded == plan.items.iter().map(|item| item.size()).sum::<u64>()));
         plans.iter().map(|plan| (plan.encoding, plan.sets.clone(), sizes(plan))).collect()
     }

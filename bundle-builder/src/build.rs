@@ -21,12 +21,14 @@ use bundle_format::parallel;
 use bundle_format::root::RootEnvelope;
 use bundle_format::text::escaped;
 
-use crate::arrange::{self, Carried};
+use crate::arrange::{Carried, Making};
 use crate::base::Bases;
 use crate::base::choose::{self, Difference, Lot};
 use crate::coding::{self, Coded, Sketches, Whole};
-use crate::collect::{BlobKind, Collected};
+use crate::collect::{BlobKind, Collected, CollectedBlob};
 use crate::error::{Error, Result};
+use crate::provenance::Builder;
+use crate::sbom::Readings;
 use crate::spool::Spool;
 
 /// How much time a build may take to be small (what each takes: `benches/size.sh`).
@@ -149,10 +151,12 @@ pub struct Note {
     pub why: String,
 }
 
-/// Packs `collected` and writes the unsigned archive to `out`. `progress` is told the bytes of each
-/// step, of which there are three.
+/// Packs `collected`, with what is said about it by `builder`, and writes the unsigned archive to `out`.
+/// `progress` is told the bytes of each step, of which there are three, and of the layers that are read for
+/// an SBOM.
 pub fn build(
-    collected: &Collected,
+    mut collected: Collected,
+    builder: &Builder<'_>,
     roots: &[RootEnvelope],
     bases: &Bases,
     out: &Path,
@@ -160,40 +164,53 @@ pub fn build(
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Built> {
     let progress = Mutex::new(progress);
+    let readings = collected.readings()?;
     // 1. Every blob that is not everywhere already, coded.
     let sketches = if bases.is_empty() { Sketches::NotWanted } else { Sketches::Wanted };
-    let mut coded: Vec<Option<Coded>> = parallel::map_longest_first(
-        options.jobs,
-        &collected.blobs,
-        |blob| blob.size,
-        |_, blob| {
-            let coded =
-                if bases.all_hold(&blob.digest) { None } else { Some(coding::code(blob, options.spool, sketches)?) };
-            // What is made with its pack is told of there.
-            if !coded.as_ref().is_some_and(|coded| matches!(coded.whole, Whole::Made)) {
-                progress.lock().unwrap_or_else(PoisonError::into_inner)(blob.size);
-            }
-            Ok::<_, Error>(coded)
-        },
-    )?;
+    let code = |blob: &CollectedBlob| {
+        let steps = if readings.wants(&blob.digest) { 2 } else { 1 };
+        let coded = if bases.all_hold(&blob.digest) {
+            readings.read(blob)?;
+            None
+        } else {
+            Some(coding::code(blob, options.spool, sketches, &readings)?)
+        };
+        // What is made with its pack is told of there.
+        if !coded.as_ref().is_some_and(|coded| matches!(coded.whole, Whole::Made)) {
+            progress.lock().unwrap_or_else(PoisonError::into_inner)(blob.size.saturating_mul(steps));
+        }
+        Ok::<_, Error>(coded)
+    };
+    let mut coded: Vec<Option<Coded>> =
+        parallel::map_longest_first(options.jobs, &collected.blobs, |blob| blob.size, |_, blob| code(blob))?;
     // 2. To whom each is carried, and as what.
-    let lots: Vec<(usize, Lot)> = choose::lots(collected, &coded, bases, options)?;
-    let carried: Vec<Carried<'_>> = lots
-        .iter()
-        .filter_map(|(index, lot)| {
-            let (blob, coded) = (collected.blobs.get(*index)?, coded.get(*index)?.as_ref()?);
-            Some(Carried { blob, coded, sets: lot.sets.clone(), form: lot.form() })
-        })
-        .collect();
-    // 3. The packs.
-    let (made, refused) = arrange::packs(&carried, options.effort, options.jobs, options.spool, &progress)?;
+    let mut lots: Vec<(usize, Lot)> = choose::lots(&collected, &coded, bases, options)?;
+    // 3. The packs: first what is content, by which it is found out what is in it.
+    let making = |readings| Making {
+        effort: options.effort,
+        jobs: options.jobs,
+        spools: options.spool,
+        readings,
+        progress: &progress,
+    };
+    let (contents, refused) = making(&readings).contents(&carried(&collected.blobs, &coded, &lots))?;
+    let before = collected.blobs.len();
+    collected.add_sboms(&readings)?;
+    collected.add_provenance(builder)?;
+    let none = Readings::default();
+    for (index, blob) in collected.blobs.iter().enumerate().skip(before) {
+        let held = bases.all_hold(&blob.digest);
+        coded.push(if held { None } else { Some(coding::code(blob, options.spool, sketches, &none)?) });
+        lots.extend((!held).then(|| (index, choose::whole(bases, &blob.digest))));
+    }
+    let made = making(&none).rest(&carried(&collected.blobs, &coded, &lots), contents, &refused)?;
     for (digest, instead) in refused {
         let of_it = collected.blobs.iter().zip(&mut coded).find(|(blob, _)| blob.digest == digest);
         if let Some((_, coded)) = of_it {
             *coded = Some(instead);
         }
     }
-    let notes = notes(collected, &coded, &lots);
+    let notes = notes(&collected, &coded, &lots);
     let (packs, spools): (Vec<Pack>, Vec<Spool>) = made.into_iter().unzip();
     // 4. The manifest names every frame and blob, and what a site must hold.
     let mut manifest = collected.manifest_without_packs.clone();
@@ -224,6 +241,15 @@ pub fn build(
     let size = temporary.as_file().metadata().map_err(io)?.len();
     persist(temporary, out)?;
     Ok(Built { manifest, size, notes })
+}
+
+/// What is carried.
+fn carried<'a>(blobs: &'a [CollectedBlob], coded: &'a [Option<Coded>], lots: &'a [(usize, Lot)]) -> Vec<Carried<'a>> {
+    let pair = |(index, lot): &'a (usize, Lot)| {
+        let (blob, coded) = (blobs.get(*index)?, coded.get(*index)?.as_ref()?);
+        Some(Carried { blob, coded, sets: lot.sets.clone(), form: lot.form() })
+    };
+    lots.iter().filter_map(pair).collect()
 }
 
 /// How each blob goes, in the order of the blobs.

@@ -304,7 +304,8 @@ struct SizeArgs {
     /// Key file of the site (installer audit key) that an inventory must be signed by.
     #[arg(long, value_name = "FILE", requires = "bases")]
     site_key: Option<PathBuf>,
-    /// Threads (default: one a core, at most 8); the bundle's bytes do not depend on them.
+    /// Packs that are made at the same time, by two or three threads each (default: one a core, at most 8);
+    /// the bundle's bytes do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
 }
@@ -440,19 +441,16 @@ impl Cli {
         let file = ReleaseFile::read(release)?;
         open_banner(&file.release.marking);
         let roots = roots.iter().map(|path| roots::read(path)).collect::<Result<Vec<_>>>()?;
-        let mut collected = collect(&file, &read_lock(&file)?, &source.options())?;
-        let layers = collected.unknown_layer_bytes();
-        let mut progress = Progress::new("packages", layers);
-        collected.add_sboms(size.jobs(), &mut |bytes| progress.add(bytes))?;
-        drop(progress);
-        collected.add_provenance(builder)?;
+        let collected = collect(&file, &read_lock(&file)?, &source.options())?;
         let total: u64 = collected.blobs.iter().map(|blob| blob.size).sum();
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let spool = self.tmpdir.as_deref().unwrap_or(parent);
         let bases = size.bases(&collected, &source.options(), spool)?;
         let options = Options { effort: size.effort, jobs: size.jobs(), spool };
-        let mut progress = Progress::new("build", total.saturating_mul(3));
-        let built = crate::build::build(&collected, &roots, &bases, out, &options, &mut |bytes| progress.add(bytes))?;
+        let mut progress =
+            Progress::new("build", total.saturating_mul(3).saturating_add(collected.unknown_layer_bytes()));
+        let add = &mut |bytes| progress.add(bytes);
+        let built = crate::build::build(collected, builder, &roots, &bases, out, &options, add)?;
         drop(progress);
         let sha384 = bundle_format::digest::Sha384::of(&built.manifest.to_bytes()?);
         if self.json {

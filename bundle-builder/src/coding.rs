@@ -12,12 +12,13 @@ use std::path::Path;
 
 use bundle_format::manifest::PackedBlob;
 use bundle_format::pack::TOKENS;
-use bundle_format::tokens::{TokenDecoder, TokenEncoder};
+use bundle_format::tokens::{Listener, TokenDecoder, TokenEncoder};
 
 use crate::base::sketch::{Sketch, Sketcher};
 use crate::collect::{BlobKind, CollectedBlob};
 use crate::error::{Error, Result};
 use crate::recognise::{Kind, Recogniser};
+use crate::sbom::Readings;
 use crate::spool::Spool;
 
 /// How a blob goes into a pack.
@@ -84,9 +85,13 @@ const SAMPLE: usize = 1 << 20;
 const SAMPLE_EVERY: u64 = 4;
 const SAMPLE_LEVEL: i32 = 1;
 
-/// Codes one blob; `spools` is a folder for its coded stream.
-pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches) -> Result<Coded> {
+/// Codes one blob; `spools` is a folder for its coded stream. A layer that `readings` wants is read, unless
+/// its tokens are made later.
+pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches, readings: &Readings) -> Result<Coded> {
     let (kind, whole) = recognised(blob)?;
+    if kind != Kind::Gzip {
+        readings.read(blob)?;
+    }
     match kind {
         Kind::Compressed(name) => {
             let sketch = if may_be_large(blob) { sketch(blob, whole, sketches)? } else { Sketch::default() };
@@ -100,7 +105,7 @@ pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches) -> Result<C
             estimate: blob.size,
             sketch: Sketch::default(),
         }),
-        Kind::Gzip => match tokens(blob, whole, spools, sketches)? {
+        Kind::Gzip => match readings.beside(blob, |listener| tokens(blob, whole, spools, sketches, listener))? {
             Ok(coded) => Ok(coded),
             // Its own bytes are all that a difference can be made of.
             Err(why) => Ok(Coded { sketch: sketch(blob, blob.open()?, sketches)?, ..raw(blob, why) }),
@@ -191,9 +196,11 @@ fn tokens(
     content: impl Read,
     spools: &Path,
     sketches: Sketches,
+    listener: Option<Listener>,
 ) -> Result<std::result::Result<Coded, String>> {
     let mut spool = Spool::new(spools)?;
-    let (estimate, sketch) = match exact(blob, content, sketches, &mut spool, &|_| ())? {
+    let (estimate, sketch) = match exact(blob, content, Trial::new(blob.size, sketches, listener), &mut spool, &|_| ())?
+    {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
@@ -209,13 +216,15 @@ fn tokens(
 }
 
 /// Writes the tokens of a blob that is gzip ([`Whole::Made`]) to a pack; or says why they are not to be
-/// carried, which only their end may tell. `seen` is told the blob's bytes as they go by.
+/// carried, which only their end may tell. `seen` is told the blob's bytes as they go by, `listener` what
+/// they hold.
 pub fn tokens_into(
     blob: &CollectedBlob,
     pack: &mut dyn Write,
     seen: &dyn Fn(u64),
+    listener: Option<Listener>,
 ) -> Result<std::result::Result<(), String>> {
-    let found = exact(blob, blob.open()?, Sketches::NotWanted, pack, seen)?;
+    let found = exact(blob, blob.open()?, Trial::new(blob.size, Sketches::NotWanted, listener), pack, seen)?;
     Ok(found.and_then(|(estimate, _)| do_not_pay(estimate, blob.size).map_or(Ok(()), Err)))
 }
 
@@ -224,12 +233,12 @@ pub fn tokens_into(
 fn exact(
     blob: &CollectedBlob,
     mut content: impl Read,
-    sketches: Sketches,
+    mut trial: Trial,
     to: &mut dyn Write,
     seen: &dyn Fn(u64),
 ) -> Result<std::result::Result<(u64, Sketch), String>> {
     let mut keep = |tokens: &[u8]| to.write_all(tokens).map_err(|e| Error::io("coded stream", e));
-    let (mut trial, mut part) = (Trial::new(blob.size, sketches), vec![0; PART]);
+    let mut part = vec![0; PART];
     loop {
         let count = read_up_to(&mut content, &mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
         if count == 0 {
@@ -260,9 +269,13 @@ struct Trial {
 type Keep<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 impl Trial {
-    /// Of a blob of so many bytes.
-    fn new(size: u64, sketches: Sketches) -> Self {
-        let again = Again { decoder: TokenDecoder::new(size), expected: VecDeque::new(), out: Vec::new() };
+    /// Of a blob of so many bytes; `listener` hears what they hold.
+    fn new(size: u64, sketches: Sketches, listener: Option<Listener>) -> Self {
+        let decoder = match listener {
+            Some(listener) => TokenDecoder::with_listener(size, listener),
+            None => TokenDecoder::new(size),
+        };
+        let again = Again { decoder, expected: VecDeque::new(), out: Vec::new() };
         Self { encoder: TokenEncoder::new(), again, look: Look::new(sketches), out: Vec::new() }
     }
 
@@ -342,7 +355,7 @@ impl WhyRaw {
         self.found = match kind {
             Kind::Compressed(name) => Found::Why(already(name)),
             Kind::Other => Found::Why("it is carried as it is, though nothing had compressed it".into()),
-            Kind::Gzip => Found::Trial(Box::new(Trial::new(self.size, Sketches::NotWanted))),
+            Kind::Gzip => Found::Trial(Box::new(Trial::new(self.size, Sketches::NotWanted, None))),
         };
         let head = self.recogniser.head().to_vec();
         if kind == Kind::Gzip { self.take(&head) } else { Ok(()) }
@@ -378,11 +391,8 @@ const OTHER_BYTES: &str = "its tokens do not give the same bytes again";
 
 impl Again {
     fn take(&mut self, tokens: &[u8]) -> std::result::Result<(), String> {
-        for part in tokens.chunks(PART) {
-            self.decoder.push(part, &mut self.out).map_err(|error| error.to_string())?;
-            self.compare()?;
-        }
-        Ok(())
+        self.decoder.push(tokens, &mut self.out).map_err(|error| error.to_string())?;
+        self.compare()
     }
 
     fn compare(&mut self) -> std::result::Result<(), String> {

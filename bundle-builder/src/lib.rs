@@ -30,6 +30,7 @@ mod members;
 pub mod output;
 pub mod papers;
 pub mod pin;
+mod pipe;
 pub mod provenance;
 pub mod recognise;
 pub mod roots;

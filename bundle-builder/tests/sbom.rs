@@ -12,12 +12,12 @@ use std::process::Command;
 use bundle_builder::sbom::layers::{Found, Kept, Layer, Limits};
 use bundle_builder::sbom::{Inventory, Kind, Subject, inventory, spdx};
 use bundle_builder::source::RegistryOptions;
-use bundle_builder::{Error, ErrorKind, Result};
+use bundle_builder::{Error, ErrorKind, Result, coding};
 use bundle_format::attachment::{Attachment, Origin, sbom_of};
 use bundle_format::digest::Sha256;
 use bundle_format::limits::TAR_HEAD_BYTES;
 use bundle_format::timestamp::Timestamp;
-use fixture::{collect_release, layout, pin_release, read_all, release};
+use fixture::{collect_release, layout, layout_of, pin_release, read_all, release, with_sboms};
 
 /// A plain tar of files; a name that ends in `*` is executable.
 fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -393,8 +393,7 @@ fn a_published_sbom_is_pinned_and_carried() {
         Some(Sha256::of(b"other")),
     );
     assert_eq!(pin_release(&path, &options).unwrap().images[0].sbom, None);
-    let mut collected = collect_release(&path, &options).unwrap();
-    collected.add_sboms(2, &mut |_| ()).unwrap();
+    let collected = with_sboms(collect_release(&path, &options).unwrap()).unwrap();
     let manifest = &collected.manifest_without_packs;
     assert!(matches!(sbom_of(manifest, &manifest.images[0]), Some(("spdx-2.3", Origin::Builder, _))));
 
@@ -404,8 +403,7 @@ fn a_published_sbom_is_pinned_and_carried() {
     let spdx = attach(&images, "application/spdx+json", SPDX, None);
     let locked = pin_release(&path, &options).unwrap().images[0].sbom.clone().unwrap();
     assert_eq!((locked.format.as_str(), locked.digest, locked.size), ("spdx-2.3", spdx, SPDX.len() as u64));
-    let mut collected = collect_release(&path, &options).unwrap();
-    collected.add_sboms(2, &mut |_| ()).unwrap();
+    let collected = with_sboms(collect_release(&path, &options).unwrap()).unwrap();
     assert_eq!(collected.manifest_without_packs.attachments.len(), 1);
     assert!(read_all(&collected).unwrap().contains(&SPDX.to_vec()), "the exact bytes travel");
     let Attachment::Sbom { origin, .. } = &collected.manifest_without_packs.attachments[0] else { panic!() };
@@ -455,4 +453,91 @@ fn an_attached_document_that_is_no_sbom() {
     attach(&images, "application/spdx+json", b"{\"spdxVersion\":\"2.3/../x\"}", None);
     let error = pin_release(&path, &RegistryOptions::default()).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::SourceMalformed { .. }), "{error}");
+}
+
+/// gzip whose header has a checksum of its own.
+fn with_header_checksum(gzip: &[u8]) -> Vec<u8> {
+    let mut head = gzip[..10].to_vec();
+    head[3] |= 2;
+    let mut crc = flate2::Crc::new();
+    crc.update(&head);
+    let [low, high, ..] = crc.sum().to_le_bytes();
+    [&head[..], &[low, high], &gzip[10..]].concat()
+}
+
+/// How the layer is coded while it is listened to, and what becomes of its stored bytes then.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Then {
+    /// By its tokens, then it is taken away: nobody may need it again.
+    Gone,
+    /// By its tokens.
+    Stays,
+    /// Not at all.
+    Silent,
+}
+
+#[test]
+fn what_is_decoded_beside_the_coding_counts_only_if_it_is_the_layer() {
+    let options = RegistryOptions::default();
+    let base = tar_of(&[("etc/os-release", b"ID=debian\nVERSION_ID=13\n"), ("var/lib/dpkg/status", STATUS.as_bytes())]);
+    let (first, second) = base.split_at(700);
+    let damaged = |at_end: usize| {
+        let mut gzip = gzip(&base);
+        let at = gzip.len() - at_end;
+        gzip[at] ^= 1;
+        gzip
+    };
+    let of = |stored: Vec<u8>, decoded: &[u8], then: Then| {
+        let dir = tempfile::tempdir().unwrap();
+        let images = dir.path().join("images");
+        let digest = layout_of(&images, "app", &[(stored, decoded.to_vec())])[0];
+        let path = release(dir.path(), "oci:images:app");
+        pin_release(&path, &options).unwrap();
+        let mut collected = collect_release(&path, &options).unwrap();
+        let readings = collected.readings().unwrap();
+        let blob = collected.blobs.iter().find(|blob| blob.digest == digest).unwrap();
+        assert!(readings.wants(&digest));
+        readings.beside(blob, |listener| {
+            let listener = listener.filter(|_| then != Then::Silent);
+            let coded = coding::tokens_into(blob, &mut std::io::sink(), &|_| (), listener)?;
+            if then == Then::Gone {
+                fs::remove_file(images.join("blobs/sha256").join(digest.hex())).unwrap();
+            }
+            coded.unwrap();
+            Ok(())
+        })?;
+        assert!(!readings.wants(&digest));
+        assert!(readings.beside(blob, |listener| Ok(listener.is_none()))?, "it is read once");
+        readings.read(blob)?;
+        collected.add_sboms(&readings)?;
+        let made = collected.blobs.last().unwrap();
+        let document: serde_json::Value = serde_json::from_reader(made.open()?).unwrap();
+        // The images' digests differ, as their stored bytes do.
+        let packages = document["packages"].as_array().unwrap().iter();
+        let packages = packages.map(|package| format!("{} {}", package["name"], package["versionInfo"]));
+        Ok::<_, Error>(packages.filter(|package| !package.contains("registry.example")).collect::<Vec<_>>())
+    };
+    let apart = of(gzip(&base), &base, Then::Silent).unwrap();
+    assert!(apart.iter().any(|package| package.contains("bash")), "{apart:?}");
+    let twice = [gzip(first), gzip(second)].concat();
+    for (stored, then) in [
+        (gzip(&base), Then::Gone),
+        (twice, Then::Gone),
+        // What readers read in several ways is read apart.
+        (with_header_checksum(&gzip(&base)), Then::Stays),
+        (gzip(&base), Then::Stays),
+    ] {
+        assert_eq!(of(stored, &base, then).unwrap(), apart, "{then:?}");
+    }
+    let gone = of(with_header_checksum(&gzip(&base)), &base, Then::Gone).unwrap_err();
+    assert!(matches!(gone.kind(), ErrorKind::BlobMissing { .. }), "{gone}");
+    // A layer that is none, however it is read: another DiffID, another checksum, another size.
+    let other = of(gzip(&base), b"other", Then::Stays).unwrap_err();
+    let ErrorKind::Format(inner) = other.kind() else { panic!("{other}") };
+    assert!(matches!(inner.kind(), bundle_format::ErrorKind::Inconsistent { .. }), "{other}");
+    for at_end in [8, 1] {
+        let error = of(damaged(at_end), &base, Then::Stays).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Io { .. }), "{error}");
+        assert!(error.to_string().contains("layer sha256:"), "{error}");
+    }
 }

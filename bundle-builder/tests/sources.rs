@@ -11,7 +11,7 @@ use bundle_builder::collect::BlobKind::{self, Document, File, Layer, Package, Wo
 use bundle_builder::source::RegistryOptions;
 use bundle_format::digest::Sha256;
 use bundle_format::limits;
-use fixture::{collect_release, layout, pin_release, read_all, release, run};
+use fixture::{collect_release, layout, pin_release, read_all, release, run, with_sboms};
 
 fn options() -> RegistryOptions {
     RegistryOptions::default()
@@ -347,8 +347,7 @@ fn a_layer_of_another_diff_id_is_refused() {
         lie(&mut documents);
         documents.seal();
         pin_release(&path, &options()).unwrap();
-        let mut collected = collect_release(&path, &options()).unwrap();
-        collected.add_sboms(2, &mut |_| ())
+        with_sboms(collect_release(&path, &options()).unwrap())
     };
     scan(|_| ()).unwrap();
     let inconsistent = |error: bundle_builder::Error| {
@@ -376,8 +375,7 @@ fn a_layer_of_other_bytes_is_named_by_its_stored_digest() {
         let mut bytes = fs::read(&blob).unwrap();
         damage(&mut bytes);
         fs::write(&blob, bytes).unwrap();
-        let mut collected = collect_release(&path, &options()).unwrap();
-        collected.add_sboms(2, &mut |_| ())
+        with_sboms(collect_release(&path, &options()).unwrap())
     };
     scan(&|_| ()).unwrap();
     // In a file's content, where a tar shows nothing; in a header, which ends the reading of the tar.

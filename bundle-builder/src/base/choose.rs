@@ -168,6 +168,16 @@ fn merge(
     lots
 }
 
+/// What is carried whole, whatever bases there are: to whom.
+pub fn whole(bases: &Bases, digest: &Sha256) -> Lot {
+    let mut sets: Vec<u32> =
+        lacking(bases, digest).into_iter().map(|set| u32::try_from(set).unwrap_or(u32::MAX)).collect();
+    if sets.len() == bases.sets.len() {
+        sets.clear();
+    }
+    Lot { sets, difference: None }
+}
+
 /// The base sets that lack a blob.
 fn lacking(bases: &Bases, digest: &Sha256) -> Vec<usize> {
     let lacks = |(_, set): &(usize, &super::Base)| !set.blobs.contains_key(digest);

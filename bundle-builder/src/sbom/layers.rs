@@ -50,6 +50,11 @@ impl Kept {
         }
         Ok(())
     }
+
+    /// Counts no more what was kept by a reading that came to nothing.
+    pub(super) fn take_back(&self, kept: &Self) {
+        self.0.fetch_sub(kept.0.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 /// How one layer is read.
@@ -155,26 +160,39 @@ impl Found {
     /// would find another one only at the site (R-OCI-6). What is kept of it is counted for each of the
     /// `images` that have it.
     pub fn read(limits: Limits, layer: Layer<'_>, images: &[&Kept]) -> Result<Self> {
-        let (what, bounds) = (layer.what, Bounds { limits, images });
-        let io = |e| Error::io(what.clone(), e);
-        let mut found = Self { own: Tree::default(), covered: Vec::new(), opaque: Vec::new() };
+        let io = |e| Error::io(layer.what.clone(), e);
         let mut stored = BufReader::with_capacity(1 << 16, layer.content);
-        {
-            let decoded = Hashed { inner: decoder(&mut stored).map_err(io)?, hasher: Sha256Hasher::default() };
-            let mut limited = decoded.take(limits.layer_bytes.saturating_add(1));
-            each_member(&what, &mut limited, limits.entries, &mut |entry| found.entry(&what, bounds, entry))?;
-            io::copy(&mut limited, &mut io::sink()).map_err(io)?;
-            if limited.limit() == 0 {
-                let (limit, what) = (limits.layer_bytes, format!("{what}: decoded bytes"));
-                return Err(too_large(what, limit, limit.saturating_add(1)));
-            }
-            let digest = limited.into_inner().hasher.finish();
-            if digest != layer.diff_id {
-                let why = format!("expected DiffID {} by the image's config, found {digest}", layer.diff_id);
-                return Err(bundle_format::Error::from(bundle_format::ErrorKind::Inconsistent { what, why }).into());
-            }
-        }
+        let decoded = decoder(&mut stored).map_err(io)?;
+        let found = Self::read_decoded(limits, &layer.what, layer.diff_id, decoded, images)?;
         io::copy(&mut stored, &mut io::sink()).map_err(io)?;
+        Ok(found)
+    }
+
+    /// The same of what the layer decodes to.
+    pub(super) fn read_decoded(
+        limits: Limits,
+        what: &str,
+        diff_id: Sha256,
+        decoded: impl Read,
+        images: &[&Kept],
+    ) -> Result<Self> {
+        let io = |e| Error::io(what, e);
+        let mut found = Self { own: Tree::default(), covered: Vec::new(), opaque: Vec::new() };
+        let bounds = Bounds { limits, images };
+        let hashed = Hashed { inner: decoded, hasher: Sha256Hasher::default() };
+        let mut limited = hashed.take(limits.layer_bytes.saturating_add(1));
+        each_member(what, &mut limited, limits.entries, &mut |entry| found.entry(what, bounds, entry))?;
+        io::copy(&mut limited, &mut io::sink()).map_err(io)?;
+        if limited.limit() == 0 {
+            let (limit, what) = (limits.layer_bytes, format!("{what}: decoded bytes"));
+            return Err(too_large(what, limit, limit.saturating_add(1)));
+        }
+        let digest = limited.into_inner().hasher.finish();
+        if digest != diff_id {
+            let why = format!("expected DiffID {diff_id} by the image's config, found {digest}");
+            let what = what.to_owned();
+            return Err(bundle_format::Error::from(bundle_format::ErrorKind::Inconsistent { what, why }).into());
+        }
         for keys in [&mut found.covered, &mut found.opaque] {
             keys.sort_unstable();
             keys.dedup();
@@ -376,5 +394,18 @@ mod tests {
             let left: Vec<&str> = paths.iter().filter(|path| !below(path)).copied().collect();
             assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), left, "{folder}");
         }
+    }
+
+    #[test]
+    fn what_a_reading_in_vain_kept_does_not_count() {
+        let limits = Limits { databases: 10, ..Limits::default() };
+        let (image, in_vain) = (Kept::default(), Kept::default());
+        for kept in [&in_vain, &image] {
+            kept.add(limits, "TEST", 7).unwrap();
+        }
+        assert!(image.add(limits, "TEST", 4).is_err());
+        image.take_back(&Kept(4.into()));
+        image.take_back(&in_vain);
+        image.add(limits, "TEST", 10).unwrap();
     }
 }

@@ -10,21 +10,21 @@ pub mod databases;
 pub mod golang;
 pub mod layers;
 pub mod published;
+mod reading;
 pub mod rpm;
 pub mod spdx;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::sync::{Mutex, PoisonError};
+
+pub use reading::Readings;
 
 use bundle_format::attachment::{Attachment, Origin};
 use bundle_format::digest::Sha256;
 use bundle_format::lock::LockedImage;
 use bundle_format::oci;
-use bundle_format::parallel;
 use bundle_format::timestamp::Timestamp;
 
-use crate::collect::{BlobKind, Collected, CollectedBlob};
+use crate::collect::{BlobKind, Collected};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a package is from.
@@ -96,9 +96,8 @@ impl Collected {
         layers.map(|blob| blob.size).sum()
     }
 
-    /// Makes an SBOM for each image that has none. The layers are read once more for it, `jobs` at a time,
-    /// and one that several images have only once.
-    pub fn add_sboms(&mut self, jobs: usize, progress: &mut (dyn FnMut(u64) + Send)) -> Result<()> {
+    /// The layers to be read for the images that have no SBOM.
+    pub fn readings(&self) -> Result<Readings> {
         let mut have: BTreeSet<Sha256> = self
             .manifest_without_packs
             .attachments
@@ -109,18 +108,14 @@ impl Collected {
             })
             .collect();
         let images: Vec<&LockedImage> = self.lock.images.iter().filter(|image| have.insert(image.digest)).collect();
-        let layers = images.iter().map(|image| self.layers(image)).collect::<Result<Vec<_>>>()?;
-        let found = read_layers(jobs, &layers, progress)?;
-        let mut made = Vec::new();
-        for (image, layers) in images.iter().zip(&layers) {
-            let mut tree = layers::Tree::default();
-            for layer in layers.iter().filter_map(|layer| found.get(&layer.key())) {
-                tree.add(layer);
-            }
-            let subject = Subject { name: &image.name, digest: image.digest, created: &self.lock.created };
-            made.push((image.digest, spdx::document(&subject, &in_tree(&tree))?));
-        }
-        for (image, bytes) in made {
+        Readings::of(self, &images)
+    }
+
+    /// Adds an SBOM of each image that has none, when all its layers were read.
+    pub fn add_sboms(&mut self, readings: &Readings) -> Result<()> {
+        for (name, image, tree) in readings.trees() {
+            let subject = Subject { name, digest: image, created: &self.lock.created };
+            let bytes = spdx::document(&subject, &in_tree(&tree))?;
             let limit = bundle_format::limits::SBOM_BYTES;
             let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             if found > limit {
@@ -132,78 +127,21 @@ impl Collected {
         }
         Ok(())
     }
-}
 
-/// A layer of an image, to be read.
-struct Unread<'a> {
-    what: String,
-    blob: &'a CollectedBlob,
-    diff_id: Sha256,
-}
-
-impl Unread<'_> {
-    /// One that two images name alike is read once.
-    const fn key(&self) -> (Sha256, Sha256) {
-        (self.blob.digest, self.diff_id)
-    }
-}
-
-/// Reads each of the images' layers once; `progress` is told stored bytes. What is kept of all layers of
-/// an image together is bounded while they are read.
-fn read_layers(
-    jobs: usize,
-    images: &[Vec<Unread<'_>>],
-    progress: &mut (dyn FnMut(u64) + Send),
-) -> Result<BTreeMap<(Sha256, Sha256), layers::Found>> {
-    let kept: Vec<layers::Kept> = images.iter().map(|_| layers::Kept::default()).collect();
-    let mut unread: BTreeMap<(Sha256, Sha256), (&Unread<'_>, Vec<&layers::Kept>)> = BTreeMap::new();
-    for (layers, kept) in images.iter().zip(&kept) {
-        for layer in layers {
-            unread.entry(layer.key()).or_insert_with(|| (layer, Vec::new())).1.push(kept);
-        }
-    }
-    let unread: Vec<(&Unread<'_>, Vec<&layers::Kept>)> = unread.into_values().collect();
-    let progress = Mutex::new(progress);
-    let found = parallel::map_longest_first(
-        jobs,
-        &unread,
-        |(layer, _)| layer.blob.size,
-        |_, (layer, images)| {
-            let what = layer.what.clone();
-            // What it decodes to is proved by its DiffID, so that the stored bytes need not be hashed here:
-            // they are when they are packed.
-            let content = layer.blob.open_unproved()?;
-            let layer_found = layers::Found::read(
-                layers::Limits::default(),
-                layers::Layer { what: what.clone(), diff_id: layer.diff_id, content },
-                images,
-            );
-            let layer_found = layer_found.or_else(|error| {
-                // Bytes that are not the layer's say more than what they happen to decode to.
-                io::copy(&mut layer.blob.open()?, &mut io::sink()).map_err(|e| Error::io(what, e))?;
-                Err(error)
-            })?;
-            progress.lock().unwrap_or_else(PoisonError::into_inner)(layer.blob.size);
-            Ok::<_, Error>(layer_found)
-        },
-    )?;
-    Ok(unread.iter().map(|(layer, _)| layer.key()).zip(found).collect())
-}
-
-impl Collected {
-    /// The layers of an image, lowest first.
-    fn layers(&self, image: &LockedImage) -> Result<Vec<Unread<'_>>> {
-        let blobs: BTreeMap<Sha256, &CollectedBlob> =
-            self.blobs.iter().filter(|b| b.kind == BlobKind::Layer).map(|b| (b.digest, b)).collect();
+    /// The layers of an image, lowest first: what names each in errors, its stored digest and its `DiffID`.
+    fn layers(&self, image: &LockedImage) -> Result<Vec<(String, (Sha256, Sha256))>> {
+        let blobs: BTreeSet<Sha256> =
+            self.blobs.iter().filter(|blob| blob.kind == BlobKind::Layer).map(|blob| blob.digest).collect();
         let diff_ids = self.diff_ids(image)?;
-        let mut unread = Vec::new();
-        for blob in image.blobs.iter().filter_map(|blob| blobs.get(&blob.digest)) {
-            let what = format!("image {}: layer {}", image.name, blob.digest);
-            let missing = || malformed(&what, "its manifest does not name it".into());
-            let diff_id = *diff_ids.get(&blob.digest).ok_or_else(missing)?;
-            unread.push(Unread { what, blob, diff_id });
-        }
-        Ok(unread)
+        let layers = image.blobs.iter().map(|blob| blob.digest).filter(|digest| blobs.contains(digest));
+        layers
+            .map(|digest| {
+                let what = format!("image {}: layer {digest}", image.name);
+                let missing = || malformed(&what, "its manifest does not name it".into());
+                let diff_id = *diff_ids.get(&digest).ok_or_else(missing)?;
+                Ok((what, (digest, diff_id)))
+            })
+            .collect()
     }
 
     /// What each layer of an image decodes to, by the image's manifest and config.

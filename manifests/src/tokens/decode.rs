@@ -2,6 +2,7 @@
 
 use super::BadTokens;
 use super::bits::BitWriter;
+use super::content::{Content, Listener};
 use super::encode::{
     BLOCK, CUT, DYNAMIC, FINISH, FIXED, FORETOLD, GO_ON, KIND, LAST, MEMBER, STORED, TAIL, TRAILER, VERSION,
 };
@@ -47,39 +48,60 @@ impl TokenDecoder {
         Self { input: Vec::new(), limit, given: 0, begun: false, place: Place::Start, writer: Writer::new() }
     }
 
+    /// The same, and `listener` hears what the gzip holds, of each segment when it is decoded.
+    pub fn with_listener(limit: u64, listener: Listener) -> Self {
+        let mut decoder = Self::new(limit);
+        decoder.writer.content = Some(Content::new(listener));
+        decoder
+    }
+
     /// Takes the next token bytes; appends gzip bytes to `out` when a segment is whole.
     pub fn push(&mut self, tokens: &[u8], out: &mut Vec<u8>) -> Result<(), BadTokens> {
+        if self.input.is_empty() {
+            // Whole segments are read where they lie.
+            let (at, needs) = self.segments(tokens, out)?;
+            let rest = tokens.get(at..).unwrap_or_default();
+            // Room at once, not by doubling. A segment's size is bounded.
+            self.input.reserve_exact(needs.max(rest.len()));
+            self.input.extend_from_slice(rest);
+            return Ok(());
+        }
         // Into the buffer by parts: it never holds more than a segment and a part.
         for part in tokens.chunks(256 << 10) {
             self.input.extend_from_slice(part);
             let mut input = std::mem::take(&mut self.input);
-            let mut at = 0;
-            if !self.begun {
-                if input.first() != Some(&VERSION) {
-                    return Err(BadTokens("an unknown version"));
-                }
-                self.begun = true;
-                at = 1;
-            }
-            let needs = loop {
-                match SegmentReader::open(input.get(at..).unwrap_or_default())? {
-                    Segment::Needs(needs) => break needs,
-                    Segment::Whole(..) if self.place == Place::End => break 0,
-                    Segment::Whole(segment, size) => {
-                        self.segment(segment, out)?;
-                        at += size;
-                    }
-                }
-            };
-            if self.place == Place::End && input.len() > at {
-                return Err(BadTokens("bytes behind the end"));
-            }
+            let (at, needs) = self.segments(&input, out)?;
             input.drain(..at);
-            // Room at once, not by doubling. A segment's size is bounded.
             input.reserve_exact(needs.saturating_sub(input.len()));
             self.input = input;
         }
         Ok(())
+    }
+
+    /// Decodes whole segments; how many bytes they took, and of how many the next one is, as far as is known.
+    fn segments(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, usize), BadTokens> {
+        let mut at = 0;
+        if !self.begun && !input.is_empty() {
+            if input.first() != Some(&VERSION) {
+                return Err(BadTokens("an unknown version"));
+            }
+            self.begun = true;
+            at = 1;
+        }
+        let needs = loop {
+            match SegmentReader::open(input.get(at..).unwrap_or_default())? {
+                Segment::Needs(needs) => break needs,
+                Segment::Whole(..) if self.place == Place::End => break 0,
+                Segment::Whole(segment, size) => {
+                    self.segment(segment, out)?;
+                    at += size;
+                }
+            }
+        };
+        if self.place == Place::End && input.len() > at {
+            return Err(BadTokens("bytes behind the end"));
+        }
+        Ok((at, needs))
     }
 
     /// Ends the token stream.
@@ -107,7 +129,9 @@ impl TokenDecoder {
             (MEMBER, Place::Start | Place::Between) => {
                 let size = segment.control.number().ok_or(SHORT)?;
                 let size = usize::try_from(size).map_err(|_| SHORT)?;
-                out.extend_from_slice(segment.control.take(size).ok_or(SHORT)?);
+                let header = segment.control.take(size).ok_or(SHORT)?;
+                self.writer.content(|content| content.member(header));
+                out.extend_from_slice(header);
                 Place::Blocks
             }
             (TRAILER, Place::Trailer) => {
@@ -115,11 +139,14 @@ impl TokenDecoder {
                 if !self.writer.bits.align(pad, out) {
                     return Err(BadTokens("padding that does not fit"));
                 }
-                out.extend_from_slice(segment.control.take(8).ok_or(SHORT)?);
+                let trailer = segment.control.take(8).ok_or(SHORT)?;
+                self.writer.content(|content| content.trailer(trailer));
+                out.extend_from_slice(trailer);
                 Place::Between
             }
             (TAIL, Place::Between | Place::Tail) => {
                 let size = segment.control.number().ok_or(SHORT)?;
+                self.writer.content(Content::odd);
                 out.extend_from_slice(segment.stored(usize::try_from(size).map_err(|_| SHORT)?)?);
                 Place::Tail
             }
@@ -145,7 +172,9 @@ impl TokenDecoder {
                         }
                         out.extend_from_slice(&size.to_le_bytes());
                         out.extend_from_slice(&(!size).to_le_bytes());
-                        out.extend_from_slice(segment.stored(usize::from(size))?);
+                        let bytes = segment.stored(usize::from(size))?;
+                        self.writer.content(|content| content.stored(bytes));
+                        out.extend_from_slice(bytes);
                         if last { Place::Trailer } else { Place::Blocks }
                     }
                     FIXED | DYNAMIC => {
@@ -211,6 +240,8 @@ struct Writer {
     bits: BitWriter,
     symbols: SymbolWriter,
     commands: Commands,
+    /// What is held, if somebody listens.
+    content: Option<Content>,
 }
 
 /// Symbols taken at once where the head is known before them: few enough for the fastest memory.
@@ -218,7 +249,21 @@ const AT_ONCE: u64 = 2048;
 
 impl Writer {
     fn new() -> Self {
-        Self { bits: BitWriter::default(), symbols: SymbolWriter::new(), commands: Commands::default() }
+        Self { bits: BitWriter::default(), symbols: SymbolWriter::new(), commands: Commands::default(), content: None }
+    }
+
+    fn content(&mut self, show: impl FnOnce(&mut Content)) {
+        if let Some(content) = &mut self.content {
+            show(content);
+        }
+    }
+
+    /// Writes the commands at hand.
+    fn write(&mut self, literals: &[u8], out: &mut Vec<u8>) -> Result<(), BadTokens> {
+        if let Some(content) = &mut self.content {
+            content.symbols(self.commands.all(), literals);
+        }
+        self.symbols.write(self.commands.all(), literals, &mut self.bits, out)
     }
 
     /// Writes a block's head and takes its codes.
@@ -244,7 +289,7 @@ impl Writer {
         }
         let header = method.head(&histogram).ok_or(BadTokens("a block whose head cannot be foretold"))?;
         self.header(&header)?;
-        self.symbols.write(self.commands.all(), literals, &mut self.bits, out)?;
+        self.write(literals, out)?;
         self.some(count.saturating_sub(PART), segment, out)
     }
 
@@ -254,7 +299,7 @@ impl Writer {
         while left > 0 {
             let now = left.min(AT_ONCE);
             let literals = segment.part(now, &mut self.commands)?;
-            self.symbols.write(self.commands.all(), literals, &mut self.bits, out)?;
+            self.write(literals, out)?;
             left -= now;
         }
         Ok(())

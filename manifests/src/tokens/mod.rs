@@ -19,6 +19,7 @@
 #![allow(clippy::inline_always, reason = "a call for each symbol halves the speed")]
 
 mod bits;
+mod content;
 mod decode;
 mod encode;
 mod foretell;
@@ -30,6 +31,7 @@ mod segment;
 mod symbols;
 mod tree;
 
+pub use content::{Inside, Listener};
 pub use decode::TokenDecoder;
 pub use encode::TokenEncoder;
 

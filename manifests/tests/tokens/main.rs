@@ -9,7 +9,10 @@ mod hostile;
 mod odd;
 mod tools;
 
-use bundle_format::tokens::{BadTokens, NotCodable, TokenDecoder, TokenEncoder};
+use std::io::Read as _;
+use std::sync::mpsc::channel;
+
+use bundle_format::tokens::{BadTokens, Inside, NotCodable, TokenDecoder, TokenEncoder};
 
 /// Token bytes, the gzip bytes pushed in parts of `part`.
 fn encode(gzip: &[u8], part: usize) -> Result<Vec<u8>, NotCodable> {
@@ -39,7 +42,52 @@ fn round_trip(gzip: &[u8], what: &str) -> Vec<u8> {
     let tokens = encode(gzip, 1 << 20).unwrap_or_else(|why| panic!("{what}: {why}"));
     let back = decode(&tokens, 1 << 16, gzip.len() as u64).unwrap_or_else(|why| panic!("{what}: {why}"));
     assert!(back == gzip, "{what}: comes back differently");
+    looked_into(&tokens, gzip, what);
     tokens
+}
+
+/// Whether all that the gzip holds is shown while it is decoded. Nothing else may be, by the word of another
+/// reader; where that one refuses the gzip, this must be odd, or have another checksum.
+#[track_caller]
+fn looked_into(tokens: &[u8], gzip: &[u8], what: &str) -> bool {
+    let (send, receive) = channel();
+    let listener = move |inside: Inside<'_>| {
+        let (bytes, end) = match inside {
+            Inside::Bytes(bytes) => (bytes.to_vec(), None),
+            Inside::End(trailer) => (Vec::new(), Some(Some(trailer))),
+            Inside::Odd => (Vec::new(), Some(None)),
+        };
+        send.send((bytes, end)).is_ok()
+    };
+    let (mut out, mut decoder) = (Vec::new(), TokenDecoder::with_listener(gzip.len() as u64, Box::new(listener)));
+    for part in tokens.chunks(1 << 20) {
+        decoder.push(part, &mut out).unwrap();
+    }
+    decoder.finish(&mut out).unwrap();
+    assert!(out == gzip, "{what}: comes back differently to who listens");
+    let (mut seen, mut crc, mut sound, mut odd, mut ended) = (Vec::new(), flate2::Crc::new(), true, false, false);
+    for (bytes, end) in receive {
+        assert!(bytes.len() < 300_000, "{what}: {} bytes at once", bytes.len());
+        assert!(!odd, "{what}: something behind what is odd");
+        crc.update(&bytes);
+        seen.extend(bytes);
+        match end {
+            None => ended = false,
+            Some(None) => (sound, odd) = (false, true),
+            Some(Some(trailer)) => {
+                let expected = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
+                sound &= trailer == *expected;
+                (crc, ended) = (flate2::Crc::new(), true);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    match flate2::bufread::MultiGzDecoder::new(gzip).read_to_end(&mut all) {
+        Ok(_) if sound => assert!(ended && seen == all, "{what}: {} bytes seen of {}", seen.len(), all.len()),
+        Ok(_) => assert!(all.starts_with(&seen), "{what}: other bytes seen"),
+        Err(why) => assert!(!sound, "{what}: the other reader says {why}"),
+    }
+    sound
 }
 
 /// Lines of made-up words with some random bytes between them.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::deflate::{Deflate, Style, Symbol};
-use crate::{content, decode, encode, round_trip};
+use crate::{content, decode, encode, looked_into, round_trip};
 
 fn literals(bytes: &[u8]) -> Vec<Symbol> {
     bytes.iter().map(|byte| Symbol::Literal(*byte)).collect()
@@ -24,6 +24,79 @@ fn every_length_and_distance() {
     stream.fixed(false, &symbols);
     stream.dynamic(true, &symbols, Style::default());
     round_trip(&stream.member(0), "every length and distance");
+}
+
+/// What symbols stand for.
+fn meant(symbols: &[Symbol]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for symbol in symbols {
+        let (length, distance) = match symbol {
+            Symbol::Literal(byte) => {
+                bytes.push(*byte);
+                continue;
+            }
+            Symbol::Match(length, distance) => (*length, *distance),
+            Symbol::Odd258(distance) => (258, *distance),
+        };
+        for _ in 0..length {
+            bytes.push(bytes[bytes.len() - usize::from(distance)]);
+        }
+    }
+    bytes
+}
+
+/// gzip with the right trailer.
+fn sealed(stream: Deflate, content: &[u8]) -> Vec<u8> {
+    let (mut gzip, mut crc) = (stream.member(0), flate2::Crc::new());
+    crc.update(content);
+    let trailer = gzip.len() - 8;
+    gzip.splice(trailer.., [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat());
+    gzip
+}
+
+#[test]
+fn content_is_shown_of_every_length_and_distance_and_of_none_that_leaves_its_member() {
+    let before = literals(&content(32_768, 12));
+    let mut symbols = before.clone();
+    for length in 3..=258 {
+        for distance in [1, 2, 3, 4, 5, 7, 8, 9, 11, 15, 16, 17, 31, 32, 33, 255, 258, 4096, 32_767, 32_768] {
+            symbols.push(Symbol::Match(length, distance));
+            symbols.extend(literals(&content(usize::from(length + distance) % 40, 13)));
+        }
+    }
+    for distance in 1..=32_768 {
+        symbols.push(Symbol::Match(3 + distance % 256, distance));
+    }
+    symbols.extend([Symbol::Odd258(32_768), Symbol::Match(258, 32_768), Symbol::Odd258(1), Symbol::Match(258, 1)]);
+    let of = |symbols: &[Symbol], stored: &[u8]| {
+        let mut stream = Deflate::default();
+        stream.dynamic(false, symbols, Style::default());
+        stream.stored(true, 0, stored);
+        sealed(stream, &[&meant(symbols), stored].concat())
+    };
+    let shown = |gzip: &[u8], what: &str| looked_into(&encode(gzip, 1 << 20).unwrap(), gzip, what);
+    let whole = of(&symbols, &content(60_000, 14));
+    assert!(shown(&whole, "all"));
+    assert!(shown(&[&whole[..], &whole].concat(), "twice"));
+    // The last distance that a member has, and one more; what lies before it is another member's.
+    for start in [1, 300, 32_767] {
+        for (distance, fits) in [(start, true), (start + 1, false)] {
+            let symbols = [&before[..usize::from(start)], &[Symbol::Match(5, distance)]].concat();
+            let mut stream = Deflate::default();
+            stream.fixed(true, &symbols);
+            let bytes = if fits { meant(&symbols) } else { Vec::new() };
+            let gzip = [&whole[..], &sealed(stream, &bytes)].concat();
+            assert_eq!(shown(&gzip, &format!("distance {distance} at {start}")), fits);
+        }
+    }
+    // Of some readers' eyes only: a tail, a checksum in the header, a wrong one behind the content.
+    let mut header = whole.clone();
+    header.splice(3..10, [2, 0, 0, 0, 0, 0, 255, 0xAA, 0xBB]);
+    let mut trailer = whole.clone();
+    *trailer.last_mut().unwrap() ^= 1;
+    for (gzip, what) in [([&whole[..], b"x"].concat(), "a tail"), (header, "FHCRC"), (trailer, "another size")] {
+        assert!(!shown(&gzip, what), "{what}");
+    }
 }
 
 #[test]

@@ -13,8 +13,9 @@
     reason = "a panic here is a finding"
 )]
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 use std::sync::OnceLock;
+use std::sync::mpsc::channel;
 
 use bundle_format::appliance::AppliancePublic;
 use bundle_format::approval::{PlanDocument, UnverifiedApproval};
@@ -37,7 +38,7 @@ use bundle_format::root::{RootEnvelope, TrustedRoot, apply_chain};
 use bundle_format::set::SetList;
 use bundle_format::signature::{AlgorithmPolicy, Signature};
 use bundle_format::timestamp::Timestamp;
-use bundle_format::tokens::{TokenDecoder, TokenEncoder};
+use bundle_format::tokens::{Inside, TokenDecoder, TokenEncoder};
 use bundle_format::volume::{self, Head};
 use bundle_format::workload::Workload;
 
@@ -346,6 +347,37 @@ fn encode(gzip: &[u8], part: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// What is shown while tokens are decoded; `None` where that is not all of it: readers would differ, or a
+/// checksum is another.
+fn content(tokens: &[u8], part: usize, limit: u64) -> Option<Vec<u8>> {
+    let (send, receive) = channel();
+    let listener = move |inside: Inside<'_>| match inside {
+        Inside::Bytes(bytes) => send.send((Some(bytes.to_vec()), None)).is_ok(),
+        Inside::End(trailer) => send.send((None, Some(trailer))).is_ok(),
+        Inside::Odd => send.send((None, None)).is_ok(),
+    };
+    let (mut out, mut decoder) = (Vec::new(), TokenDecoder::with_listener(limit, Box::new(listener)));
+    for part in tokens.chunks(part) {
+        decoder.push(part, &mut out).unwrap();
+    }
+    decoder.finish(&mut out).unwrap();
+    let (mut seen, mut crc, mut sound) = (Vec::new(), flate2::Crc::new(), true);
+    for shown in receive {
+        match shown {
+            (Some(bytes), _) => {
+                crc.update(&bytes);
+                seen.extend(bytes);
+            }
+            (None, Some(trailer)) => {
+                sound &= trailer == *[crc.sum().to_le_bytes(), crc.amount().to_le_bytes()].concat();
+                crc = flate2::Crc::new();
+            }
+            (None, None) => sound = false,
+        }
+    }
+    sound.then_some(seen)
+}
+
 /// Token bytes that no encoder wrote: they give what they give however they are cut, never more than the
 /// limit nor more than eight bytes for each and some (tokens 5), and gzip bytes that they give can be
 /// carried as tokens again.
@@ -361,15 +393,26 @@ pub fn tokens_decode(data: &[u8]) {
     if let Some(tokens) = encode(&gzip, 1 << 16) {
         assert_same("gzip", &decode(&tokens, 1 << 16, limit).unwrap(), &gzip);
     }
+    // A match takes two bytes at least, and gives 258 at most.
+    assert!(content(data, 1 << 16, limit).is_none_or(|content| content.len() <= 129 * data.len()));
 }
 
-/// Gzip bytes of whatever origin: what can be carried as tokens comes back to the bit.
+/// Gzip bytes of whatever origin: what can be carried as tokens comes back to the bit, and what is shown of
+/// its content is what another reader finds in it.
 pub fn tokens_round(data: &[u8]) {
     let tokens = encode(data, 1 << 16);
     assert!(tokens == encode(data, 5), "it depends on how the bytes are cut");
     let Some(tokens) = tokens else { return };
     let size = u64::try_from(data.len()).unwrap();
     assert_same("gzip", &decode(&tokens, 1 << 16, size).expect("its own tokens are refused"), data);
+    let shown = content(&tokens, 1 << 16, size);
+    assert!(shown == content(&tokens, 7, size), "what is shown depends on how the bytes are cut");
+    let mut all = Vec::new();
+    let read = flate2::bufread::MultiGzDecoder::new(data).read_to_end(&mut all);
+    if let Some(shown) = shown {
+        read.expect("the other reader refuses it");
+        assert_same("content", &shown, &all);
+    }
 }
 
 /// A signature file: it has one form. The first 8 bytes name the key, the next says the scheme.
