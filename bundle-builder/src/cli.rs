@@ -301,10 +301,10 @@ struct SizeArgs {
     /// Where blobs of the bases are: an OCI layout or store folder, or a former bundle; may be repeated.
     #[arg(long = "base-blobs", value_name = "PATH", requires = "bases")]
     base_blobs: Vec<PathBuf>,
-    /// Key file of the site (installer audit key) that an inventory must be signed by.
-    #[arg(long, value_name = "FILE", requires = "bases")]
-    site_key: Option<PathBuf>,
-    /// Packs that are made at the same time, by two or three threads each (default: one a core, at most 8);
+    /// Key file of a site (installer audit key) that its inventory must be signed by; may be repeated.
+    #[arg(long = "site-key", value_name = "FILE", requires = "bases")]
+    site_keys: Vec<PathBuf>,
+    /// Packs that are made at the same time, by one to three threads each (default: one a core, at most 8);
     /// the bundle's bytes do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
@@ -510,7 +510,7 @@ impl SizeArgs {
             return Ok(Bases::none());
         }
         let (bases, blobs) = (self.bases.clone(), self.base_blobs.clone());
-        Bases::read(&BaseOptions { bases, blobs, site_key: self.site_key.clone() }, new, registry, spool)
+        Bases::read(&BaseOptions { bases, blobs, site_keys: self.site_keys.clone() }, new, registry, spool)
     }
 }
 

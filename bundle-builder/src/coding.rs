@@ -391,19 +391,15 @@ const OTHER_BYTES: &str = "its tokens do not give the same bytes again";
 
 impl Again {
     fn take(&mut self, tokens: &[u8]) -> std::result::Result<(), String> {
-        self.decoder.push(tokens, &mut self.out).map_err(|error| error.to_string())?;
-        self.compare()
-    }
-
-    fn compare(&mut self) -> std::result::Result<(), String> {
-        let (front, back) = self.expected.as_slices();
-        let (first, second) = self.out.split_at(front.len().min(self.out.len()));
-        if !(front.starts_with(first) && back.starts_with(second)) {
-            return Err(OTHER_BYTES.into());
-        }
-        self.expected.drain(..self.out.len());
+        let (expected, mut same) = (&mut self.expected, true);
+        let found = self.decoder.push_by_parts(tokens, &mut self.out, &mut |bytes| {
+            same = same && begins_with(expected, bytes);
+            bytes.clear();
+        });
+        found.map_err(|error| error.to_string())?;
+        same = same && begins_with(expected, &self.out);
         self.out.clear();
-        Ok(())
+        if same { Ok(()) } else { Err(OTHER_BYTES.into()) }
     }
 
     /// Whether all came out.
@@ -412,6 +408,15 @@ impl Again {
         decoder.finish(&mut out).map_err(|error| error.to_string())?;
         if expected == out { Ok(()) } else { Err(OTHER_BYTES.into()) }
     }
+}
+
+/// Whether the first of the `expected` bytes are these; they are taken away.
+fn begins_with(expected: &mut VecDeque<u8>, bytes: &[u8]) -> bool {
+    let (front, back) = expected.as_slices();
+    let (first, second) = bytes.split_at(front.len().min(bytes.len()));
+    let same = front.starts_with(first) && back.starts_with(second);
+    expected.drain(..bytes.len().min(expected.len()));
+    same
 }
 
 /// Looks at a coded stream as it goes by: how small it will be, what it is made of.
@@ -479,4 +484,41 @@ pub(crate) fn read_up_to(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::
         }
     }
     Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn tokens_that_give_other_bytes_are_found() {
+        let gzip = |content: &[u8]| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            gzip.write_all(content).unwrap();
+            gzip.finish().unwrap()
+        };
+        let content = "TEST content of a layer ".repeat(2000);
+        let sound = gzip(content.as_bytes());
+        let mut tokens = Vec::new();
+        let mut encoder = TokenEncoder::new();
+        encoder.push(&sound, &mut tokens).unwrap();
+        encoder.finish(&mut tokens).unwrap();
+        let again = |expected: &[u8], tokens: &[u8]| {
+            let (decoder, out) = (TokenDecoder::new(1 << 20), Vec::new());
+            let mut again = Again { decoder, expected: expected.iter().copied().collect(), out };
+            again.take(tokens)?;
+            again.finish()
+        };
+        again(&sound, &tokens).unwrap();
+        let mut other = sound.clone();
+        *other.last_mut().unwrap() ^= 1;
+        let (first, more) = (&sound[..sound.len() - 1], [&sound[..], b"x"].concat());
+        for expected in [&other[..], first, &more, &[]] {
+            assert_eq!(again(expected, &tokens).unwrap_err(), OTHER_BYTES);
+        }
+        let cut = again(&sound, &tokens[..tokens.len() - 1]).unwrap_err();
+        assert!(cut.contains("cut short"), "{cut}");
+    }
 }

@@ -78,15 +78,7 @@ pub fn lines(claim: &Claim, view: View) -> Vec<String> {
                 std::iter::once(head).chain(packages).collect::<Vec<_>>()
             })
             .collect(),
-        View::Packs => manifest
-            .packs
-            .iter()
-            .map(|pack| {
-                let (stored, content) = (pack.stored_size().unwrap_or(0), pack.content_size().unwrap_or(0));
-                let counts = format!("{} frames, {} blobs", pack.frames.len(), pack.blobs.len());
-                format!("{}  codec {}  {stored} bytes stored, {content} decoded, {counts}", pack.name, pack.codec)
-            })
-            .collect(),
+        View::Packs => packs(manifest),
         View::Sbom => attachments(claim),
         View::Signatures => signatures(claim),
     };
@@ -95,7 +87,8 @@ pub fn lines(claim: &Claim, view: View) -> Vec<String> {
 
 fn summary(claim: &Claim) -> Vec<String> {
     let m = &claim.manifest;
-    vec![
+    let bases = m.bases.iter().map(|set| format!("builds on  {}, {} blobs of it", set.title(), set.blobs.len()));
+    let lines = vec![
         "claimed by the bundle; nothing of it is verified here (use: installer verify)".into(),
         format!("product    {} {} (sequence {})", m.product, m.release, m.sequence),
         format!("title      {}", m.title),
@@ -107,7 +100,22 @@ fn summary(claim: &Claim) -> Vec<String> {
         format!("content    {} images, {} workloads, {} files", m.images.len(), m.workloads.len(), m.files.len()),
         format!("size       {} bytes stored, {} bytes decoded", m.stored_size(), m.content_size()),
         format!("signatures {} (of {} trust roots)", claim.envelope.signatures().len(), claim.envelope.roots().len()),
-    ]
+    ];
+    lines.into_iter().chain(bases).collect()
+}
+
+/// Packs, and what a site must hold that takes them.
+fn packs(manifest: &Manifest) -> Vec<String> {
+    let packs = manifest.packs.iter().map(|pack| {
+        let (stored, content) = (pack.stored_size().unwrap_or(0), pack.content_size().unwrap_or(0));
+        let counts = format!("{} frames, {} blobs", pack.frames.len(), pack.blobs.len());
+        format!("{}  codec {}  {stored} bytes stored, {content} decoded, {counts}", pack.name, pack.codec)
+    });
+    let bases = manifest.bases.iter().flat_map(|set| {
+        let blobs = set.blobs.iter().map(|blob| format!("  {}  {} bytes", blob.digest, blob.size));
+        std::iter::once(format!("a site at {} must hold", set.title())).chain(blobs)
+    });
+    packs.chain(bases).collect()
 }
 
 fn attachments(claim: &Claim) -> Vec<String> {

@@ -279,6 +279,9 @@ fn sum(blobs: &[Carried], of: impl Fn(&Carried) -> u64) -> u64 {
     blobs.iter().map(of).fold(0, u64::saturating_add)
 }
 
+/// Between the forms in which one blob is carried.
+const AND: &str = " and ";
+
 /// Every carried blob; one that is carried in several forms, for several bases, with their sum.
 fn carried(manifest: &Manifest, shares: &[Vec<u64>], reasons: &BTreeMap<Sha256, String>) -> BTreeMap<Sha256, Carried> {
     let mut all = BTreeMap::<Sha256, Carried>::new();
@@ -288,8 +291,14 @@ fn carried(manifest: &Manifest, shares: &[Vec<u64>], reasons: &BTreeMap<Sha256, 
             all.entry(blob.digest)
                 .and_modify(|carried| {
                     carried.carried = carried.carried.saturating_add(*stored);
-                    if carried.codec != pack.codec {
-                        carried.codec = format!("{}, {}", carried.codec, pack.codec);
+                    for (all, one) in [
+                        (&mut carried.codec, &pack.codec),
+                        (&mut carried.coding, &blob.coding),
+                        (&mut carried.why, &why),
+                    ] {
+                        if !all.split(AND).any(|form| form == one) {
+                            *all = [all, AND, one].concat();
+                        }
                     }
                 })
                 .or_insert_with(|| Carried {
@@ -298,7 +307,7 @@ fn carried(manifest: &Manifest, shares: &[Vec<u64>], reasons: &BTreeMap<Sha256, 
                     carried: *stored,
                     codec: pack.codec.clone(),
                     coding: blob.coding.clone(),
-                    why,
+                    why: why.clone(),
                 });
         }
     }

@@ -58,10 +58,15 @@ impl InventoryCommand {
         let marking = markings.into_iter().max_by_key(Marking::level);
         let marking = marking.ok_or_else(|| ErrorKind::NotInstalled { product: "a product".into() })?;
         banner::open(&marking, site.no_color);
-        if self.text {
-            return text(&state, site);
-        }
         let (inventory, damaged) = take(&state, site, marking, clock())?;
+        // The list is true without them; that they are gone is for a person.
+        let whole = || {
+            if damaged.is_empty() { Ok(()) } else { Err(ErrorKind::Drift { differences: damaged.join("; ") }.into()) }
+        };
+        if self.text {
+            text(&state, site)?;
+            return whole();
+        }
         let mut audit = state.audit()?;
         let payload = inventory.to_bytes()?;
         let signatures = audit.key().sign(&payload, &Inventory::comment(&payload))?;
@@ -79,8 +84,7 @@ impl InventoryCommand {
             }
             None => print(&[String::from_utf8_lossy(&file).trim_end().to_owned()])?,
         }
-        // The list is true without them; that they are gone is for a person.
-        if damaged.is_empty() { Ok(()) } else { Err(ErrorKind::Drift { differences: damaged.join("; ") }.into()) }
+        whole()
     }
 }
 

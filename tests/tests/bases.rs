@@ -293,5 +293,15 @@ fn a_lock_is_as_good_a_base_as_its_bundle() {
     std::fs::copy(site.path("release/v2.lock.yaml"), site.path("release/v1.lock.yaml")).unwrap();
     let said = site.builder(&[&args[..], &["release/v1.lock.yaml"]].concat()).expect(2);
     assert!(said.err.contains("does not belong to the release"), "{}", said.err);
+    // Of another product no site of this one has anything by its name, in whatever form.
+    let text = std::fs::read_to_string(site.path("release/v1.yaml")).unwrap();
+    std::fs::write(site.path("release/other.yaml"), text.replacen("product: test", "product: other", 1)).unwrap();
+    site.builder(&["pin", "release/other.yaml"]).expect(0);
+    layout::bundle(&site, "release/other.yaml", "other.tar", &[]);
+    inventory(&site, "other.tar");
+    for base in ["release/other.yaml", "other.tar", "site.json"] {
+        let said = site.builder(&[&args[..], &[base]].concat()).expect(2);
+        assert!(said.err.contains(&format!("base {base}: it names no release of product test")), "{}", said.err);
+    }
     assert!(!site.path("no.tar").exists());
 }

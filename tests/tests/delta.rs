@@ -153,6 +153,16 @@ fn updates_apply_in_their_order_and_say_what_they_lack() {
         let said = site.installer(act).expect(5);
         assert!(said.err.contains("is damaged: store: blob") && said.err.contains(&name), "{}", said.err);
     }
+    // Nor does the site say that it holds it.
+    for form in [&["--out", "rotten.json"][..], &["--text"]] {
+        let said = site.installer(&[&["inventory"], form].concat()).expect(8);
+        assert!(said.err.contains("store: blob") && said.err.contains(&name), "{}", said.err);
+    }
+    let list = std::fs::read_to_string(site.path("rotten.json")).unwrap();
+    let payload: Value = serde_json::from_str(&list).unwrap();
+    let payload = bundle_format::text::unbase64(payload["payload"].as_str().unwrap()).unwrap();
+    let payload = String::from_utf8(payload).unwrap();
+    assert!(payload.contains("sha256:") && !payload.contains(&name), "{payload}");
     std::fs::remove_file(&base).unwrap();
     let said = site.installer(&["--yes", "install", "two.tar"]).expect(5);
     assert!(said.err.contains("lacks") && said.err.contains(&name), "{}", said.err);
@@ -201,7 +211,7 @@ fn one_update_for_sites_at_two_releases_and_by_inventory() {
         codecs(&built).contains(&"zstd-delta")
             && built["notes"][0].as_str().unwrap().contains("signed by the site's key")
     );
-    // Another site's key, another product, a list that was changed.
+    // Another site's key, a list that was changed, a key that proves nothing.
     let command =
         ["build", "release/r.yaml", "--root", "root-1.json", "--out", "no.tar", "--base", "site.json", "--site-key"];
     other.trust();
@@ -210,8 +220,15 @@ fn one_update_for_sites_at_two_releases_and_by_inventory() {
     let said = site.builder(&[&command[..], &["other.key"]].concat()).expect(4);
     assert!(said.err.contains("inventory: no signature by key"), "{}", said.err);
     let list = std::fs::read_to_string(site.path("site.json")).unwrap();
+    std::fs::write(site.path("newer.json"), &list).unwrap();
     std::fs::write(site.path("site.json"), list.replacen("\"payload\":\"e", "\"payload\":\"f", 1)).unwrap();
     site.builder(&[&command[..], &["site.key"]].concat()).expect(3);
+    let idle = ["newer.json", "--site-key", "site.key", "--site-key", "other.key"];
+    let said = site.builder(&[&command[..7], &idle].concat()).expect(2);
+    assert!(said.err.contains("other.key: none of the bases is an inventory by this machine"), "{}", said.err);
+    let idle = ["2.tar", "--site-key", "site.key"];
+    let said = site.builder(&[&command[..7], &idle].concat()).expect(2);
+    assert!(said.err.contains("site.key: none of the bases"), "{}", said.err);
 
     // Both releases in one update; a lock with its sources does as well as a bundle. The bytes are the
     // same on any number of cores.
@@ -225,6 +242,18 @@ fn one_update_for_sites_at_two_releases_and_by_inventory() {
     assert!(one_by_one("5") == alone, "the bytes depend on the number of threads");
     let built = bundle(&site, "both.tar", &both);
     assert_eq!(codecs(&built).iter().filter(|codec| **codec == "zstd-delta").count(), 2, "one for each: {built}");
+    let report = site.builder(&["--json", "size-report", "both.tar"]).expect(0).out;
+    let deltas = built["blobs"].as_array().unwrap().iter().filter(|blob| blob["codec"] == "zstd-delta");
+    let of_both: Vec<String> =
+        deltas.map(|blob| blob["why"].as_str().unwrap().replace("it differs little from", "difference to")).collect();
+    let [one, two] = &of_both[..] else { panic!("{built}") };
+    assert!([[one, two], [two, one]].iter().any(|[a, b]| report.contains(&format!("{a} and {b}"))), "{report}");
+    let said = site.builder(&["inspect", "both.tar"]).expect(0).out;
+    for base in ["release 1.0 (sequence 1)", "release 2.0 (sequence 2)"] {
+        assert!(said.contains(&format!("builds on  {base}, ")), "{said}");
+        let packs = site.builder(&["inspect", "both.tar", "packs"]).expect(0).out;
+        assert!(packs.contains(&format!("a site at {base} must hold\n  sha256:")), "{packs}");
+    }
     site.installer(&["verify", "both.tar"]).expect(0);
     site.installer(&["--yes", "install", "by-list.tar"]).expect(0);
     runs(&site, 3);
@@ -240,7 +269,25 @@ fn one_update_for_sites_at_two_releases_and_by_inventory() {
         plan.contains("the blobs of release 1.0 (sequence 1) or release 2.0 (sequence 2), which are here"),
         "{plan}"
     );
-    site.installer(&["--yes", "install", "both.tar"]).expect(0);
+    // Or by the lists of both machines, each proved by its own key.
+    site.installer(&["inventory", "--out", "older.json"]).expect(0);
+    std::fs::write(site.path("older.key"), site.installer(&["--json", "audit", "key"]).expect(0).out).unwrap();
+    let lists = ["--base", "newer.json", "--base", "older.json", "--site-key", "older.key", "--base-blobs", "1.tar"];
+    let said = site.builder(&[&command[..6], &lists].concat()).expect(4);
+    assert!(said.err.contains("inventory: no signature by key"), "{}", said.err);
+    let both_keys = [&lists[..], &["--base-blobs", "2.tar", "--site-key", "site.key"]].concat();
+    let built = bundle(&site, "lists.tar", &both_keys);
+    let of_sites = |notes: &Value| {
+        notes
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|note| note.as_str().unwrap().contains("signed by the site's key"))
+            .count()
+    };
+    assert_eq!(of_sites(&built["notes"]), 2, "{built}");
+    assert_eq!(codecs(&built).iter().filter(|codec| **codec == "zstd-delta").count(), 2, "one for each: {built}");
+    site.installer(&["--yes", "install", "lists.tar"]).expect(0);
     runs(&site, 3);
     assert!(data_layer(&site, 3).exists() && !data_layer(&site, 2).exists(), "straight from 1 to 3");
     let digest = site.tool("sha256sum", &[data_layer(&site, 3).to_str().unwrap()]).expect(0).out;

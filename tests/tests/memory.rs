@@ -29,22 +29,25 @@ fn text(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// Runs one side of the codec on files in `folder`; MiB that it took.
+fn codec(folder: &Path, side: &str, from: &str, to: &str) -> u64 {
+    let status = Command::new("/usr/bin/time")
+        .args(["-f", "%M", "-o", "peak"])
+        .args([&program("lockgate-test-tokens").display().to_string(), side])
+        .current_dir(folder)
+        .stdin(File::open(folder.join(from)).unwrap())
+        .stdout(File::create(folder.join(to)).unwrap())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{side} {from}");
+    peak(&folder.join("peak"))
+}
+
 #[test]
 fn either_side_of_the_codec_takes_64_mib() {
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let path = |name: &str| folder.path().join(name);
-    let run = |side: &str, from: &str, to: &str| {
-        let status = Command::new("/usr/bin/time")
-            .args(["-f", "%M", "-o", "peak"])
-            .args([&program("lockgate-test-tokens").display().to_string(), side])
-            .current_dir(folder.path())
-            .stdin(File::open(path(from)).unwrap())
-            .stdout(File::create(path(to)).unwrap())
-            .status()
-            .unwrap();
-        assert!(status.success(), "{side} {from}");
-        peak(&path("peak"))
-    };
+    let run = |side: &str, from: &str, to: &str| codec(folder.path(), side, from, to);
     for (name, gzip, segments) in [
         // Literals alone, and what hardly anything but matches is left of: one token byte gives the most.
         ("literals", quick_gzip(&text(1, 45 << 20)), 3),
@@ -58,6 +61,37 @@ fn either_side_of_the_codec_takes_64_mib() {
         assert!(std::fs::read(path("again")).unwrap() == gzip, "{name}: other bytes");
         assert!(encoded <= 64 && decoded <= 64, "{name}: {encoded} MiB to encode, {decoded} MiB to decode");
     }
+}
+
+/// Tokens that no encoder writes: a segment as large as one may be, of nothing but blocks without a symbol
+/// whose heads are foretold. Three bytes of each give many.
+fn most_gzip_for_few_tokens() -> Vec<u8> {
+    const BLOCK: u8 = 0x4C;
+    let mut control = vec![1, 10, 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    while control.len() < (16 << 20) - 20 {
+        control.extend([BLOCK, 0, 2]);
+    }
+    control.extend([BLOCK | 1, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let mut tokens = vec![2];
+    let mut size = control.len();
+    while size > 127 {
+        tokens.push(u8::try_from(size & 127).unwrap() | 128);
+        size >>= 7;
+    }
+    tokens.push(u8::try_from(size).unwrap());
+    tokens.extend([0; 6]);
+    tokens.extend(control);
+    tokens
+}
+
+#[test]
+fn no_segment_gives_so_much_that_the_decoder_takes_more() {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    std::fs::write(folder.path().join("tokens"), most_gzip_for_few_tokens()).unwrap();
+    let taken = codec(folder.path(), "decode", "tokens", "gzip");
+    let size = std::fs::metadata(folder.path().join("gzip")).unwrap().len();
+    assert!(size > 60 << 20, "{size} bytes of gzip do not try it");
+    assert!(taken <= 64, "{taken} MiB to decode");
 }
 
 #[test]

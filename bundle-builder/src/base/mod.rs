@@ -34,8 +34,8 @@ pub struct BaseOptions {
     pub bases: Vec<PathBuf>,
     /// More places where blobs of them are: folders (OCI layouts, stores) and bundles.
     pub blobs: Vec<PathBuf>,
-    /// The key file of the machine whose inventory it is.
-    pub site_key: Option<PathBuf>,
+    /// The key files of the machines whose inventories they are.
+    pub site_keys: Vec<PathBuf>,
 }
 
 /// What sites hold, one set for each base, and the bytes of it.
@@ -78,9 +78,15 @@ impl Bases {
     pub fn read(options: &BaseOptions, new: &Collected, registry: &RegistryOptions, spools: &Path) -> Result<Self> {
         let product = &new.manifest_without_packs.product;
         let mut bases = Self { pool: Pool::new(spools)?, ..Self::default() };
+        let mut keys = options.site_keys.iter().map(|file| SiteKey::read(file)).collect::<Result<Vec<_>>>()?;
         for file in &options.bases {
-            let base = bases.read_one(file, product, options.site_key.as_deref(), registry)?;
+            let base = bases.read_one(file, product, &mut keys, registry)?;
             bases.sets.push(base);
+        }
+        // Who gives a key wants something to be proved by it.
+        if let Some(key) = keys.iter().find(|key| !key.used) {
+            let why = format!("--site-key {}: none of the bases is an inventory by this machine", key.file.display());
+            return Err(ErrorKind::Usage(why).into());
         }
         let carried: BTreeSet<Sha256> = new.blobs.iter().map(|blob| blob.digest).collect();
         let mut wanted = BTreeMap::new();
@@ -103,32 +109,33 @@ impl Bases {
         &mut self,
         file: &Path,
         product: &str,
-        site_key: Option<&Path>,
+        keys: &mut [SiteKey],
         registry: &RegistryOptions,
     ) -> Result<Base> {
         let io = |e| Error::io(file.display().to_string(), e);
         if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-            return self.read_release(file, registry);
+            return self.read_release(file, product, registry);
         }
         let mut head = [0; 13];
         let filled = crate::coding::read_up_to(&mut open_regular(file).map_err(io)?, &mut head).map_err(io)?;
         if head.get(..filled) == Some(b"manifest.json") {
-            return read_bundle(file);
+            let base = read_bundle(file)?;
+            let fits = matches!(&base.kind, Kind::Bundle(manifest) if manifest.product == product);
+            return if fits { Ok(base) } else { Err(other(file, product)) };
         }
         let bytes = read_regular(file, limits::INVENTORY_BYTES).map_err(io)?;
-        let inventory = match site_key {
+        let claimed = Inventory::claimed(&bytes)?;
+        // The machine's own key, or, so that it is refused, any.
+        let own = keys.iter().position(|key| key.fingerprint == claimed.key).unwrap_or(0);
+        let (inventory, proof) = match keys.get_mut(own) {
             Some(key) => {
-                let io = |e| Error::io(key.display().to_string(), e);
-                Inventory::verify(
-                    &bytes,
-                    &AppliancePublic::parse(&read_regular(key, limits::ROOT_BYTES).map_err(io)?)?,
-                )?
+                key.used = true;
+                (Inventory::verify(&bytes, &key.public)?, "signed by the site's key")
             }
-            None => Inventory::claimed(&bytes)?,
+            None => (claimed, "not verified: no --site-key"),
         };
-        let proof = if site_key.is_some() { "signed by the site's key" } else { "not verified: no --site-key" };
         self.notes.push(format!("{}: inventory of {}, {proof}", file.display(), inventory.at));
-        let missing = || ErrorKind::BaseOfOther { base: file.display().to_string(), product: product.to_owned() };
+        let missing = || other(file, product);
         let installed = inventory.releases.iter().find(|r| r.product == product).ok_or_else(missing)?;
         Ok(Base {
             file: file.to_owned(),
@@ -142,7 +149,7 @@ impl Bases {
     }
 
     /// A former release by its lock: its sources are collected as for a build.
-    fn read_release(&mut self, file: &Path, registry: &RegistryOptions) -> Result<Base> {
+    fn read_release(&mut self, file: &Path, product: &str, registry: &RegistryOptions) -> Result<Base> {
         // The lock may be named as well as the release that it lies beside.
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let release = match name.strip_suffix(".lock.yaml") {
@@ -153,6 +160,9 @@ impl Bases {
         let collected = collect(&file_of, &read_lock(&file_of)?, registry)?;
         let places = collected.blobs.iter().filter_map(|blob| Some((blob.place.clone()?, blob.digest))).collect();
         let manifest = &collected.manifest_without_packs;
+        if manifest.product != product {
+            return Err(other(file, product));
+        }
         let base = Base {
             file: file.to_owned(),
             release: manifest.release.clone(),
@@ -240,6 +250,26 @@ impl Bases {
         };
         self.sets.iter().enumerate().map(of_set).collect()
     }
+}
+
+/// The key of a machine, as `installer audit key` gave it out.
+struct SiteKey {
+    file: PathBuf,
+    public: AppliancePublic,
+    fingerprint: Sha384,
+    used: bool,
+}
+
+impl SiteKey {
+    fn read(file: &Path) -> Result<Self> {
+        let bytes = read_regular(file, limits::ROOT_BYTES).map_err(|e| Error::io(file.display().to_string(), e))?;
+        let public = AppliancePublic::parse(&bytes)?;
+        Ok(Self { file: file.to_owned(), fingerprint: public.fingerprint()?, public, used: false })
+    }
+}
+
+fn other(file: &Path, product: &str) -> Error {
+    ErrorKind::BaseOfOther { base: file.display().to_string(), product: product.to_owned() }.into()
 }
 
 fn read_bundle(file: &Path) -> Result<Base> {

@@ -248,8 +248,16 @@ impl<'a> Splitter<'a> {
             match &mut open.coding {
                 Coding::Plain => open.proof.take(open.blob, part, sink)?,
                 Coding::Tokens(decoder) => {
-                    decoder.push(part, &mut self.decoded).map_err(|error| coding_error(open.blob, &error))?;
-                    open.proof.take(open.blob, &self.decoded, sink)?;
+                    let (proof, blob, mut taken) = (&mut open.proof, open.blob, Ok(()));
+                    let found = decoder.push_by_parts(part, &mut self.decoded, &mut |bytes| {
+                        if taken.is_ok() {
+                            taken = proof.take(blob, bytes, sink);
+                        }
+                        bytes.clear();
+                    });
+                    taken?;
+                    found.map_err(|error| coding_error(blob, &error))?;
+                    proof.take(blob, &self.decoded, sink)?;
                     self.decoded.clear();
                 }
             }

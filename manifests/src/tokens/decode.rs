@@ -42,6 +42,30 @@ pub struct TokenDecoder {
     writer: Writer,
 }
 
+/// Bytes from which on they are to be taken.
+const MUCH: usize = 1 << 20;
+
+/// Where gzip bytes go.
+struct Out<'a> {
+    bytes: &'a mut Vec<u8>,
+    take: &'a mut dyn FnMut(&mut Vec<u8>),
+    taken: u64,
+}
+
+impl Out<'_> {
+    fn total(&self) -> u64 {
+        self.taken + self.bytes.len() as u64
+    }
+
+    fn give(&mut self) {
+        if self.bytes.len() >= MUCH {
+            let total = self.total();
+            (self.take)(self.bytes);
+            self.taken = total - self.bytes.len() as u64;
+        }
+    }
+}
+
 impl TokenDecoder {
     /// A decoder that gives at most `limit` gzip bytes.
     pub fn new(limit: u64) -> Self {
@@ -55,8 +79,20 @@ impl TokenDecoder {
         decoder
     }
 
-    /// Takes the next token bytes; appends gzip bytes to `out` when a segment is whole.
+    /// Takes the next token bytes; appends gzip bytes to `out` when a segment is whole: all that it gives.
     pub fn push(&mut self, tokens: &[u8], out: &mut Vec<u8>) -> Result<(), BadTokens> {
+        self.push_by_parts(tokens, out, &mut |_| ())
+    }
+
+    /// The same, and `take` takes and clears `out` whenever there is about a mebibyte in it, so that it never
+    /// holds much more, whatever a segment gives. The rest is left in `out`.
+    pub fn push_by_parts(
+        &mut self,
+        tokens: &[u8],
+        out: &mut Vec<u8>,
+        take: &mut dyn FnMut(&mut Vec<u8>),
+    ) -> Result<(), BadTokens> {
+        let out = &mut Out { bytes: out, take, taken: 0 };
         if self.input.is_empty() {
             // Whole segments are read where they lie.
             let (at, needs) = self.segments(tokens, out)?;
@@ -79,7 +115,7 @@ impl TokenDecoder {
     }
 
     /// Decodes whole segments; how many bytes they took, and of how many the next one is, as far as is known.
-    fn segments(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, usize), BadTokens> {
+    fn segments(&mut self, input: &[u8], out: &mut Out<'_>) -> Result<(usize, usize), BadTokens> {
         let mut at = 0;
         if !self.begun && !input.is_empty() {
             if input.first() != Some(&VERSION) {
@@ -109,12 +145,13 @@ impl TokenDecoder {
         if self.place == Place::End { Ok(()) } else { Err(BadTokens("cut short")) }
     }
 
-    fn segment(&mut self, mut segment: SegmentReader<'_>, out: &mut Vec<u8>) -> Result<(), BadTokens> {
-        let mut before = out.len();
+    fn segment(&mut self, mut segment: SegmentReader<'_>, out: &mut Out<'_>) -> Result<(), BadTokens> {
+        let mut before = out.total();
         while let Some(record) = segment.control.byte() {
             self.record(record, &mut segment, out)?;
-            self.given += (out.len() - before) as u64;
-            before = out.len();
+            self.given += out.total() - before;
+            before = out.total();
+            out.give();
             if self.given > self.limit {
                 return Err(BadTokens("more bytes than were signed"));
             }
@@ -122,7 +159,7 @@ impl TokenDecoder {
         segment.close()
     }
 
-    fn record(&mut self, record: u8, segment: &mut SegmentReader<'_>, out: &mut Vec<u8>) -> Result<(), BadTokens> {
+    fn record(&mut self, record: u8, segment: &mut SegmentReader<'_>, out: &mut Out<'_>) -> Result<(), BadTokens> {
         const SHORT: BadTokens = BadTokens("the control stream ends early");
         self.place = match (record, self.place) {
             (FINISH, Place::Between | Place::Tail) => Place::End,
@@ -131,23 +168,23 @@ impl TokenDecoder {
                 let size = usize::try_from(size).map_err(|_| SHORT)?;
                 let header = segment.control.take(size).ok_or(SHORT)?;
                 self.writer.content(|content| content.member(header));
-                out.extend_from_slice(header);
+                out.bytes.extend_from_slice(header);
                 Place::Blocks
             }
             (TRAILER, Place::Trailer) => {
                 let pad = segment.control.byte().ok_or(SHORT)?;
-                if !self.writer.bits.align(pad, out) {
+                if !self.writer.bits.align(pad, out.bytes) {
                     return Err(BadTokens("padding that does not fit"));
                 }
                 let trailer = segment.control.take(8).ok_or(SHORT)?;
                 self.writer.content(|content| content.trailer(trailer));
-                out.extend_from_slice(trailer);
+                out.bytes.extend_from_slice(trailer);
                 Place::Between
             }
             (TAIL, Place::Between | Place::Tail) => {
                 let size = segment.control.number().ok_or(SHORT)?;
                 self.writer.content(Content::odd);
-                out.extend_from_slice(segment.stored(usize::try_from(size).map_err(|_| SHORT)?)?);
+                out.bytes.extend_from_slice(segment.stored(usize::try_from(size).map_err(|_| SHORT)?)?);
                 Place::Tail
             }
             (_, Place::Inside(last)) if record & !(CUT << 2) == GO_ON => {
@@ -167,14 +204,14 @@ impl TokenDecoder {
                         let pad = segment.control.byte().ok_or(SHORT)?;
                         let size =
                             u16::try_from(number).map_err(|_| BadTokens("a stored block of over 65535 bytes"))?;
-                        if !self.writer.bits.align(pad, out) {
+                        if !self.writer.bits.align(pad, out.bytes) {
                             return Err(BadTokens("padding that does not fit"));
                         }
-                        out.extend_from_slice(&size.to_le_bytes());
-                        out.extend_from_slice(&(!size).to_le_bytes());
+                        out.bytes.extend_from_slice(&size.to_le_bytes());
+                        out.bytes.extend_from_slice(&(!size).to_le_bytes());
                         let bytes = segment.stored(usize::from(size))?;
                         self.writer.content(|content| content.stored(bytes));
-                        out.extend_from_slice(bytes);
+                        out.bytes.extend_from_slice(bytes);
                         if last { Place::Trailer } else { Place::Blocks }
                     }
                     FIXED | DYNAMIC => {
@@ -205,11 +242,11 @@ impl TokenDecoder {
         Ok(())
     }
 
-    fn end_block(&mut self, last: bool, cut: bool, out: &mut Vec<u8>) -> Result<Place, BadTokens> {
+    fn end_block(&mut self, last: bool, cut: bool, out: &mut Out<'_>) -> Result<Place, BadTokens> {
         if cut {
             return Ok(Place::Inside(last));
         }
-        self.writer.symbols.end(&mut self.writer.bits, out)?;
+        self.writer.symbols.end(&mut self.writer.bits, out.bytes)?;
         Ok(if last { Place::Trailer } else { Place::Blocks })
     }
 }
@@ -259,11 +296,13 @@ impl Writer {
     }
 
     /// Writes the commands at hand.
-    fn write(&mut self, literals: &[u8], out: &mut Vec<u8>) -> Result<(), BadTokens> {
+    fn write(&mut self, literals: &[u8], out: &mut Out<'_>) -> Result<(), BadTokens> {
         if let Some(content) = &mut self.content {
             content.symbols(self.commands.all(), literals);
         }
-        self.symbols.write(self.commands.all(), literals, &mut self.bits, out)
+        self.symbols.write(self.commands.all(), literals, &mut self.bits, out.bytes)?;
+        out.give();
+        Ok(())
     }
 
     /// Writes a block's head and takes its codes.
@@ -278,7 +317,7 @@ impl Writer {
         method: Method,
         count: u64,
         segment: &mut SegmentReader<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Out<'_>,
     ) -> Result<(), BadTokens> {
         let literals = segment.part(count, &mut self.commands)?;
         let mut histogram = Histogram::default();
@@ -294,7 +333,7 @@ impl Writer {
     }
 
     /// So many symbols with the codes at hand.
-    fn some(&mut self, count: u64, segment: &mut SegmentReader<'_>, out: &mut Vec<u8>) -> Result<(), BadTokens> {
+    fn some(&mut self, count: u64, segment: &mut SegmentReader<'_>, out: &mut Out<'_>) -> Result<(), BadTokens> {
         let mut left = count;
         while left > 0 {
             let now = left.min(AT_ONCE);

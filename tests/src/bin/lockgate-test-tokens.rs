@@ -26,7 +26,11 @@ fn main() {
         if to_tokens {
             encoder.push(&part[..count], &mut out).unwrap();
         } else {
-            decoder.push(&part[..count], &mut out).unwrap();
+            let take = &mut |bytes: &mut Vec<u8>| {
+                output.write_all(bytes).unwrap();
+                bytes.clear();
+            };
+            decoder.push_by_parts(&part[..count], &mut out, take).unwrap();
         }
         output.write_all(&out).unwrap();
         out.clear();
