@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result, limits};
 /// Levels from which on our writer takes the largest window.
 const LARGE_WINDOW: i32 = 16;
 /// The level for whole blobs every day: zstd's quickest search, for matches of five bytes and more, in a
-/// table of 512 KiB: a larger one is not in a core's own cache.
+/// table of 1 MiB.
 const QUICK: i32 = 2;
 
 /// Writes one pack: coded streams in, frames out, the [`Pack`] entry at the end.
@@ -176,9 +176,9 @@ impl<W: Write> PackWriter<W> {
 /// What is looked for far back.
 #[derive(Clone, Copy)]
 enum Runs {
-    /// From 32 bytes on, at one place in 64: content that two layers share.
+    /// From 16 bytes on, at one place in 64: content that two layers share.
     Long,
-    /// From 24 bytes on, at one place in 16: the tokens of a changed layer, which are broken into short runs.
+    /// From 12 bytes on, at one place in 8: the tokens of a changed layer, which are broken into short runs.
     Short,
 }
 
@@ -191,15 +191,15 @@ fn set_window(encoder: &mut Encoder<'_>, level: i32, window_log: u32, runs: Runs
     encoder.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
     if level < LARGE_WINDOW {
         let (shortest, places, table) = match runs {
-            Runs::Long => (32, 6, 20),
-            Runs::Short => (24, 4, 23),
+            Runs::Long => (16, 6, 20),
+            Runs::Short => (12, 3, 23),
         };
         encoder.set_parameter(CParameter::LdmMinMatch(shortest))?;
         encoder.set_parameter(CParameter::LdmHashRateLog(places))?;
         encoder.set_parameter(CParameter::LdmHashLog(table))?;
     }
     if level == QUICK {
-        encoder.set_parameter(CParameter::HashLog(17))?;
+        encoder.set_parameter(CParameter::HashLog(18))?;
         encoder.set_parameter(CParameter::MinMatch(5))?;
     }
     Ok(())
