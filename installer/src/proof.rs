@@ -363,7 +363,7 @@ impl Base {
                 Err(error) => damage = damage.or(Some(error)),
             }
         }
-        Err(damage.unwrap_or_else(|| missing(manifest, store)))
+        Err(damage.unwrap_or_else(|| missing(manifest, store, progress)))
     }
 
     fn held(&self) -> Held<'_> {
@@ -373,19 +373,28 @@ impl Base {
     /// Whether the store still holds what was found; by sizes, without reading.
     pub fn check_still(&self, manifest: &Manifest) -> Result<()> {
         match self.set.and_then(|set| manifest.bases.get(set)) {
-            Some(set) if !self.store.lacking(set).is_empty() => Err(missing(manifest, &self.store)),
+            Some(set) if !self.store.lacking(set).is_empty() => Err(missing(manifest, &self.store, &mut |_| ())),
             _ => Ok(()),
         }
     }
 }
 
-/// No set is whole: the one that lacks least, and what it lacks.
-fn missing(manifest: &Manifest, store: &Store) -> Error {
+/// No set is whole: the one that lacks least, what it lacks, and what of the rest is damaged, so that nobody
+/// finds that out only when the first is mended.
+fn missing(manifest: &Manifest, store: &Store, progress: &mut dyn FnMut(u64)) -> Error {
     let lacking = |set: &BaseSet| -> u64 { store.lacking(set).iter().map(|blob| blob.size).sum() };
     let best = manifest.bases.iter().min_by_key(|set| lacking(set));
     let (base, blobs) = best.map_or_else(Default::default, |set| {
-        let names = store.lacking(set).iter().map(|blob| blob.digest.to_string()).collect::<Vec<_>>();
-        (set.title(), names.join(", "))
+        let lacking: BTreeSet<Sha256> = store.lacking(set).iter().map(|blob| blob.digest).collect();
+        let names: Vec<String> = lacking.iter().map(Sha256::to_string).collect();
+        let mut blobs = names.join(", ");
+        for blob in set.blobs.iter().filter(|blob| !lacking.contains(&blob.digest)) {
+            if let Err(error) = store.check(&blob.digest) {
+                blobs = format!("{blobs}; and damaged: {error}");
+            }
+            progress(blob.size);
+        }
+        (set.title(), blobs)
     });
     let sets = manifest.bases.len();
     ErrorKind::BaseMissing { product: manifest.product.clone(), base, sets, blobs }.into()

@@ -166,6 +166,17 @@ fn updates_apply_in_their_order_and_say_what_they_lack() {
     std::fs::remove_file(&base).unwrap();
     let said = site.installer(&["--yes", "install", "two.tar"]).expect(5);
     assert!(said.err.contains("lacks") && said.err.contains(&name), "{}", said.err);
+    // What is gone and what is rotten are told at once.
+    let held = site.builder(&["inspect", "two.tar", "packs"]).expect(0).out;
+    let held: Vec<&str> = held.lines().filter_map(|line| line.trim().strip_prefix("sha256:")?.split(' ').next()).collect();
+    let second = held.iter().find(|other| **other != name).unwrap();
+    let path = base.with_file_name(second);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&whole[..whole.len() - 1], b"?"].concat()).unwrap();
+    let said = site.installer(&["verify", "two.tar"]).expect(5);
+    let (lacks, damaged) = said.err.split_once("; and damaged: ").unwrap();
+    assert!(lacks.contains(&name) && damaged.contains(second), "{}", said.err);
+    std::fs::write(&path, whole).unwrap();
     std::fs::write(&base, sound).unwrap();
     runs(&site, 1);
 

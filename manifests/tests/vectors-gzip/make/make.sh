@@ -109,9 +109,15 @@ done
 
 rm -f mixed.bin "$out"/*.gz
 cp "$work"/gz/*.gz "$mixed" "$dense" "$out/"
+# The token columns are by the codec itself: they hold other writers, and later versions of it, to what it says now.
+cargo build --quiet --locked --manifest-path "$here/../../../../Cargo.toml" -p system-tests --bin lockgate-test-tokens
+codec=${CARGO_TARGET_DIR:-$here/../../../../target}/debug/lockgate-test-tokens
 {
-    printf '#file\tcontent_bytes\tcontent_sha256\tcontent_file\ttool\tversion\tcommand\n'
-    LC_ALL=C sort "$work/index"
+    printf '#file\tcontent_bytes\tcontent_sha256\tcontent_file\ttool\tversion\tcommand\ttoken_bytes\ttoken_sha256\n'
+    LC_ALL=C sort "$work/index" | while IFS= read -r line; do
+        "$codec" encode <"$out/${line%%$'\t'*}" >"$work/tokens"
+        printf '%s\t%s\t%s\n' "$line" "$(stat -c %s "$work/tokens")" "$(sha256sum <"$work/tokens" | cut -d' ' -f1)"
+    done
 } >"$out/index.tsv"
 [ "$(($(wc -l <"$out/index.tsv") - 1))" = "$(find "$out" -maxdepth 1 -name '*.gz' | wc -l)" ] || { echo "make.sh: a vector is not in the index" >&2; exit 1; }
 echo "$(($(wc -l <"$out/index.tsv") - 1)) vectors, $(cat "$out"/*.gz "$out"/*.bin | wc -c) bytes"
