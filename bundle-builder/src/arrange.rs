@@ -258,17 +258,19 @@ impl Plan<'_> {
                     // Two steps in one, coding and packing; or three, with reading.
                     let steps = if making.readings.wants(&blob.digest) { 3 } else { 2 };
                     let seen = |bytes: u64| progress(bytes.saturating_mul(steps));
-                    let tokens = |to: &mut dyn Write| {
-                        making.readings.beside(blob, |listener| coding::tokens_into(blob, to, &seen, listener))
+                    let readings = making.readings;
+                    let alone = |to: &mut dyn Write| {
+                        readings.beside(blob, |listener| coding::tokens_into(blob, to, &seen, listener))
                     };
-                    let found = if refused.is_empty() {
-                        writer.made(blob.blob(), TOKENS, |pack| match cores {
-                            Cores::Busy => tokens(pack),
-                            Cores::Idle => pipe::through(pack, tokens),
-                        })?
-                    } else {
+                    let found = match cores {
                         // For this pack it is too late; what else cannot go into it is still to be found.
-                        tokens(&mut std::io::sink())?
+                        _ if !refused.is_empty() => alone(&mut std::io::sink())?,
+                        Cores::Busy => writer.made(blob.blob(), TOKENS, |pack| alone(pack))?,
+                        Cores::Idle => writer.made(blob.blob(), TOKENS, |pack| {
+                            pipe::through(pack, |to| {
+                                readings.beside(blob, |listener| coding::tokens_beside(blob, to, &seen, listener))
+                            })
+                        })?,
                     };
                     if let Err(why) = found {
                         refused.push((blob.digest, coding::raw(blob, why)));

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use bundle_format::manifest::PackedBlob;
 use bundle_format::pack::TOKENS;
@@ -224,8 +225,27 @@ pub fn tokens_into(
     seen: &dyn Fn(u64),
     listener: Option<Listener>,
 ) -> Result<std::result::Result<(), String>> {
-    let found = exact(blob, blob.open()?, Trial::new(blob.size, Sketches::NotWanted, listener), pack, seen)?;
-    Ok(found.and_then(|(estimate, _)| do_not_pay(estimate, blob.size).map_or(Ok(()), Err)))
+    let trial = Trial::new(blob.size, Sketches::NotWanted, listener);
+    Ok(carry(blob, exact(blob, blob.open()?, trial, pack, seen)?))
+}
+
+/// The same by two threads: one makes the tokens, one proves and writes them.
+pub fn tokens_beside(
+    blob: &CollectedBlob,
+    pack: &mut (dyn Write + Send),
+    seen: &dyn Fn(u64),
+    listener: Option<Listener>,
+) -> Result<std::result::Result<(), String>> {
+    let trial = Trial::new(blob.size, Sketches::NotWanted, listener);
+    let mut keep = |tokens: &[u8]| pack.write_all(tokens).map_err(|e| Error::io(CODED, e));
+    Ok(carry(blob, trial.beside(&mut blob.open()?, &format!("blob {}", blob.digest), &mut keep, seen)?))
+}
+
+const CODED: &str = "coded stream";
+
+/// Whether a blob is carried as the tokens that were tried.
+fn carry(blob: &CollectedBlob, tried: Tried) -> std::result::Result<(), String> {
+    tried.and_then(|(estimate, _)| do_not_pay(estimate, blob.size).map_or(Ok(()), Err))
 }
 
 /// Writes a blob's tokens, of which it is proved that they give it back; or says why they do not. With them
@@ -236,8 +256,8 @@ fn exact(
     mut trial: Trial,
     to: &mut dyn Write,
     seen: &dyn Fn(u64),
-) -> Result<std::result::Result<(u64, Sketch), String>> {
-    let mut keep = |tokens: &[u8]| to.write_all(tokens).map_err(|e| Error::io("coded stream", e));
+) -> Result<Tried> {
+    let mut keep = |tokens: &[u8]| to.write_all(tokens).map_err(|e| Error::io(CODED, e));
     let mut part = vec![0; PART];
     loop {
         let count = read_up_to(&mut content, &mut part).map_err(|e| Error::io(format!("blob {}", blob.digest), e))?;
@@ -260,9 +280,37 @@ fn do_not_pay(estimate: u64, size: u64) -> Option<String> {
 /// Whether gzip comes back exactly from its tokens, tried out as its bytes go by.
 struct Trial {
     encoder: TokenEncoder,
+    check: Check,
+    out: Vec<u8>,
+}
+
+/// The second half of a [`Trial`], behind the encoder.
+struct Check {
     again: Again,
     look: Look,
-    out: Vec<u8>,
+}
+
+/// Of which blob gzip was tried out, and how: about what zstd leaves of the tokens, and what they are made
+/// of; or why they do not give it back.
+type Tried = std::result::Result<(u64, Sketch), String>;
+
+impl Check {
+    /// Takes tokens whose gzip was expected, and gives them to `keep`; or says why not.
+    fn take(&mut self, tokens: &[u8], keep: &mut Keep<'_>) -> Result<std::result::Result<(), String>> {
+        if let Err(why) = self.again.take(tokens) {
+            return Ok(Err(why));
+        }
+        self.look.take(tokens)?;
+        keep(tokens)?;
+        Ok(Ok(()))
+    }
+
+    fn finish(self) -> Result<Tried> {
+        if let Err(why) = self.again.finish() {
+            return Ok(Err(why));
+        }
+        Ok(Ok(self.look.finish()?))
+    }
 }
 
 /// Takes token bytes.
@@ -276,41 +324,82 @@ impl Trial {
             None => TokenDecoder::new(size),
         };
         let again = Again { decoder, expected: VecDeque::new(), out: Vec::new() };
-        Self { encoder: TokenEncoder::new(), again, look: Look::new(sketches), out: Vec::new() }
+        Self { encoder: TokenEncoder::new(), check: Check { again, look: Look::new(sketches) }, out: Vec::new() }
     }
 
     /// Takes the next gzip bytes and gives their tokens to `keep`; or says why not.
     fn take(&mut self, gzip: &[u8], keep: &mut Keep<'_>) -> Result<std::result::Result<(), String>> {
-        self.again.expected.extend(gzip);
-        match self.encoder.push(gzip, &mut self.out) {
-            Ok(()) => self.pass(keep),
-            Err(error) => Ok(Err(error.to_string())),
+        self.check.again.expected.extend(gzip);
+        if let Err(error) = self.encoder.push(gzip, &mut self.out) {
+            return Ok(Err(error.to_string()));
         }
+        self.pass(keep)
     }
 
     fn pass(&mut self, keep: &mut Keep<'_>) -> Result<std::result::Result<(), String>> {
-        if let Err(why) = self.again.take(&self.out) {
-            return Ok(Err(why));
-        }
-        self.look.take(&self.out)?;
-        keep(&self.out)?;
+        let passed = self.check.take(&self.out, keep)?;
         self.out.clear();
-        Ok(Ok(()))
+        Ok(passed)
     }
 
     /// About what the tokens will be, and what they are made of; or why not.
-    fn finish(mut self, keep: &mut Keep<'_>) -> Result<std::result::Result<(u64, Sketch), String>> {
+    fn finish(mut self, keep: &mut Keep<'_>) -> Result<Tried> {
         let encoder = std::mem::take(&mut self.encoder);
         if let Err(error) = encoder.finish(&mut self.out) {
             return Ok(Err(error.to_string()));
         }
-        if let Err(why) = self.pass(keep)? {
-            return Ok(Err(why));
+        match self.pass(keep)? {
+            Ok(()) => self.check.finish(),
+            Err(why) => Ok(Err(why)),
         }
-        if let Err(why) = self.again.finish() {
-            return Ok(Err(why));
-        }
-        Ok(Ok(self.look.finish()?))
+    }
+
+    /// All of `content`, `keep` and what is proved on a thread of its own.
+    fn beside(
+        self,
+        content: &mut dyn Read,
+        what: &str,
+        keep: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+        seen: &dyn Fn(u64),
+    ) -> Result<Tried> {
+        let Self { mut encoder, mut check, .. } = self;
+        let (send, receive) = sync_channel::<(Vec<u8>, Vec<u8>)>(1);
+        std::thread::scope(|scope| {
+            let checking = scope.spawn(move || {
+                for (gzip, tokens) in receive {
+                    check.again.expected.extend(gzip);
+                    if let Err(why) = check.take(&tokens, keep)? {
+                        return Ok(Err(why));
+                    }
+                }
+                check.finish()
+            });
+            let (mut part, mut gzip, mut tokens) = (vec![0; PART], Vec::new(), Vec::new());
+            let encoded = loop {
+                let count = read_up_to(content, &mut part).map_err(|e| Error::io(what, e))?;
+                let bytes = part.get(..count).unwrap_or(&[]);
+                gzip.extend_from_slice(bytes);
+                let pushed = match count {
+                    0 => std::mem::take(&mut encoder).finish(&mut tokens),
+                    _ => encoder.push(bytes, &mut tokens),
+                };
+                if let Err(error) = pushed {
+                    break Err(error.to_string());
+                }
+                // Whoever takes no more has said why.
+                let whole = !tokens.is_empty();
+                if whole && send.send((std::mem::take(&mut gzip), std::mem::take(&mut tokens))).is_err() || count == 0 {
+                    break Ok(());
+                }
+                seen(u64::try_from(count).unwrap_or(u64::MAX));
+            };
+            drop(send);
+            let checked = checking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok(match encoded {
+                Ok(()) => checked,
+                Err(why) => Err(why),
+            })
+        })
     }
 }
 
@@ -520,5 +609,39 @@ mod tests {
         }
         let cut = again(&sound, &tokens[..tokens.len() - 1]).unwrap_err();
         assert!(cut.contains("cut short"), "{cut}");
+    }
+
+    #[test]
+    fn two_threads_say_and_write_what_one_does() {
+        let content = "TEST content of a layer ".repeat(2000);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(content.as_bytes()).unwrap();
+        let sound = gzip.finish().unwrap();
+        let (cut, none) = (&sound[..sound.len() / 2], &b"no gzip"[..]);
+        for (gzip, exact) in [(&sound[..], true), (cut, false), (none, false)] {
+            let (mut one, mut two) = (Vec::new(), Vec::new());
+            let trial = || Trial::new(1 << 20, Sketches::NotWanted, None);
+            let mut keep = |tokens: &[u8]| {
+                one.extend_from_slice(tokens);
+                Ok(())
+            };
+            let mut alone = trial();
+            let by_one = match alone.take(gzip, &mut keep).unwrap() {
+                Ok(()) => alone.finish(&mut keep).unwrap(),
+                Err(why) => Err(why),
+            };
+            let mut keep = |tokens: &[u8]| {
+                two.extend_from_slice(tokens);
+                Ok(())
+            };
+            let by_two = trial().beside(&mut &gzip[..], "TEST", &mut keep, &|_| ()).unwrap();
+            assert_eq!(by_one.as_ref().map(|found| found.0), by_two.as_ref().map(|found| found.0));
+            assert_eq!((by_one.is_ok(), one), (exact, two));
+        }
+        // What cannot be written, or read, is an error and no reason.
+        let mut full = |_: &[u8]| Err(Error::io("TEST", std::io::ErrorKind::StorageFull.into()));
+        let trial = Trial::new(1 << 20, Sketches::NotWanted, None);
+        let error = trial.beside(&mut &sound[..], "TEST", &mut full, &|_| ()).unwrap_err();
+        assert!(matches!(error.kind(), crate::ErrorKind::Io { .. }), "{error}");
     }
 }

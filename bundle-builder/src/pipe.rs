@@ -11,7 +11,10 @@ const PART: usize = 1 << 20;
 const ON_THEIR_WAY: usize = 16;
 
 /// Runs `make` on a thread of its own; what it writes goes to `to` here, in its order.
-pub(crate) fn through<T: Send>(to: &mut dyn Write, make: impl FnOnce(&mut dyn Write) -> Result<T> + Send) -> Result<T> {
+pub(crate) fn through<T: Send>(
+    to: &mut dyn Write,
+    make: impl FnOnce(&mut (dyn Write + Send)) -> Result<T> + Send,
+) -> Result<T> {
     let (send, receive) = sync_channel::<Vec<u8>>(ON_THEIR_WAY);
     std::thread::scope(|scope| {
         let maker = scope.spawn(move || make(&mut Parts(send)));

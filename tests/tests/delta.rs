@@ -168,7 +168,8 @@ fn updates_apply_in_their_order_and_say_what_they_lack() {
     assert!(said.err.contains("lacks") && said.err.contains(&name), "{}", said.err);
     // What is gone and what is rotten are told at once.
     let held = site.builder(&["inspect", "two.tar", "packs"]).expect(0).out;
-    let held: Vec<&str> = held.lines().filter_map(|line| line.trim().strip_prefix("sha256:")?.split(' ').next()).collect();
+    let held: Vec<&str> =
+        held.lines().filter_map(|line| line.trim().strip_prefix("sha256:")?.split(' ').next()).collect();
     let second = held.iter().find(|other| **other != name).unwrap();
     let path = base.with_file_name(second);
     let whole = std::fs::read(&path).unwrap();

@@ -176,7 +176,7 @@ impl<W: Write> PackWriter<W> {
 /// What is looked for far back.
 #[derive(Clone, Copy)]
 enum Runs {
-    /// From 16 bytes on, at one place in 64: content that two layers share.
+    /// From 16 bytes on, at one place in 128: content that two layers share.
     Long,
     /// From 12 bytes on, at one place in 8: the tokens of a changed layer, which are broken into short runs.
     Short,
@@ -191,7 +191,7 @@ fn set_window(encoder: &mut Encoder<'_>, level: i32, window_log: u32, runs: Runs
     encoder.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
     if level < LARGE_WINDOW {
         let (shortest, places, table) = match runs {
-            Runs::Long => (16, 6, 20),
+            Runs::Long => (16, 7, 19),
             Runs::Short => (12, 3, 23),
         };
         encoder.set_parameter(CParameter::LdmMinMatch(shortest))?;
