@@ -304,7 +304,7 @@ struct SizeArgs {
     /// Key file of a site (installer audit key) that its inventory must be signed by; may be repeated.
     #[arg(long = "site-key", value_name = "FILE", requires = "bases")]
     site_keys: Vec<PathBuf>,
-    /// Packs that are made at the same time, by one to three threads each (default: one a core, at most 8);
+    /// Packs that are made at the same time, by one to four threads each (default: one a core, at most 8);
     /// the bundle's bytes do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
