@@ -59,7 +59,7 @@ impl Effort {
     pub const fn delta_level(self) -> i32 {
         match self {
             Self::Fast => 3,
-            Self::Default => 6,
+            Self::Default => 4,
             Self::Max => 22,
         }
     }
