@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bundle_format::digest::Sha256;
 use bundle_format::manifest::{Pack, PackedBlob, pack_name};
-use bundle_format::pack::{Encoding, PackWriter, TOKENS};
+use bundle_format::pack::{Encoders, Encoding, PackWriter, TOKENS};
 use bundle_format::parallel;
 
 use crate::base::choose::Difference;
@@ -84,6 +84,8 @@ pub struct Making<'a, 'p> {
     pub spools: &'a Path,
     /// Layers that are read beside, while they are decoded.
     pub readings: &'a Readings,
+    /// What packs leave to the next ones.
+    pub encoders: &'a Encoders,
     /// Is told bytes.
     pub progress: &'a Mutex<&'p mut (dyn FnMut(u64) + Send)>,
 }
@@ -243,7 +245,7 @@ impl Plan<'_> {
     ) -> Result<std::result::Result<Made, Vec<Refused>>> {
         let sizes = || items.iter().map(|item| (!item.is_made()).then_some(item.size()));
         let content = sizes().try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)));
-        let mut writer = PackWriter::of_size(Spool::new(making.spools)?, self.encoding, content)?;
+        let mut writer = PackWriter::reusing(Spool::new(making.spools)?, self.encoding, content, making.encoders)?;
         let mut refused = Vec::new();
         for item in items {
             let Carried { blob, coded, form, .. } = item;
@@ -283,7 +285,7 @@ impl Plan<'_> {
         if !refused.is_empty() {
             return Ok(Err(refused));
         }
-        let (mut pack, spool) = writer.finish(0)?;
+        let (mut pack, spool) = writer.finish_into(0, making.encoders)?;
         pack.bases.clone_from(&self.sets);
         Ok(Ok((pack, spool)))
     }

@@ -16,7 +16,7 @@ use bundle_format::archive::ArchiveWriter;
 use bundle_format::digest::Sha256;
 use bundle_format::envelope::UnverifiedEnvelope;
 use bundle_format::manifest::{Manifest, Pack};
-use bundle_format::pack;
+use bundle_format::pack::{self, Encoders};
 use bundle_format::parallel;
 use bundle_format::root::RootEnvelope;
 use bundle_format::text::escaped;
@@ -186,7 +186,9 @@ pub fn build(
     // 2. To whom each is carried, and as what.
     let mut lots: Vec<(usize, Lot)> = choose::lots(&collected, &coded, bases, options)?;
     // 3. The packs: first what is content, by which it is found out what is in it.
+    let encoders = Encoders::default();
     let making = |readings| Making {
+        encoders: &encoders,
         effort: options.effort,
         jobs: options.jobs,
         spools: options.spool,

@@ -25,7 +25,7 @@ mod write;
 pub use base::CodedReader;
 use decode::PackDecoder;
 pub use shares::dangerous_stored_shares;
-pub use write::{Encoding, PackWriter, encode_segment};
+pub use write::{Encoders, Encoding, PackWriter, encode_segment};
 
 /// Codec `raw`: the stored bytes are the blobs.
 pub const RAW: &str = "raw";

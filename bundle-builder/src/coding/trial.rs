@@ -57,6 +57,13 @@ impl Check {
     }
 }
 
+/// Gzip on its way to be expected, and tokens that give at least so much of it.
+#[derive(Default)]
+struct Part {
+    gzip: Vec<u8>,
+    tokens: Vec<u8>,
+}
+
 /// Takes token bytes.
 pub(super) type Keep<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
@@ -107,32 +114,43 @@ impl Trial {
         seen: &dyn Fn(u64),
     ) -> Result<Tried> {
         let Self { mut encoder, mut check, .. } = self;
-        let (send, receive) = sync_channel::<(Vec<u8>, Vec<u8>)>(1);
+        let (send, receive) = sync_channel::<Part>(1);
+        // Room that was used goes round.
+        let (send_back, used) = sync_channel::<Part>(2);
         std::thread::scope(|scope| {
             let checking = scope.spawn(move || {
-                for (gzip, tokens) in receive {
-                    check.again.expected.extend(gzip);
-                    if let Err(why) = check.take(&tokens, keep)? {
+                for mut part in receive {
+                    check.again.expected.extend(&part.gzip);
+                    if let Err(why) = check.take(&part.tokens, keep)? {
                         return Ok(Err(why));
                     }
+                    part.gzip.clear();
+                    part.tokens.clear();
+                    // Who needs none any more has ended.
+                    drop(send_back.try_send(part));
                 }
                 check.finish()
             });
-            let (mut part, mut gzip, mut tokens) = (vec![0; PART], Vec::new(), Vec::new());
+            let (mut read, mut part) = (vec![0; PART], Part::default());
             let encoded = loop {
-                let count = read_up_to(content, &mut part).map_err(|e| Error::io(what, e))?;
-                let bytes = part.get(..count).unwrap_or(&[]);
-                gzip.extend_from_slice(bytes);
+                let count = read_up_to(content, &mut read).map_err(|e| Error::io(what, e))?;
+                let bytes = read.get(..count).unwrap_or(&[]);
+                part.gzip.extend_from_slice(bytes);
                 let pushed = match count {
-                    0 => std::mem::take(&mut encoder).finish(&mut tokens),
-                    _ => encoder.push(bytes, &mut tokens),
+                    0 => std::mem::take(&mut encoder).finish(&mut part.tokens),
+                    _ => encoder.push(bytes, &mut part.tokens),
                 };
                 if let Err(error) = pushed {
                     break Err(error.to_string());
                 }
-                // Whoever takes no more has said why.
-                let whole = !tokens.is_empty();
-                if whole && send.send((std::mem::take(&mut gzip), std::mem::take(&mut tokens))).is_err() || count == 0 {
+                if !part.tokens.is_empty() {
+                    let whole = std::mem::replace(&mut part, used.try_recv().unwrap_or_default());
+                    // Whoever takes no more has said why.
+                    if send.send(whole).is_err() {
+                        break Ok(());
+                    }
+                }
+                if count == 0 {
                     break Ok(());
                 }
                 seen(u64::try_from(count).unwrap_or(u64::MAX));

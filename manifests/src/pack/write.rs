@@ -1,8 +1,10 @@
 //! Writing packs: coded streams in, frames out.
 
 use std::io::{Read, Write};
+use std::sync::{Mutex, PoisonError};
 
-use zstd::stream::raw::{CParameter, Encoder};
+use zstd::stream::raw::{CParameter, Encoder, Operation as _};
+use zstd::stream::zio;
 
 use super::{DELTA, FRAME_BYTES, RAW, ZSTD};
 use crate::digest::Sha256Hasher;
@@ -15,16 +17,56 @@ const LARGE_WINDOW: i32 = 16;
 /// table of 1 MiB.
 const QUICK: i32 = 2;
 
+/// Levels below which an encoder is used again: those of the quick searches, to whose tables an earlier
+/// frame leaves nothing that a later one could find. The finer ones choose their hashes anew.
+const REUSED_BELOW: i32 = 5;
+/// Bytes after which it is not: far from where zstd's positions begin anew.
+const REUSED_BYTES: u64 = 1 << 30;
+
 /// Writes one pack: coded streams in, frames out, the [`Pack`] entry at the end.
 pub struct PackWriter<W: Write> {
     codec: String,
     stream: Stream<W>,
     blobs: Vec<PackedBlob>,
+    /// The level of an encoder that is used again, and the bytes that it took before.
+    reused: Option<(i32, u64)>,
 }
 
 enum Stream<W: Write> {
     Raw(FrameCutter<W>),
-    Zstd(zstd::stream::write::Encoder<'static, FrameCutter<W>>),
+    Zstd(zio::Writer<FrameCutter<W>, Encoder<'static>>),
+}
+
+/// Encoders of finished packs, for the next ones: each has a window of 64 MiB, which the kernel would clear
+/// and map anew, page by page. The bytes of a pack do not depend on them.
+#[derive(Default)]
+pub struct Encoders(Mutex<Vec<Kept>>);
+
+struct Kept {
+    level: i32,
+    /// Bytes so far.
+    taken: u64,
+    encoder: Encoder<'static>,
+}
+
+impl Encoders {
+    fn take(&self, level: i32) -> Option<Kept> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|kept| kept.level == level)?;
+        Some(kept.swap_remove(at))
+    }
+
+    fn keep(&self, kept: Kept) {
+        if kept.level < REUSED_BELOW && kept.taken < REUSED_BYTES {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        }
+    }
+}
+
+impl std::fmt::Debug for Encoders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoders").finish_non_exhaustive()
+    }
 }
 
 impl<W: Write> Write for Stream<W> {
@@ -76,25 +118,34 @@ pub enum Encoding {
 impl<W: Write> PackWriter<W> {
     /// Starts a pack on `out`. The bytes depend on the blobs and the encoding alone.
     pub fn new(out: W, encoding: Encoding) -> Result<Self> {
-        Self::of_size(out, encoding, None)
+        Self::reusing(out, encoding, None, &Encoders::default())
     }
 
-    /// The same for exactly `content` coded bytes in all: a small pack then needs a small window only.
-    pub fn of_size(out: W, encoding: Encoding, content: Option<u64>) -> Result<Self> {
+    /// The same for exactly `content` coded bytes in all, where that is known: a small pack then needs a small
+    /// window only. By an encoder of `encoders`, where there is one that fits.
+    pub fn reusing(out: W, encoding: Encoding, content: Option<u64>, encoders: &Encoders) -> Result<Self> {
         let cutter = FrameCutter { out, frames: Vec::new(), buffer: Vec::new() };
+        let mut reused = None;
         let (codec, stream) = match encoding {
             Encoding::Raw => (RAW, Stream::Raw(cutter)),
             Encoding::Delta => (DELTA, Stream::Raw(cutter)),
             Encoding::Zstd { level } => {
                 let fail = |error| Error::io("zstd encoder", error);
-                let mut encoder = Encoder::new(level).map_err(fail)?;
-                let log = limits::ZSTD_WINDOW_LOG - u32::from(level < LARGE_WINDOW);
-                set_window(&mut encoder, level, log, Runs::Long).map_err(fail)?;
+                let (taken, mut encoder) = if let Some(kept) = encoders.take(level) {
+                    (kept.taken, kept.encoder)
+                } else {
+                    let mut encoder = Encoder::new(level).map_err(fail)?;
+                    let log = limits::ZSTD_WINDOW_LOG - u32::from(level < LARGE_WINDOW);
+                    set_window(&mut encoder, level, log, Runs::Long).map_err(fail)?;
+                    (0, encoder)
+                };
+                encoder.reinit().map_err(fail)?;
                 encoder.set_pledged_src_size(content).map_err(fail)?;
-                (ZSTD, Stream::Zstd(zstd::stream::write::Encoder::with_encoder(cutter, encoder)))
+                reused = Some((level, taken));
+                (ZSTD, Stream::Zstd(zio::Writer::new(cutter, encoder)))
             }
         };
-        Ok(Self { codec: codec.into(), stream, blobs: Vec::new() })
+        Ok(Self { codec: codec.into(), stream, blobs: Vec::new(), reused })
     }
 
     /// Adds a blob as its own bytes, which must be exactly those of `blob`.
@@ -161,10 +212,23 @@ impl<W: Write> PackWriter<W> {
 
     /// Ends the pack; `number` gives its member name. It is for every site.
     pub fn finish(self, number: usize) -> Result<(Pack, W)> {
+        self.finish_into(number, &Encoders::default())
+    }
+
+    /// The same, and leaves the encoder to `encoders`.
+    pub fn finish_into(self, number: usize, encoders: &Encoders) -> Result<(Pack, W)> {
         let fail = |error| Error::io("pack", error);
         let mut cutter = match self.stream {
             Stream::Raw(cutter) => cutter,
-            Stream::Zstd(encoder) => encoder.finish().map_err(fail)?,
+            Stream::Zstd(mut writer) => {
+                writer.finish().map_err(fail)?;
+                let (cutter, encoder) = writer.into_inner();
+                if let Some((level, before)) = self.reused {
+                    let taken = self.blobs.iter().fold(before, |sum, blob| sum.saturating_add(blob.coded));
+                    encoders.keep(Kept { level, taken, encoder });
+                }
+                cutter
+            }
         };
         cutter.cut().map_err(fail)?;
         let name = crate::manifest::pack_name(number);
@@ -258,5 +322,70 @@ impl<W: Write> Write for FrameCutter<W> {
     /// Frames are cut by size alone, so flushing writes nothing.
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Sha256;
+
+    /// Content that repeats itself near and far, differently for each seed.
+    fn content(mut seed: u64, size: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = Vec::with_capacity(size + 64);
+        while bytes.len() < size {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (at, run) = ((seed >> 33) as usize, 4 + (seed >> 58) as usize);
+            match bytes.get(at % (bytes.len() + 1)..) {
+                Some(back) if back.len() > run && seed & 3 > 0 => bytes.extend_from_within(bytes.len() - run..),
+                _ => bytes.extend_from_slice(&seed.to_le_bytes()),
+            }
+        }
+        bytes.truncate(size);
+        bytes
+    }
+
+    fn pack(content: &[u8], level: i32, known: bool, encoders: &Encoders) -> (Pack, Vec<u8>) {
+        let size = content.len() as u64;
+        let mut writer =
+            PackWriter::reusing(Vec::new(), Encoding::Zstd { level }, known.then_some(size), encoders).unwrap();
+        writer.blob(Blob { digest: Sha256::of(content), size }, &mut &content[..]).unwrap();
+        writer.finish_into(0, encoders).unwrap()
+    }
+
+    #[test]
+    fn an_encoder_that_is_used_again_gives_the_bytes_of_a_new_one() {
+        let first = content(1, 3 << 20);
+        // Like the one before, unlike it, tiny, none, larger, and the same again.
+        let second = [&first[..1 << 20], &content(2, 2 << 20)].concat();
+        let all = [first.clone(), second, content(3, 3 << 20), b"T".to_vec(), Vec::new(), content(4, 9 << 20), first];
+        for level in [1, 2, 3, 4] {
+            let encoders = Encoders::default();
+            for (content, known) in all.iter().zip([false, true, false, true, true, false, false]) {
+                let again = pack(content, level, known, &encoders);
+                assert_eq!(again, pack(content, level, known, &Encoders::default()), "level {level}");
+                let mut back = Vec::new();
+                zstd::stream::copy_decode(&again.1[..], &mut back).unwrap();
+                assert!(back == *content);
+            }
+            let kept = encoders.0.into_inner().unwrap();
+            let sum: usize = all.iter().map(Vec::len).sum();
+            assert_eq!(kept.iter().map(|kept| (kept.level, kept.taken)).collect::<Vec<_>>(), [(level, sum as u64)]);
+        }
+    }
+
+    #[test]
+    fn encoders_of_finer_levels_and_those_that_took_much_are_not_kept() {
+        let encoders = Encoders::default();
+        pack(b"TEST", 15, true, &encoders);
+        assert!(encoders.take(15).is_none());
+        pack(b"TEST", 2, true, &encoders);
+        let mut kept = encoders.take(2).unwrap();
+        assert!(encoders.take(2).is_none());
+        kept.taken = REUSED_BYTES - 1;
+        encoders.keep(kept);
+        assert!(encoders.take(1).is_none());
+        pack(b"T", 2, true, &encoders);
+        assert!(encoders.take(2).is_none());
     }
 }
