@@ -17,7 +17,7 @@ use bundle_format::parallel;
 
 use crate::base::choose::Difference;
 use crate::build::Effort;
-use crate::coding::{self, Coded, Shrinks, Whole};
+use crate::coding::{self, Coded, Rooms, Shrinks, Whole};
 use crate::collect::{BlobKind, CollectedBlob};
 use crate::error::Result;
 use crate::pipe;
@@ -86,6 +86,8 @@ pub struct Making<'a, 'p> {
     pub readings: &'a Readings,
     /// What packs leave to the next ones.
     pub encoders: &'a Encoders,
+    /// What coders leave to the next ones.
+    pub rooms: &'a Rooms,
     /// Is told bytes.
     pub progress: &'a Mutex<&'p mut (dyn FnMut(u64) + Send)>,
 }
@@ -262,7 +264,7 @@ impl Plan<'_> {
                     let seen = |bytes: u64| progress(bytes.saturating_mul(steps));
                     let readings = making.readings;
                     let alone = |to: &mut dyn Write| {
-                        readings.beside(blob, |listener| coding::tokens_into(blob, to, &seen, listener))
+                        readings.beside(blob, |listener| coding::tokens_into(blob, to, &seen, listener, making.rooms))
                     };
                     let found = match cores {
                         // For this pack it is too late; what else cannot go into it is still to be found.
@@ -270,7 +272,9 @@ impl Plan<'_> {
                         Cores::Busy => writer.made(blob.blob(), TOKENS, |pack| alone(pack))?,
                         Cores::Idle => writer.made(blob.blob(), TOKENS, |pack| {
                             pipe::through(pack, |to| {
-                                readings.beside(blob, |listener| coding::tokens_beside(blob, to, &seen, listener))
+                                readings.beside(blob, |listener| {
+                                    coding::tokens_beside(blob, to, &seen, listener, making.rooms)
+                                })
                             })
                         })?,
                     };

@@ -24,7 +24,7 @@ use bundle_format::text::escaped;
 use crate::arrange::{Carried, Making};
 use crate::base::Bases;
 use crate::base::choose::{self, Difference, Lot};
-use crate::coding::{self, Coded, Sketches, Whole};
+use crate::coding::{self, Coded, Coder, Rooms, Sketches, Whole};
 use crate::collect::{BlobKind, Collected, CollectedBlob};
 use crate::error::{Error, Result};
 use crate::provenance::Builder;
@@ -167,13 +167,16 @@ pub fn build(
     let readings = collected.readings()?;
     // 1. Every blob that is not everywhere already, coded.
     let sketches = if bases.is_empty() { Sketches::NotWanted } else { Sketches::Wanted };
+    // Memory goes round within a step, and back between them.
+    let used = Rooms::default();
+    let how = Coder { spools: options.spool, sketches, readings: &readings, rooms: &used };
     let code = |blob: &CollectedBlob| {
         let steps = if readings.wants(&blob.digest) { 2 } else { 1 };
         let coded = if bases.all_hold(&blob.digest) {
             readings.read(blob)?;
             None
         } else {
-            Some(coding::code(blob, options.spool, sketches, &readings)?)
+            Some(how.code(blob)?)
         };
         // What is made with its pack is told of there.
         if !coded.as_ref().is_some_and(|coded| matches!(coded.whole, Whole::Made)) {
@@ -183,12 +186,14 @@ pub fn build(
     };
     let mut coded: Vec<Option<Coded>> =
         parallel::map_longest_first(options.jobs, &collected.blobs, |blob| blob.size, |_, blob| code(blob))?;
+    drop(used);
     // 2. To whom each is carried, and as what.
     let mut lots: Vec<(usize, Lot)> = choose::lots(&collected, &coded, bases, options)?;
     // 3. The packs: first what is content, by which it is found out what is in it.
-    let encoders = Encoders::default();
+    let (encoders, used) = (Encoders::default(), Rooms::default());
     let making = |readings| Making {
         encoders: &encoders,
+        rooms: &used,
         effort: options.effort,
         jobs: options.jobs,
         spools: options.spool,
@@ -200,9 +205,10 @@ pub fn build(
     collected.add_sboms(&readings)?;
     collected.add_provenance(builder)?;
     let none = Readings::default();
+    let how = Coder { spools: options.spool, sketches, readings: &none, rooms: &used };
     for (index, blob) in collected.blobs.iter().enumerate().skip(before) {
         let held = bases.all_hold(&blob.digest);
-        coded.push(if held { None } else { Some(coding::code(blob, options.spool, sketches, &none)?) });
+        coded.push(if held { None } else { Some(how.code(blob)?) });
         lots.extend((!held).then(|| (index, choose::whole(bases, &blob.digest))));
     }
     let made = making(&none).rest(&carried(&collected.blobs, &coded, &lots), contents, &refused)?;

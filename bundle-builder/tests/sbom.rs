@@ -489,6 +489,8 @@ fn what_is_decoded_beside_the_coding_counts_only_if_it_is_the_layer() {
         gzip[at] ^= 1;
         gzip
     };
+    // Each trial in what the one before left.
+    let rooms = coding::Rooms::default();
     let of = |stored: Vec<u8>, decoded: &[u8], then: Then| {
         let dir = tempfile::tempdir().unwrap();
         let images = dir.path().join("images");
@@ -503,9 +505,9 @@ fn what_is_decoded_beside_the_coding_counts_only_if_it_is_the_layer() {
             let listener = listener.filter(|_| then != Then::Silent);
             let sink = &mut std::io::sink();
             let coded = if then == Then::GoneByTwo {
-                coding::tokens_beside(blob, sink, &|_| (), listener)?
+                coding::tokens_beside(blob, sink, &|_| (), listener, &rooms)?
             } else {
-                coding::tokens_into(blob, sink, &|_| (), listener)?
+                coding::tokens_into(blob, sink, &|_| (), listener, &rooms)?
             };
             if matches!(then, Then::Gone | Then::GoneByTwo) {
                 fs::remove_file(images.join("blobs/sha256").join(digest.hex())).unwrap();

@@ -23,6 +23,7 @@ use crate::spool::Spool;
 mod trial;
 mod why;
 
+pub use trial::Rooms;
 use trial::{CODED, Look, Trial, Tried};
 pub(crate) use why::WhyRaw;
 
@@ -86,41 +87,83 @@ const MADE: u64 = 4 << 20;
 /// Bytes that go through the coder at once.
 const PART: usize = 256 << 10;
 
-/// Codes one blob; `spools` is a folder for its coded stream. A layer that `readings` wants is read, unless
-/// its tokens are made later.
-pub fn code(blob: &CollectedBlob, spools: &Path, sketches: Sketches, readings: &Readings) -> Result<Coded> {
-    let (kind, whole) = recognised(blob)?;
-    if kind != Kind::Gzip {
-        readings.read(blob)?;
-    }
-    match kind {
-        Kind::Compressed(name) => {
-            let sketch = if may_be_large(blob) { sketch(blob, whole, sketches)? } else { Sketch::default() };
-            Ok(Coded { sketch, ..raw(blob, already(name)) })
+/// How blobs are coded.
+#[derive(Debug, Clone, Copy)]
+pub struct Coder<'a> {
+    /// Folder for coded streams.
+    pub spools: &'a Path,
+    /// Whether sketches are made.
+    pub sketches: Sketches,
+    /// Layers that are read beside, unless their tokens are made later.
+    pub readings: &'a Readings,
+    /// What coders leave to the next ones.
+    pub rooms: &'a Rooms,
+}
+
+impl Coder<'_> {
+    /// Codes one blob.
+    pub fn code(&self, blob: &CollectedBlob) -> Result<Coded> {
+        let Self { sketches, readings, .. } = *self;
+        let (kind, whole) = recognised(blob)?;
+        if kind != Kind::Gzip {
+            readings.read(blob)?;
         }
-        Kind::Gzip if sketches == Sketches::NotWanted && blob.size >= MADE => Ok(Coded {
-            entry: PackedBlob { coding: TOKENS.into(), ..PackedBlob::plain(blob.blob()) },
-            whole: Whole::Made,
-            shrinks: Shrinks::Yes,
-            why: EXACT.into(),
-            estimate: blob.size,
-            sketch: Sketch::default(),
-        }),
-        Kind::Gzip => match readings.beside(blob, |listener| tokens(blob, whole, spools, sketches, listener))? {
-            Ok(coded) => Ok(coded),
-            // Its own bytes are all that a difference can be made of.
-            Err(why) => Ok(Coded { sketch: sketch(blob, blob.open()?, sketches)?, ..raw(blob, why) }),
-        },
-        Kind::Other => {
-            let mut coded = Coded { shrinks: Shrinks::Yes, ..raw(blob, NOT_YET.into()) };
-            // What is small lies among others in one stream, where no sample can tell its size.
-            if sketches == Sketches::Wanted && matches!(blob.kind, BlobKind::Layer | BlobKind::File) {
-                let mut look = Look::new(sketches);
-                each_part(blob, whole, |part| look.take(part))?;
-                (coded.estimate, coded.sketch) = look.finish()?;
+        match kind {
+            Kind::Compressed(name) => {
+                let sketch = if may_be_large(blob) { sketch(blob, whole, sketches)? } else { Sketch::default() };
+                Ok(Coded { sketch, ..raw(blob, already(name)) })
             }
-            Ok(coded)
+            Kind::Gzip if sketches == Sketches::NotWanted && blob.size >= MADE => Ok(Coded {
+                entry: PackedBlob { coding: TOKENS.into(), ..PackedBlob::plain(blob.blob()) },
+                whole: Whole::Made,
+                shrinks: Shrinks::Yes,
+                why: EXACT.into(),
+                estimate: blob.size,
+                sketch: Sketch::default(),
+            }),
+            Kind::Gzip => match readings.beside(blob, |listener| self.tokens(blob, whole, listener))? {
+                Ok(coded) => Ok(coded),
+                // Its own bytes are all that a difference can be made of.
+                Err(why) => Ok(Coded { sketch: sketch(blob, blob.open()?, sketches)?, ..raw(blob, why) }),
+            },
+            Kind::Other => {
+                let mut coded = Coded { shrinks: Shrinks::Yes, ..raw(blob, NOT_YET.into()) };
+                // What is small lies among others in one stream, where no sample can tell its size.
+                if sketches == Sketches::Wanted && matches!(blob.kind, BlobKind::Layer | BlobKind::File) {
+                    let mut look = Look::new(sketches);
+                    each_part(blob, whole, |part| look.take(part))?;
+                    (coded.estimate, coded.sketch) = look.finish()?;
+                }
+                Ok(coded)
+            }
         }
+    }
+
+    /// gzip to tokens and back again; why not, where it does not work. Where it does not pay, the tokens serve a
+    /// difference alone.
+    fn tokens(
+        &self,
+        blob: &CollectedBlob,
+        content: impl Read,
+        listener: Option<Listener>,
+    ) -> Result<std::result::Result<Coded, String>> {
+        let mut spool = Spool::new(self.spools)?;
+        let mut trial = Trial::new(blob.size, self.sketches, listener, self.rooms);
+        let tried = exact(blob, content, &mut trial, &mut spool, &|_| ())?;
+        trial.leave(self.rooms);
+        let (estimate, sketch) = match tried {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why)),
+        };
+        let coded = spool.len();
+        let entry = PackedBlob { digest: blob.digest, size: blob.size, coding: TOKENS.into(), coded, delta: None };
+        Ok(Ok(match (do_not_pay(estimate, blob.size), self.sketches) {
+            (None, _) => {
+                Coded { entry, whole: Whole::Kept(spool), shrinks: Shrinks::Yes, why: EXACT.into(), estimate, sketch }
+            }
+            (Some(why), Sketches::Wanted) => Coded { entry, sketch, ..raw(blob, why) },
+            (Some(why), Sketches::NotWanted) => raw(blob, why),
+        }))
     }
 }
 
@@ -190,32 +233,6 @@ fn already(name: &str) -> String {
     format!("it is {name} already")
 }
 
-/// gzip to tokens and back again; why not, where it does not work. Where it does not pay, the tokens serve a
-/// difference alone.
-fn tokens(
-    blob: &CollectedBlob,
-    content: impl Read,
-    spools: &Path,
-    sketches: Sketches,
-    listener: Option<Listener>,
-) -> Result<std::result::Result<Coded, String>> {
-    let mut spool = Spool::new(spools)?;
-    let (estimate, sketch) = match exact(blob, content, Trial::new(blob.size, sketches, listener), &mut spool, &|_| ())?
-    {
-        Ok(found) => found,
-        Err(why) => return Ok(Err(why)),
-    };
-    let coded = spool.len();
-    let entry = PackedBlob { digest: blob.digest, size: blob.size, coding: TOKENS.into(), coded, delta: None };
-    Ok(Ok(match (do_not_pay(estimate, blob.size), sketches) {
-        (None, _) => {
-            Coded { entry, whole: Whole::Kept(spool), shrinks: Shrinks::Yes, why: EXACT.into(), estimate, sketch }
-        }
-        (Some(why), Sketches::Wanted) => Coded { entry, sketch, ..raw(blob, why) },
-        (Some(why), Sketches::NotWanted) => raw(blob, why),
-    }))
-}
-
 /// Writes the tokens of a blob that is gzip ([`Whole::Made`]) to a pack; or says why they are not to be
 /// carried, which only their end may tell. `seen` is told the blob's bytes as they go by, `listener` what
 /// they hold.
@@ -224,9 +241,12 @@ pub fn tokens_into(
     pack: &mut dyn Write,
     seen: &dyn Fn(u64),
     listener: Option<Listener>,
+    rooms: &Rooms,
 ) -> Result<std::result::Result<(), String>> {
-    let trial = Trial::new(blob.size, Sketches::NotWanted, listener);
-    Ok(carry(blob, exact(blob, blob.open()?, trial, pack, seen)?))
+    let mut trial = Trial::new(blob.size, Sketches::NotWanted, listener, rooms);
+    let tried = exact(blob, blob.open()?, &mut trial, pack, seen)?;
+    trial.leave(rooms);
+    Ok(carry(blob, tried))
 }
 
 /// The same by two threads: one makes the tokens, one proves and writes them.
@@ -235,10 +255,13 @@ pub fn tokens_beside(
     pack: &mut (dyn Write + Send),
     seen: &dyn Fn(u64),
     listener: Option<Listener>,
+    rooms: &Rooms,
 ) -> Result<std::result::Result<(), String>> {
-    let trial = Trial::new(blob.size, Sketches::NotWanted, listener);
+    let mut trial = Trial::new(blob.size, Sketches::NotWanted, listener, rooms);
     let mut keep = |tokens: &[u8]| pack.write_all(tokens).map_err(|e| Error::io(CODED, e));
-    Ok(carry(blob, trial.beside(&mut blob.open()?, &format!("blob {}", blob.digest), &mut keep, seen)?))
+    let tried = trial.beside(&mut blob.open()?, &format!("blob {}", blob.digest), &mut keep, seen)?;
+    trial.leave(rooms);
+    Ok(carry(blob, tried))
 }
 
 /// Whether a blob is carried as the tokens that were tried.
@@ -251,7 +274,7 @@ fn carry(blob: &CollectedBlob, tried: Tried) -> std::result::Result<(), String> 
 fn exact(
     blob: &CollectedBlob,
     mut content: impl Read,
-    mut trial: Trial,
+    trial: &mut Trial,
     to: &mut dyn Write,
     seen: &dyn Fn(u64),
 ) -> Result<Tried> {

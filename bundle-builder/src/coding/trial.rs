@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 
 use bundle_format::tokens::{Listener, TokenDecoder, TokenEncoder};
 
@@ -34,6 +35,24 @@ struct Check {
     look: Look,
 }
 
+/// Memory of trials that have ended, for the next ones: of a large layer it is 40 MB.
+#[derive(Default)]
+pub struct Rooms(Mutex<Vec<Room>>);
+
+/// What a trial needs most of.
+#[derive(Default)]
+struct Room {
+    encoder: TokenEncoder,
+    expected: VecDeque<u8>,
+    out: Vec<u8>,
+}
+
+impl std::fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rooms").finish_non_exhaustive()
+    }
+}
+
 /// Of which blob gzip was tried out, and how: about what zstd leaves of the tokens, and what they are made
 /// of; or why they do not give it back.
 pub(super) type Tried = std::result::Result<(u64, Sketch), String>;
@@ -49,7 +68,7 @@ impl Check {
         Ok(Ok(()))
     }
 
-    fn finish(self) -> Result<Tried> {
+    fn finish(&mut self) -> Result<Tried> {
         if let Err(why) = self.again.finish() {
             return Ok(Err(why));
         }
@@ -69,13 +88,25 @@ pub(super) type Keep<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 impl Trial {
     /// Of a blob of so many bytes; `listener` hears what they hold.
-    pub(super) fn new(size: u64, sketches: Sketches, listener: Option<Listener>) -> Self {
+    pub(super) fn new(size: u64, sketches: Sketches, listener: Option<Listener>, rooms: &Rooms) -> Self {
         let decoder = match listener {
             Some(listener) => TokenDecoder::with_listener(size, listener),
             None => TokenDecoder::new(size),
         };
-        let again = Again { decoder, expected: VecDeque::new(), out: Vec::new() };
-        Self { encoder: TokenEncoder::new(), check: Check { again, look: Look::new(sketches) }, out: Vec::new() }
+        let room = rooms.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Room { encoder, expected, out } = room.unwrap_or_default();
+        let again = Again { decoder, expected, out: Vec::new() };
+        Self { encoder, check: Check { again, look: Look::new(sketches) }, out }
+    }
+
+    /// Leaves its memory to the next one.
+    pub(super) fn leave(self, rooms: &Rooms) {
+        let Self { mut encoder, check, mut out } = self;
+        let mut expected = check.again.expected;
+        encoder.restart();
+        expected.clear();
+        out.clear();
+        rooms.0.lock().unwrap_or_else(PoisonError::into_inner).push(Room { encoder, expected, out });
     }
 
     /// Takes the next gzip bytes and gives their tokens to `keep`; or says why not.
@@ -94,9 +125,8 @@ impl Trial {
     }
 
     /// About what the tokens will be, and what they are made of; or why not.
-    pub(super) fn finish(mut self, keep: &mut Keep<'_>) -> Result<Tried> {
-        let encoder = std::mem::take(&mut self.encoder);
-        if let Err(error) = encoder.finish(&mut self.out) {
+    pub(super) fn finish(&mut self, keep: &mut Keep<'_>) -> Result<Tried> {
+        if let Err(error) = self.encoder.end(&mut self.out) {
             return Ok(Err(error.to_string()));
         }
         match self.pass(keep)? {
@@ -107,13 +137,13 @@ impl Trial {
 
     /// All of `content`, `keep` and what is proved on a thread of its own.
     pub(super) fn beside(
-        self,
+        &mut self,
         content: &mut dyn Read,
         what: &str,
         keep: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
         seen: &dyn Fn(u64),
     ) -> Result<Tried> {
-        let Self { mut encoder, mut check, .. } = self;
+        let Self { encoder, check, .. } = self;
         let (send, receive) = sync_channel::<Part>(1);
         // Room that was used goes round.
         let (send_back, used) = sync_channel::<Part>(2);
@@ -137,7 +167,7 @@ impl Trial {
                 let bytes = read.get(..count).unwrap_or(&[]);
                 part.gzip.extend_from_slice(bytes);
                 let pushed = match count {
-                    0 => std::mem::take(&mut encoder).finish(&mut part.tokens),
+                    0 => encoder.end(&mut part.tokens),
                     _ => encoder.push(bytes, &mut part.tokens),
                 };
                 if let Err(error) = pushed {
@@ -189,10 +219,10 @@ impl Again {
     }
 
     /// Whether all came out.
-    fn finish(self) -> std::result::Result<(), String> {
-        let Self { decoder, expected, mut out } = self;
-        decoder.finish(&mut out).map_err(|error| error.to_string())?;
-        if expected == out { Ok(()) } else { Err(OTHER_BYTES.into()) }
+    fn finish(&mut self) -> std::result::Result<(), String> {
+        let decoder = std::mem::replace(&mut self.decoder, TokenDecoder::new(0));
+        decoder.finish(&mut self.out).map_err(|error| error.to_string())?;
+        if self.expected == self.out { Ok(()) } else { Err(OTHER_BYTES.into()) }
     }
 }
 
@@ -268,7 +298,7 @@ impl Look {
         self.left.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn finish(mut self) -> Result<(u64, Sketch)> {
+    pub(super) fn finish(&mut self) -> Result<(u64, Sketch)> {
         self.try_out(self.seen / MIB)?;
         let sketch = self.sketcher.take().map(Sketcher::finish).unwrap_or_default();
         Ok((self.left_at(self.seen), sketch))
@@ -345,9 +375,15 @@ mod tests {
         gzip.write_all(content.as_bytes()).unwrap();
         let sound = gzip.finish().unwrap();
         let (cut, none) = (&sound[..sound.len() / 2], &b"no gzip"[..]);
-        for (gzip, exact) in [(&sound[..], true), (cut, false), (none, false)] {
+        let rooms = Rooms::default();
+        let mut fresh = Vec::new();
+        let mut encoder = TokenEncoder::new();
+        encoder.push(&sound, &mut fresh).unwrap();
+        encoder.finish(&mut fresh).unwrap();
+        // Each in what the one before left, whatever became of it.
+        for (gzip, exact) in [(&sound[..], true), (cut, false), (&sound, true), (none, false), (&sound, true)] {
             let (mut one, mut two) = (Vec::new(), Vec::new());
-            let trial = || Trial::new(1 << 20, Sketches::NotWanted, None);
+            let trial = || Trial::new(1 << 20, Sketches::NotWanted, None, &rooms);
             let mut keep = |tokens: &[u8]| {
                 one.extend_from_slice(tokens);
                 Ok(())
@@ -361,13 +397,17 @@ mod tests {
                 two.extend_from_slice(tokens);
                 Ok(())
             };
-            let by_two = trial().beside(&mut &gzip[..], "TEST", &mut keep, &|_| ()).unwrap();
+            alone.leave(&rooms);
+            let mut beside = trial();
+            let by_two = beside.beside(&mut &gzip[..], "TEST", &mut keep, &|_| ()).unwrap();
+            beside.leave(&rooms);
             assert_eq!(by_one.as_ref().map(|found| found.0), by_two.as_ref().map(|found| found.0));
-            assert_eq!((by_one.is_ok(), one), (exact, two));
+            assert_eq!((by_one.is_ok(), &one), (exact, &two));
+            assert!(!exact || one == fresh);
         }
         // What cannot be written, or read, is an error and no reason.
         let mut full = |_: &[u8]| Err(Error::io("TEST", std::io::ErrorKind::StorageFull.into()));
-        let trial = Trial::new(1 << 20, Sketches::NotWanted, None);
+        let mut trial = Trial::new(1 << 20, Sketches::NotWanted, None, &rooms);
         let error = trial.beside(&mut &sound[..], "TEST", &mut full, &|_| ()).unwrap_err();
         assert!(matches!(error.kind(), crate::ErrorKind::Io { .. }), "{error}");
     }

@@ -1,6 +1,6 @@
 //! Why a blob that others built is carried raw.
 
-use super::trial::Trial;
+use super::trial::{Rooms, Trial};
 use super::{Sketches, already, do_not_pay};
 use crate::error::Result;
 use crate::recognise::{Kind, Recogniser};
@@ -46,7 +46,7 @@ impl WhyRaw {
         self.found = match kind {
             Kind::Compressed(name) => Found::Why(already(name)),
             Kind::Other => Found::Why("it is carried as it is, though nothing had compressed it".into()),
-            Kind::Gzip => Found::Trial(Box::new(Trial::new(self.size, Sketches::NotWanted, None))),
+            Kind::Gzip => Found::Trial(Box::new(Trial::new(self.size, Sketches::NotWanted, None, &Rooms::default()))),
         };
         let head = self.recogniser.head().to_vec();
         if kind == Kind::Gzip { self.take(&head) } else { Ok(()) }
@@ -59,7 +59,7 @@ impl WhyRaw {
         }
         Ok(match self.found {
             Found::Why(why) => why,
-            Found::Trial(trial) => match trial.finish(&mut |_| Ok(()))? {
+            Found::Trial(mut trial) => match trial.finish(&mut |_| Ok(()))? {
                 Err(why) => why,
                 Ok((estimate, _)) => do_not_pay(estimate, self.size).unwrap_or_else(|| {
                     format!("it is carried as it is, though its tokens would be about {estimate} bytes")

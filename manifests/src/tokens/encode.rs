@@ -140,6 +140,11 @@ impl TokenEncoder {
 
     /// Ends the blob.
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), NotCodable> {
+        self.end(out)
+    }
+
+    /// Ends the blob as [`Self::finish`] does; behind it only [`Self::restart`] makes sense.
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), NotCodable> {
         self.run(true, out)?;
         if !matches!(self.state, State::Between(true) | State::Tail) {
             return Err(NotCodable("the gzip stream is cut short"));
@@ -147,6 +152,14 @@ impl TokenEncoder {
         self.segment.control.push(FINISH);
         self.flush(out);
         Ok(())
+    }
+
+    /// Begins another blob, whatever became of the one before, in the memory that is there.
+    pub fn restart(&mut self) {
+        self.input.clear();
+        self.segment.clear();
+        (self.at, self.state, self.begun) = (0, State::Between(false), false);
+        self.block = Block::default();
     }
 
     fn flush(&mut self, out: &mut Vec<u8>) {

@@ -117,15 +117,7 @@ impl SegmentWriter {
 
     /// Appends the segment to `out` and begins a new one.
     pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
-        let streams = [
-            &mut self.control,
-            &mut self.commands,
-            &mut self.longer,
-            &mut self.literals,
-            &mut self.high,
-            &mut self.near,
-            &mut self.far,
-        ];
+        let streams = self.streams();
         for stream in &streams {
             number(out, stream.len() as u64);
         }
@@ -134,6 +126,25 @@ impl SegmentWriter {
         }
         self.run = 0;
         self.recent = FIRST;
+    }
+
+    /// Forgets the segment.
+    pub(super) fn clear(&mut self) {
+        self.streams().into_iter().for_each(Vec::clear);
+        self.run = 0;
+        self.recent = FIRST;
+    }
+
+    const fn streams(&mut self) -> [&mut Vec<u8>; STREAMS] {
+        [
+            &mut self.control,
+            &mut self.commands,
+            &mut self.longer,
+            &mut self.literals,
+            &mut self.high,
+            &mut self.near,
+            &mut self.far,
+        ]
     }
 }
 
