@@ -27,6 +27,10 @@ use crate::spool::Spool;
 /// Coded bytes at which a pack of compressed blobs is closed; so that many cores share the work.
 const RAW_TARGET: u64 = 256 << 20;
 
+/// Coded bytes from which on a pack gets an encoder of its own: so much that zstd's positions could begin
+/// anew in the middle of it, elsewhere than with a new encoder.
+const OWN_ENCODER: u64 = 256 << 20;
+
 /// A blob that is carried, and to whom.
 #[derive(Debug)]
 pub struct Carried<'a> {
@@ -247,7 +251,9 @@ impl Plan<'_> {
     ) -> Result<std::result::Result<Made, Vec<Refused>>> {
         let sizes = || items.iter().map(|item| (!item.is_made()).then_some(item.size()));
         let content = sizes().try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)));
-        let mut writer = PackWriter::reusing(Spool::new(making.spools)?, self.encoding, content, making.encoders)?;
+        let own = Encoders::default();
+        let encoders = if self.coded < OWN_ENCODER { making.encoders } else { &own };
+        let mut writer = PackWriter::reusing(Spool::new(making.spools)?, self.encoding, content, encoders)?;
         let mut refused = Vec::new();
         for item in items {
             let Carried { blob, coded, form, .. } = item;
@@ -289,7 +295,7 @@ impl Plan<'_> {
         if !refused.is_empty() {
             return Ok(Err(refused));
         }
-        let (mut pack, spool) = writer.finish_into(0, making.encoders)?;
+        let (mut pack, spool) = writer.finish_into(0, encoders)?;
         pack.bases.clone_from(&self.sets);
         Ok(Ok((pack, spool)))
     }

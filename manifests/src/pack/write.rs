@@ -332,13 +332,14 @@ mod tests {
 
     /// Content that repeats itself near and far, differently for each seed.
     fn content(mut seed: u64, size: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = Vec::with_capacity(size + 64);
+        let mut bytes: Vec<u8> = Vec::with_capacity(size + 128);
         while bytes.len() < size {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let (at, run) = ((seed >> 33) as usize, 4 + (seed >> 58) as usize);
-            match bytes.get(at % (bytes.len() + 1)..) {
-                Some(back) if back.len() > run && seed & 3 > 0 => bytes.extend_from_within(bytes.len() - run..),
-                _ => bytes.extend_from_slice(&seed.to_le_bytes()),
+            let (at, run) = ((seed >> 33) as usize % (bytes.len() + 1), 4 + (seed >> 58) as usize);
+            if at + run <= bytes.len() && seed >> 40 & 3 > 0 {
+                bytes.extend_from_within(at..at + run);
+            } else {
+                bytes.extend_from_slice(&seed.to_le_bytes());
             }
         }
         bytes.truncate(size);
