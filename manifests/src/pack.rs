@@ -8,7 +8,7 @@
 //! as good as the blob's sha256 afterwards says.
 
 use std::io::Read;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use crate::archive::{ArchiveReader, Member};
@@ -135,8 +135,14 @@ impl<R: Read> PackReader<R> {
         self.at
     }
 
-    /// Reads every frame of `manifest`'s packs in order and hands its bytes, unproved, to `take`.
-    fn walk(&mut self, manifest: &Manifest, mut take: impl FnMut(usize, usize, Vec<u8>) -> Result<()>) -> Result<()> {
+    /// Reads every frame of `manifest`'s packs in order, each into a vector from `room`, and hands its bytes,
+    /// unproved, to `take`.
+    fn walk(
+        &mut self,
+        manifest: &Manifest,
+        room: impl Fn() -> Vec<u8>,
+        mut take: impl FnMut(usize, usize, Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
         for (number, pack) in manifest.packs.iter().enumerate() {
             let size = pack.stored_size().unwrap_or(u64::MAX);
             let found = self.pending.take();
@@ -147,7 +153,10 @@ impl<R: Read> PackReader<R> {
                 return Err(ErrorKind::UnexpectedMember { offset: self.at, expected, found }.into());
             };
             for (index, frame) in pack.frames.iter().enumerate() {
-                let mut bytes = vec![0; usize::try_from(frame.size).unwrap_or(0)];
+                let mut bytes = room();
+                let size = usize::try_from(frame.size).unwrap_or(0);
+                bytes.reserve_exact(size.saturating_sub(bytes.len()));
+                bytes.resize(size, 0);
                 self.archive.read_exact(&pack.name, &mut bytes)?;
                 take(number, index, bytes)?;
             }
@@ -204,15 +213,17 @@ pub fn dangerous_unpack_claim<R: Read + Send>(
     let threads = threads.max(1);
     let (jobs, queue) = sync_channel::<Job>(threads);
     let (ordered, results) = sync_channel::<Receiver<Proof>>(threads);
+    // Frames that were decoded go back to the reader, as room for the next ones.
+    let (used, again) = channel();
     let queue = Mutex::new(queue);
     std::thread::scope(|scope| {
-        scope.spawn(move || read_frames(packs, manifest, &jobs, &ordered));
+        scope.spawn(move || read_frames(packs, manifest, &jobs, &ordered, &again));
         for _ in 0..threads {
             scope.spawn(|| prove_frames(manifest, &queue));
         }
         // Owned here, so that an error drops it and stops the reader.
         let results = results;
-        decode_frames(manifest, held, &results, sink, progress)
+        decode_frames(manifest, held, &results, &used, sink, progress)
     })
 }
 
@@ -222,9 +233,11 @@ fn read_frames<R: Read>(
     manifest: &Manifest,
     jobs: &SyncSender<Job>,
     ordered: &SyncSender<Receiver<Proof>>,
+    again: &Receiver<Vec<u8>>,
 ) {
     let stopped = || ErrorKind::Inconsistent { what: "unpack".into(), why: "stopped".into() };
-    let walked = packs.walk(manifest, |pack, index, bytes| {
+    let room = || again.try_recv().unwrap_or_default();
+    let walked = packs.walk(manifest, room, |pack, index, bytes| {
         let (proof, result) = sync_channel(1);
         ordered.send(result).map_err(|_| stopped())?;
         jobs.send((pack, index, bytes, proof)).map_err(|_| stopped())?;
@@ -271,11 +284,13 @@ fn decode_frames(
     manifest: &Manifest,
     held: Held<'_>,
     results: &Receiver<Receiver<Proof>>,
+    used: &Sender<Vec<u8>>,
     sink: &mut dyn BlobSink,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
+    let mut spare = None;
     for (number, pack) in manifest.packs.iter().enumerate() {
-        let mut decoder = if held.needs(pack) { Some(PackDecoder::new(pack, held)?) } else { None };
+        let mut decoder = if held.needs(pack) { Some(PackDecoder::new(pack, held, spare.take())?) } else { None };
         for _ in &pack.frames {
             let frame = next_frame(results)?;
             if frame.pack != number {
@@ -285,9 +300,11 @@ fn decode_frames(
                 decoder.feed(&frame.bytes, sink)?;
             }
             progress(u64::try_from(frame.bytes.len()).unwrap_or(0));
+            // A reader that has read everything needs it no more.
+            drop(used.send(frame.bytes));
         }
         if let Some(decoder) = decoder {
-            decoder.finish(sink)?;
+            spare = decoder.finish(sink)?;
         }
     }
     // The reader goes on past the last frame: padding, end mark, nothing behind it.

@@ -25,12 +25,16 @@ enum Codec<'a> {
     Delta(Deltas<'a>),
 }
 
+/// The zstd decoder of a finished pack: its window is room that the next pack needs again.
+pub(super) type Spare = Option<Decoder<'static>>;
+
 impl<'a> PackDecoder<'a> {
-    pub(super) fn new(pack: &'a Pack, held: Held<'a>) -> Result<Self> {
+    pub(super) fn new(pack: &'a Pack, held: Held<'a>, spare: Spare) -> Result<Self> {
         let codec = match (pack.codec.as_str(), held) {
             (RAW, _) => Codec::Raw,
             (ZSTD, _) => {
-                let mut decoder = Decoder::new().map_err(|error| codec_error(pack, &error))?;
+                let mut decoder = spare.map_or_else(Decoder::new, Ok).map_err(|error| codec_error(pack, &error))?;
+                decoder.reinit().map_err(|error| codec_error(pack, &error))?;
                 let window = DParameter::WindowLogMax(limits::ZSTD_WINDOW_LOG);
                 decoder.set_parameter(window).map_err(|error| codec_error(pack, &error))?;
                 Codec::Zstd { decoder, buffer: vec![0; PART], ended: false }
@@ -65,11 +69,16 @@ impl<'a> PackDecoder<'a> {
         }
     }
 
-    pub(super) fn finish(self, sink: &mut dyn BlobSink) -> Result<()> {
-        match self.codec {
-            Codec::Zstd { ended: false, .. } => Err(codec_error(self.pack, &"the zstd frame does not end").into()),
-            Codec::Raw | Codec::Zstd { .. } | Codec::Delta(_) => self.blobs.finish(sink),
-        }
+    pub(super) fn finish(self, sink: &mut dyn BlobSink) -> Result<Spare> {
+        let spare = match self.codec {
+            Codec::Zstd { ended: false, .. } => {
+                return Err(codec_error(self.pack, &"the zstd frame does not end").into());
+            }
+            Codec::Zstd { decoder, .. } => Some(decoder),
+            Codec::Raw | Codec::Delta(_) => None,
+        };
+        self.blobs.finish(sink)?;
+        Ok(spare)
     }
 }
 

@@ -20,7 +20,7 @@ pub fn dangerous_stored_shares<R: Read>(
     let mut all: Vec<Vec<u64>> = manifest.packs.iter().map(plain_shares).collect();
     let mut open: Option<(usize, Shares<'_>)> = None;
     let mut cutter: Option<(usize, RawCutter<'_>)> = None;
-    packs.walk(manifest, |number, index, bytes| {
+    packs.walk(manifest, Vec::new, |number, index, bytes| {
         let frame = prove(manifest, number, index, bytes)?;
         let Some(pack) = manifest.packs.get(number) else { return Ok(()) };
         if pack.codec == RAW {

@@ -13,8 +13,10 @@ pub(super) fn load(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Bytes that wait at most.
-const SPACE: usize = 32 << 10;
+/// Bytes that wait at most. A power of two, so that a place is known to be inside.
+const SPACE: usize = 8 << 10;
+/// Bytes that are stored at once.
+const AT_ONCE: usize = 8;
 
 /// Writes bits, the lowest first. Bytes wait in a buffer of fixed size for [`BitWriter::drain`].
 #[derive(Debug)]
@@ -22,17 +24,17 @@ pub(super) struct BitWriter {
     word: u64,
     used: u32,
     at: usize,
-    bytes: Box<[u8]>,
+    bytes: Box<[u8; SPACE + AT_ONCE]>,
 }
 
 impl Default for BitWriter {
     fn default() -> Self {
-        Self { word: 0, used: 0, at: 0, bytes: vec![0; SPACE].into_boxed_slice() }
+        Self { word: 0, used: 0, at: 0, bytes: Box::new([0; SPACE + AT_ONCE]) }
     }
 }
 
 impl BitWriter {
-    /// Writes with `what`, then drains. What it writes fits into [`SPACE`] less eight bytes.
+    /// Writes with `what`, then drains. What it writes is less than [`SPACE`].
     #[inline(always)]
     pub(super) fn writing<T>(&mut self, out: &mut Vec<u8>, what: impl FnOnce(&mut Writing<'_>) -> T) -> T {
         self.drain(out);
@@ -75,7 +77,7 @@ pub(super) struct Writing<'a> {
     word: u64,
     used: u32,
     at: usize,
-    bytes: &'a mut [u8],
+    bytes: &'a mut [u8; SPACE + AT_ONCE],
 }
 
 impl Writing<'_> {
@@ -86,7 +88,7 @@ impl Writing<'_> {
         self.word |= bits << self.used;
         self.used += count;
         // Eight bytes at once, of which the whole ones stay.
-        if let Some(place) = self.bytes.get_mut(self.at..).and_then(|rest| rest.first_chunk_mut::<8>()) {
+        if let Some(place) = self.bytes.get_mut(self.at % SPACE..).and_then(|rest| rest.first_chunk_mut::<AT_ONCE>()) {
             *place = self.word.to_le_bytes();
         }
         let whole = self.used >> 3;

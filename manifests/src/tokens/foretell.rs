@@ -42,7 +42,7 @@ impl Histogram {
         if let Some(count) = self.length.get_mut(usize::from(length - 3)) {
             *count += 1;
         }
-        if let Some(count) = self.distance.get_mut(distance_symbol(less) as usize & 31) {
+        if let Some(count) = self.distance.get_mut(usize::from(distance_symbol(less) & 31)) {
             *count += 1;
         }
     }

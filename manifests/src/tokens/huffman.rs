@@ -1,5 +1,6 @@
 //! Canonical Huffman codes and the symbols of RFC 1951 (3.2.2, 3.2.5, 3.2.7).
 
+use std::hint::select_unpredictable;
 use std::sync::LazyLock;
 
 /// Literal and length symbols.
@@ -93,13 +94,33 @@ pub(super) static LENGTH_SYMBOL: LazyLock<[(u8, u8); 257]> = LazyLock::new(|| {
     table
 });
 
+/// Distance symbols: of distances less 1 below 256, then of each 128 from 0 on.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses what would panic")]
+static DISTANCE_SYMBOL: [u8; 512] = {
+    let mut table = [0; 512];
+    let mut symbol = 0;
+    while symbol < DIST {
+        let (base, extra) = DISTANCES[symbol];
+        let mut less = base as usize - 1;
+        while less < base as usize - 1 + (1 << extra) {
+            if less < 256 {
+                table[less] = symbol as u8;
+            }
+            if less.is_multiple_of(128) {
+                table[256 + less / 128] = symbol as u8;
+            }
+            less += 1;
+        }
+        symbol += 1;
+    }
+    table
+};
+
 /// Distance symbol of a distance less 1, from 0 to 32767.
 #[inline(always)]
-pub(super) const fn distance_symbol(less: u16) -> u32 {
-    // Below 4 the symbol is the number itself; above, twice the logarithm and the bit behind the first.
-    let log = (less | 2).ilog2();
-    let symbol = 2 * log + ((less as u32 >> (log - 1)) & 1);
-    if less < 2 { less as u32 } else { symbol }
+pub(super) fn distance_symbol(less: u16) -> u8 {
+    let at = select_unpredictable(less < 256, less, 256 + (less >> 7));
+    DISTANCE_SYMBOL.get(usize::from(at & 511)).copied().unwrap_or(0)
 }
 
 /// Code words, bits reversed as the stream wants them, by symbol. `None` if there are more codes than
@@ -140,4 +161,17 @@ pub(super) fn fixed() -> ([u8; 288], [u8; DIST]) {
         *length = 7;
     }
     (lengths, [5; DIST])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_distance_has_the_symbol_whose_base_is_the_last_below_it() {
+        for less in 0..32_768_u16 {
+            let symbol = DISTANCES.iter().rposition(|(base, _)| *base <= less + 1);
+            assert_eq!(Some(usize::from(distance_symbol(less))), symbol, "{less}");
+        }
+    }
 }

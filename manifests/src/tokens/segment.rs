@@ -1,5 +1,7 @@
 //! A segment: the symbols of some blocks, as streams that lie one after the other.
 
+use std::hint::select_unpredictable;
+
 use super::BadTokens;
 use super::huffman::ODD_258;
 use crate::limits;
@@ -18,9 +20,6 @@ const FIRST: [u16; 4] = [0, 1, 2, 3];
 pub(super) const PART: u64 = 65_536;
 /// Bits of one of the recent distances, which lie in a word, the latest lowest.
 const LANE: u32 = 16;
-/// By the place that a distance had among the recent ones: what moves up before it, and what stays.
-const MOVES: [(u64, u64); 4] =
-    [(0, !0xFFFF), (0xFFFF, !0xFFFF_FFFF), (0xFFFF_FFFF, !0xFFFF_FFFF_FFFF), (0xFFFF_FFFF_FFFF, 0)];
 /// Bytes of a number at most.
 const NUMBER: usize = 5;
 const EARLY: BadTokens = BadTokens("the distances end early");
@@ -285,10 +284,10 @@ impl<'a> SegmentReader<'a> {
 
     /// The next commands that are no more than the `left` symbols with their literals; counts these.
     fn whole(&mut self, left: &mut u32, commands: &mut Commands) -> Result<u32, BadTokens> {
-        let (mut longer, mut distances) = (self.longer, self.distances());
-        let (mut room, mut literals, mut greatest, mut taken) = (*left, 0, 0, 0);
+        let mut longer = self.longer;
+        let (mut room, mut literals, mut taken) = (*left, 0, 0);
         let slots = commands.room(self.commands.0.len().min(room as usize));
-        for (slot, (byte, high)) in slots.iter_mut().zip(self.commands.0.iter().zip(self.high.0)) {
+        for (slot, byte) in slots.iter_mut().zip(self.commands.0) {
             let (mut run, mut length) = (u32::from(byte >> 5), u16::from(byte & 31) + 3);
             let mut behind = longer;
             if run == RUN || length == LONG + 3 {
@@ -301,16 +300,19 @@ impl<'a> SegmentReader<'a> {
             room -= run + 1;
             literals += run;
             taken += 1;
-            greatest = greatest.max(*high);
-            *slot = Command { run, length, less: distances.next(*high) };
+            *slot = Command { run, length, less: 0 };
+        }
+        self.longer = longer;
+        self.commands.take(taken);
+        let highs = self.high.take(taken).ok_or(EARLY)?;
+        let mut distances = self.distances();
+        for (slot, high) in slots.iter_mut().zip(highs) {
+            slot.less = distances.next(*high);
         }
         let state = distances.state();
         commands.size += taken;
-        self.commands.take(taken);
-        self.high.take(taken);
-        self.longer = longer;
         *left = room;
-        self.take_distances(greatest, state)?;
+        self.take_distances(highs.iter().copied().max().unwrap_or(0), state)?;
         Ok(literals)
     }
 
@@ -359,12 +361,12 @@ impl Distances<'_> {
         let (is_near, is_recent) = (high == 0, high >= RECENT);
         self.nears += usize::from(is_near);
         self.fars += usize::from(high.wrapping_sub(1) < RECENT - 1);
-        let place = if is_recent { high & 3 } else { 3 };
-        let old = (self.recent >> (LANE * u32::from(place))) as u16;
-        let fresh = u16::from(high) << 8 | u16::from(if is_near { near } else { far });
-        let less = if is_recent { old } else { fresh };
-        let (up, stay) = MOVES.get(usize::from(place)).copied().unwrap_or_default();
-        self.recent = u64::from(less) | (self.recent & up) << LANE | self.recent & stay;
+        let place = u32::from(select_unpredictable(is_recent, high & 3, 3));
+        let fresh = u16::from(high) << 8 | u16::from(select_unpredictable(is_near, near, far));
+        let less = select_unpredictable(is_recent, (self.recent >> (LANE * place)) as u16, fresh);
+        // From its place on nothing moves up; what is behind it stays.
+        let on = u64::MAX << (LANE * place);
+        self.recent = u64::from(less) | (self.recent & !on) << LANE | self.recent & (on << LANE);
         less
     }
 

@@ -3,11 +3,11 @@
 //! Where a run of literals ends cannot be guessed, and a wrong guess costs a processor more than some
 //! symbols. So each step does more than is needed and no choice: all literals of some commands become
 //! words, runs of words are copied by eights, and what was copied too much is overwritten. Then words
-//! are written by twos, whatever they stand for.
+//! are written by fours, whatever they stand for.
 
 use super::BadTokens;
 use super::bits::BitWriter;
-use super::huffman::{DIST, END, LENGTH_SYMBOL, LENGTHS, codes, distance_symbol};
+use super::huffman::{DIST, DISTANCES, END, LENGTH_SYMBOL, LENGTHS, codes, distance_symbol};
 use super::segment::Command;
 
 /// A word of a code: its length in bits in the lowest byte, the bits above. Any two that follow each
@@ -15,18 +15,35 @@ use super::segment::Command;
 type Word = u64;
 /// Where a word's bits begin.
 const BITS: u32 = 8;
+/// Where the length of a distance's code word begins, without its extra bits.
+const SHIFT: u32 = 40;
+/// The bits of that length.
+const SIZE: u64 = 15 << SHIFT;
 /// Marks a symbol that the code lacks.
 const LACKS: Word = 1 << 63;
 
 /// Commands that are written together.
 const GROUP: usize = 128;
 /// Literals of theirs at most; where there are more, they are written piece by piece.
-const MOST: usize = 2048;
+const MOST: usize = 752;
 /// Words that are copied at once.
 const COPY: usize = 8;
-const LITERALS: usize = MOST + COPY;
-/// Two words for each match, one more to have a number of twos.
-const WORDS: usize = MOST + 2 * GROUP + COPY + 1;
+/// Places less 1 from which on [`COPY`] words are copied: more than the words of [`MOST`] literals and
+/// [`GROUP`] matches. A power of two less 1, so that a place is known to be inside.
+const SOME: usize = 1023;
+const _: () = assert!(MOST + 2 * GROUP + COPY <= SOME);
+
+/// By distance symbol: which bits of a distance less 1 are its extra bits.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses what would panic")]
+static EXTRA: [u16; 32] = {
+    let mut masks = [0; 32];
+    let mut symbol = 0;
+    while symbol < DIST {
+        masks[symbol] = (1 << DISTANCES[symbol].1) - 1;
+        symbol += 1;
+    }
+    masks
+};
 
 /// Writes symbols with the codes of the block at hand.
 #[derive(Debug)]
@@ -35,11 +52,12 @@ pub(super) struct SymbolWriter {
     literal: [Word; 257],
     /// By length less 3; the extra bits are part of the word.
     length: [Word; 257],
-    /// By distance symbol, without extra bits.
+    /// By distance symbol, without its extra bits, which its length counts all the same; and at [`SHIFT`] the
+    /// length without them.
     distance: [Word; 32],
     /// Words of literals, and of all symbols.
-    literals: Box<[Word]>,
-    words: Box<[Word]>,
+    literals: Box<[Word; SOME + 1 + COPY]>,
+    words: Box<[Word; SOME + 1 + COPY]>,
 }
 
 impl SymbolWriter {
@@ -48,8 +66,8 @@ impl SymbolWriter {
             literal: [LACKS; 257],
             length: [LACKS; 257],
             distance: [LACKS; 32],
-            literals: vec![0; LITERALS].into_boxed_slice(),
-            words: vec![0; WORDS].into_boxed_slice(),
+            literals: Box::new([0; SOME + 1 + COPY]),
+            words: Box::new([0; SOME + 1 + COPY]),
         }
     }
 
@@ -70,8 +88,8 @@ impl SymbolWriter {
         let mut words = [0; DIST];
         codes(dist, &mut words).ok_or(NONE)?;
         self.distance = [LACKS; 32];
-        for (slot, (word, size)) in self.distance.iter_mut().zip(words.iter().zip(dist)) {
-            *slot = entry(*word, *size, 0, 0);
+        for (slot, ((word, size), (_, extra))) in self.distance.iter_mut().zip(words.iter().zip(dist).zip(&DISTANCES)) {
+            *slot = entry(*word, *size, 0, *extra) | u64::from(*size) << SHIFT;
         }
         Ok(())
     }
@@ -84,24 +102,31 @@ impl SymbolWriter {
         bits: &mut BitWriter,
         out: &mut Vec<u8>,
     ) -> Result<(), BadTokens> {
+        const SHORT: BadTokens = BadTokens("the literals end early");
         let mut lacks = 0;
-        let mut rest = literals;
-        for group in commands.chunks(GROUP) {
-            let many: usize = group.iter().map(|command| command.run as usize).sum();
-            let Some((here, behind)) = rest.split_at_checked(many) else { break };
-            rest = behind;
-            if many <= MOST {
-                lacks |= self.group(group, here, bits, out);
-                continue;
+        let (mut commands, mut literals) = (commands, literals);
+        while let Some(first) = commands.first() {
+            let (mut many, mut fit) = (0, 0);
+            for command in commands.iter().take(GROUP) {
+                let more = many + command.run as usize;
+                if more > MOST {
+                    break;
+                }
+                (many, fit) = (more, fit + 1);
             }
-            let mut here = here;
-            for command in group {
-                let (run, behind) = here.split_at_checked(command.run as usize).unwrap_or_default();
-                here = behind;
-                for piece in run.chunks(MOST) {
+            // One command with more literals than that is written piece by piece.
+            let long = fit == 0;
+            (many, fit) = if long { (first.run as usize, 1) } else { (many, fit) };
+            let (here, later) = literals.split_at_checked(many).ok_or(SHORT)?;
+            let (group, behind) = commands.split_at_checked(fit).ok_or(SHORT)?;
+            (commands, literals) = (behind, later);
+            if long {
+                for piece in here.chunks(MOST) {
                     lacks |= self.group(&[Command { run: piece.len() as u32, length: 0, less: 0 }], piece, bits, out);
                 }
-                lacks |= self.group(&[Command { run: 0, ..*command }], &[], bits, out);
+                lacks |= self.group(&[Command { run: 0, ..*first }], &[], bits, out);
+            } else {
+                lacks |= self.group(group, here, bits, out);
             }
         }
         if lacks & LACKS != 0 { Err(BadTokens("a symbol that the block's code lacks")) } else { Ok(()) }
@@ -115,42 +140,49 @@ impl SymbolWriter {
         }
         let (mut from, mut to) = (0, 0);
         for command in commands {
-            let run = command.run as usize;
-            let source = singles.get(from..).and_then(|rest| rest.first_chunk::<COPY>());
-            let place = words.get_mut(to..).and_then(|rest| rest.first_chunk_mut::<COPY>());
-            if let (Some(source), Some(place)) = (source, place) {
-                *place = *source;
-            }
-            if run > COPY
-                && let (Some(source), Some(place)) = (singles.get(from..from + run), words.get_mut(to..to + run))
-            {
-                place.copy_from_slice(source);
+            // At least eight, of which the next ones overwrite what was too much.
+            let mut run = command.run as usize;
+            loop {
+                let source = singles.get(from & SOME..).and_then(|rest| rest.first_chunk::<COPY>());
+                let place = words.get_mut(to & SOME..).and_then(|rest| rest.first_chunk_mut::<COPY>());
+                if let (Some(source), Some(place)) = (source, place) {
+                    *place = *source;
+                }
+                if run <= COPY {
+                    break;
+                }
+                (run, from, to) = (run - COPY, from + COPY, to + COPY);
             }
             (from, to) = (from + run, to + run);
             if command.length == 0 {
                 continue;
             }
             let one = length.get(usize::from(command.length - 3)).copied().unwrap_or(LACKS);
-            let symbol = distance_symbol(command.less);
-            let code = distance.get(symbol as usize & 31).copied().unwrap_or(LACKS);
-            // What is below the symbol's base are the extra bits.
-            let extra = (symbol >> 1).saturating_sub(1);
-            let more = u64::from(command.less) & ((1 << extra) - 1);
-            let two = (code | more << BITS << (code & 15)) + u64::from(extra);
-            if let Some(place) = words.get_mut(to..).and_then(|rest| rest.first_chunk_mut::<2>()) {
+            let symbol = usize::from(distance_symbol(command.less)) & 31;
+            let code = distance.get(symbol).copied().unwrap_or(LACKS);
+            let extra = EXTRA.get(symbol).copied().unwrap_or(0);
+            let more = u64::from(command.less & extra);
+            let two = (code & !SIZE) + (more << BITS << (code >> SHIFT & 15));
+            if let Some(place) = words.get_mut(to & SOME..).and_then(|rest| rest.first_chunk_mut::<2>()) {
                 *place = [one, two];
             }
             to += 2;
         }
-        if let Some(place) = words.get_mut(to) {
-            *place = 0;
+        if let Some(place) = words.get_mut(to & SOME..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+            *place = [0; 4];
         }
-        let words = words.get(..to.next_multiple_of(2)).unwrap_or_default();
+        let words = words.get(..to.next_multiple_of(4)).unwrap_or_default();
         bits.writing(out, |bits| {
             let mut lacks = 0;
-            for [one, two] in words.as_chunks::<2>().0 {
-                lacks |= one | two;
-                bits.put(one >> BITS | (two >> BITS) << (one & 31), ((one & 31) + (two & 31)) as u32);
+            for [one, two, three, four] in words.as_chunks::<4>().0 {
+                lacks |= one | two | three | four;
+                let (first, second) = (pair(*one, *two), pair(*three, *four));
+                if first.1 + second.1 <= 56 {
+                    bits.put(first.0 | second.0 << first.1, first.1 + second.1);
+                } else {
+                    bits.put(first.0, first.1);
+                    bits.put(second.0, second.1);
+                }
             }
             lacks
         })
@@ -166,6 +198,13 @@ impl SymbolWriter {
         bits.drain(out);
         Ok(())
     }
+}
+
+/// The bits of two words, and how many.
+#[inline(always)]
+const fn pair(one: Word, two: Word) -> (u64, u32) {
+    let size = (one & 31) as u32;
+    (one >> BITS | (two >> BITS) << size, size + (two & 31) as u32)
 }
 
 /// A code word with extra bits behind it.
