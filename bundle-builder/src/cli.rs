@@ -1,14 +1,16 @@
 //! The command line of `bundle-builder`: arguments in, calls into the library, text out.
 
+mod root;
+
 use std::io::{BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
-use bundle_format::root::SequenceReset;
 use bundle_format::timestamp::Timestamp;
 use clap::{Args, Parser, Subcommand};
 use confinement::open_regular;
-use signing_keys::{Document, PublicSigner};
+use signing_keys::Document;
 
+use self::root::RootCommand;
 use crate::base::{BaseOptions, Bases};
 use crate::build::{Effort, Options};
 use crate::collect::{Collected, collect, read_lock};
@@ -165,112 +167,6 @@ enum Command {
     Man,
 }
 
-#[derive(Debug, Subcommand)]
-enum RootCommand {
-    /// Makes version 1, unsigned.
-    Init {
-        /// The envelope to write.
-        #[arg(long)]
-        out: PathBuf,
-        /// How many keys of each algorithm must sign.
-        #[arg(long)]
-        threshold: usize,
-        /// Public signer files.
-        #[arg(long = "signer", required = true, value_name = "FILE")]
-        signers: Vec<PathBuf>,
-        /// Expiry, YYYY-MM-DDTHH:MM:SSZ.
-        #[arg(long, value_parser = parse_time)]
-        expires: Timestamp,
-        #[command(flatten)]
-        apart: ApartArgs,
-    },
-    /// Adds signers to a root that nobody signed yet.
-    Add {
-        /// The envelope.
-        root: PathBuf,
-        /// Public signer files.
-        #[arg(long = "signer", required = true, value_name = "FILE")]
-        signers: Vec<PathBuf>,
-    },
-    /// Makes the next version, unsigned.
-    Rotate {
-        /// The envelope of the current version.
-        root: PathBuf,
-        /// The envelope to write.
-        #[arg(long)]
-        out: PathBuf,
-        /// Public signer files that come.
-        #[arg(long = "add", value_name = "FILE")]
-        add: Vec<PathBuf>,
-        /// Names of holders that go.
-        #[arg(long = "remove", value_name = "NAME")]
-        remove: Vec<String>,
-        /// New threshold.
-        #[arg(long)]
-        threshold: Option<usize>,
-        /// New expiry.
-        #[arg(long, value_parser = parse_time)]
-        expires: Option<Timestamp>,
-        #[command(flatten)]
-        apart: ApartArgs,
-        /// Lowers the floors of a product at every site: the way back from a sequence that should never
-        /// have been signed. The release keys that signed it must go in the same version.
-        #[arg(long = "reset-sequence", value_name = "PRODUCT=SEQUENCE[:EPOCH]", value_parser = roots::parse_reset)]
-        resets: Vec<SequenceReset>,
-    },
-    /// Adds one signer's signatures to a root, or prepares and takes in those of another machine.
-    Sign {
-        /// The envelope.
-        root: PathBuf,
-        /// The version before it, whose keys may sign too (with --attach).
-        #[arg(long, value_name = "FILE", requires = "attach")]
-        former: Option<PathBuf>,
-        #[command(flatten)]
-        how: SignArgs,
-    },
-    /// Shows a root and its fingerprint.
-    Show {
-        /// The envelope.
-        root: PathBuf,
-    },
-}
-
-/// Who holds the roles that a root may do without.
-#[derive(Debug, Args)]
-struct ApartArgs {
-    /// Public signer files of data transfer agents, who sign custody records and nothing else.
-    #[arg(long = "transfer-signer", value_name = "FILE")]
-    transfer_signers: Vec<PathBuf>,
-    /// How many agents must sign a custody record (default: 2, or as before).
-    #[arg(long, value_name = "N")]
-    transfer_threshold: Option<usize>,
-    /// Public signer files of builders, whose signatures a bundle then needs beside the release signers'.
-    #[arg(long = "builder-signer", value_name = "FILE")]
-    builder_signers: Vec<PathBuf>,
-    /// How many builders must sign a bundle (default: 1, or as before).
-    #[arg(long, value_name = "N")]
-    builder_threshold: Option<usize>,
-    /// Public signer files of approvers, who approve plans that go past a refusal.
-    #[arg(long = "approve-signer", value_name = "FILE")]
-    approve_signers: Vec<PathBuf>,
-    /// How many must approve such a plan, at least 2 (default: 2, or as before).
-    #[arg(long, value_name = "N")]
-    approve_threshold: Option<usize>,
-}
-
-impl ApartArgs {
-    fn read(&self) -> Result<roots::Apart> {
-        let group = |signers: &[PathBuf], threshold| {
-            Ok::<_, Error>(roots::Group { signers: read_signers(signers)?, threshold })
-        };
-        Ok(roots::Apart {
-            transfer: group(&self.transfer_signers, self.transfer_threshold)?,
-            builder: group(&self.builder_signers, self.builder_threshold)?,
-            approve: group(&self.approve_signers, self.approve_threshold)?,
-        })
-    }
-}
-
 /// How a document is signed: here, or on another machine.
 #[derive(Debug, Args)]
 #[group(id = "how", required = true, multiple = false, args = ["key", "export", "attach"])]
@@ -332,7 +228,7 @@ impl Cli {
     pub fn run(&self) -> Result<()> {
         match &self.command {
             Command::Keygen(args) => args.run(),
-            Command::Root(command) => self.root(command),
+            Command::Root(command) => command.run(self.json),
             Command::Pin { release, source } => self.pin(release, source),
             Command::Build { release, out, roots, builder_id, provenance_key, secrets, size, source } => {
                 let key = provenance_key.as_deref().map(|key| open_key(key, secrets)).transpose()?;
@@ -362,60 +258,6 @@ impl Cli {
             Command::Man => clap_mangen::Man::new(<Self as clap::CommandFactory>::command())
                 .render(&mut std::io::stdout())
                 .map_err(|e| Error::io("standard output", e)),
-        }
-    }
-
-    fn root(&self, command: &RootCommand) -> Result<()> {
-        match command {
-            RootCommand::Init { out, threshold, signers, expires, apart } => {
-                refuse_existing(out)?;
-                let (signers, apart) = (read_signers(signers)?, apart.read()?);
-                let envelope = roots::init(&signers, *threshold, &apart, now()?, expires.clone())?;
-                roots::write(out, &envelope)?;
-                print(&roots::describe(&envelope)?)
-            }
-            RootCommand::Add { root, signers } => {
-                let envelope = roots::add(&roots::read(root)?, &read_signers(signers)?)?;
-                roots::write(root, &envelope)?;
-                print(&roots::describe(&envelope)?)
-            }
-            RootCommand::Rotate { root, out, add, remove, threshold, expires, apart, resets } => {
-                refuse_existing(out)?;
-                let changes = roots::Changes {
-                    add: read_signers(add)?,
-                    remove: remove.clone(),
-                    threshold: *threshold,
-                    expires: expires.clone(),
-                    apart: apart.read()?,
-                    resets: resets.clone(),
-                };
-                let envelope = roots::rotate(&roots::read(root)?, now()?, &changes)?;
-                roots::write(out, &envelope)?;
-                print(&roots::describe(&envelope)?)
-            }
-            RootCommand::Sign { root, former, how } => {
-                let mut envelope = roots::read(root)?;
-                if let Some(out) = &how.export {
-                    return print(&ceremony::export(&Document::of_root(&envelope)?, out)?);
-                }
-                if let Some(key) = &how.key {
-                    roots::sign(&mut envelope, &open_key(key, &how.secrets)?)?;
-                } else {
-                    let former = former.as_deref().map(roots::read).transpose()?;
-                    ceremony::attach_root(&mut envelope, former.as_ref(), &how.attach)?;
-                }
-                roots::write(root, &envelope)?;
-                print(&roots::describe(&envelope)?)
-            }
-            RootCommand::Show { root } => {
-                let envelope = roots::read(root)?;
-                if self.json {
-                    let version = envelope.claimed().version();
-                    let sha384 = envelope.claimed().fingerprint().to_string();
-                    return print_json(&serde_json::json!({"version": version, "sha384": sha384}));
-                }
-                print(&roots::describe(&envelope)?)
-            }
         }
     }
 
@@ -567,10 +409,6 @@ fn sign_bytes(path: &Path, sha384: &str, out: Option<&Path>, key: &KeyArgs) -> R
     let written = ceremony::sign_bytes(&document, &signer, out.unwrap_or(beside))?;
     print(&[format!("{} signed; carry back:", signer.name())])?;
     print(&written.iter().map(|path| format!("  {}", path.display())).collect::<Vec<_>>())
-}
-
-fn read_signers(paths: &[PathBuf]) -> Result<Vec<PublicSigner>> {
-    paths.iter().map(|path| roots::read_signer(path)).collect()
 }
 
 fn refuse_existing(path: &Path) -> Result<()> {

@@ -1,4 +1,5 @@
-//! The high side's one error type, sorted by a full match into exit-code classes.
+//! The high side's one error type, sorted by a full match into exit-code classes. Long, because
+//! the kinds, what each says and its class stand together.
 
 use std::fmt;
 use std::path::PathBuf;

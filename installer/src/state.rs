@@ -6,6 +6,7 @@
 
 mod copy;
 mod floors;
+mod generation;
 mod look;
 mod mark;
 mod runs;
@@ -23,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::paths::Paths;
 
 pub use copy::{AsOf, RecordCopy};
+pub use generation::{Generation, GenerationState};
 pub use runs::{NewRun, Phase, Run, RunStep, StepState};
 
 /// Schema steps; the database's `user_version` counts those that were taken.
@@ -69,33 +71,6 @@ ALTER TABLE generations ADD COLUMN revoked INTEGER NOT NULL DEFAULT 0 CHECK (rev
 ALTER TABLE runs ADD COLUMN dangerous TEXT NOT NULL DEFAULT '';
 "];
 
-/// Where a generation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GenerationState {
-    /// Being installed.
-    Staged,
-    /// What runs.
-    Active,
-    /// Was active; another followed.
-    Superseded,
-    /// Did not become active.
-    Failed,
-    /// Taken off the machine.
-    Removed,
-}
-
-impl GenerationState {
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Staged => "staged",
-            Self::Active => "active",
-            Self::Superseded => "superseded",
-            Self::Failed => "failed",
-            Self::Removed => "removed",
-        }
-    }
-}
-
 /// A trusted root as recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRoot {
@@ -103,36 +78,6 @@ pub struct StoredRoot {
     pub envelope: Vec<u8>,
     /// Its fingerprint.
     pub sha384: String,
-}
-
-/// A generation as recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Generation {
-    /// Its number on this machine.
-    pub id: i64,
-    /// Product.
-    pub product: String,
-    /// Version for people.
-    pub release: String,
-    /// Anti-rollback counter.
-    pub sequence: u64,
-    /// Marking.
-    pub marking: String,
-    /// The signed manifest's exact bytes.
-    pub manifest: Vec<u8>,
-    /// Their SHA-384.
-    pub manifest_sha384: String,
-    /// When it came to its state.
-    pub changed_at: String,
-    /// Where it stands, in the journal's word.
-    pub state: String,
-}
-
-impl Generation {
-    /// The manifest. Its bytes were proved when they were recorded.
-    pub fn parse(&self) -> Result<Manifest> {
-        Ok(bundle_format::manifest::parse(&self.manifest)?)
-    }
 }
 
 /// One line of the history: a record of the audit log, for a person.

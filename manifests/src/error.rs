@@ -1,4 +1,5 @@
-//! The one error type of the formats, sorted by a full match into exit-code classes.
+//! The one error type of the formats, sorted by a full match into exit-code classes. Long, because
+//! the kinds, what each says and its class stand together.
 
 use std::fmt;
 

@@ -13,7 +13,7 @@ use bundle_format::manifest::Blob;
 use bundle_format::pack::{BlobSink, Encoding, NoSink, Want};
 use installer::error::ErrorKind;
 use installer::proof::{Base, ProvedBundle, Site};
-use installer::receive::volumes::Volume;
+use installer::receive::volume::Volume;
 use installer::state::State;
 use installer::store::Store;
 use system_tests::Draft;

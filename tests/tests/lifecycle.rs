@@ -1,5 +1,6 @@
 //! Updates that are cut off, taken back, backed up, restored, checked: the real programs on the real
-//! engine. Each test has a site of its own; they share the machine's network stack.
+//! engine. Each test has a site of its own; they share the machine's network stack. Long, because a test
+//! tells a site's life from its beginning.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

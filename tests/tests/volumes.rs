@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bundle_format::volume::{Head, Shape};
 use installer::error::ErrorKind;
 use installer::receive::intake::{Intake, Taken};
-use installer::receive::volumes::Volume;
+use installer::receive::volume::Volume;
 use installer::state::State;
 use proptest::prelude::*;
 use system_tests::bundle::Draft;

@@ -12,7 +12,7 @@ use super::folder::{self, After};
 use super::intake::{Intake, Received, Taken};
 use super::link::counts::Counts;
 use super::link::{self, Watcher};
-use super::volumes::Volume;
+use super::volume::Volume;
 use crate::atomic::{self, Access};
 use crate::banner;
 use crate::cli::{print, print_json};

@@ -20,7 +20,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Arrival;
 use super::intake::{Intake, Received, Taken};
-use super::volumes::Volume;
+use super::volume::Volume;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to watch.

@@ -8,7 +8,8 @@ use bundle_format::root::Role;
 use bundle_format::text::escaped;
 use bundle_format::volume::SetId;
 
-use super::volumes::{Collection, Outcome, Reading, Volume, belongs};
+use super::volume::Volume;
+use super::volumes::{Collection, Outcome, Reading, belongs};
 use super::{Arrival, prove_whole};
 use crate::custody::{self, OnHand};
 use crate::error::{ErrorKind, Result};

@@ -12,6 +12,7 @@ pub mod direct;
 pub mod folder;
 pub mod intake;
 pub mod link;
+pub mod volume;
 pub mod volumes;
 
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! Defects of a manifest that is properly signed.
+//! Defects of a manifest that is properly signed. Long, because it is one table: a rule is found here or
+//! nowhere.
 #![allow(clippy::too_many_lines, reason = "tables")]
 
 use bundle_format::digest::Sha256;

@@ -1,5 +1,5 @@
 //! Defects of what crosses the gap beside a bundle, and of what its writer reads: custody, lists of
-//! sets, volumes, plans of a link, receipts, OCI documents, YAML.
+//! sets, volumes, plans of a link, receipts, OCI documents, YAML. Long, because it is tables.
 #![allow(clippy::too_many_lines, reason = "tables")]
 
 use bundle_format::custody::{Direction, Record, Scan, ScanResult, UnverifiedCustody, check_against_list};
