@@ -510,13 +510,10 @@ fn random_root_chains_get_the_verdict_of_the_reference_implementation() {
         let links: Vec<_> = chain.links.iter().map(|link| office.translated(link)).collect();
         json!({"trusted": chain.trusted, "links": links}).to_string() + "\n"
     };
-    let lines: String = chains.iter().map(line).collect();
+    let lines = by_two(&chains, line).concat();
     let (theirs, ours) = std::thread::scope(|scope| {
         let theirs = scope.spawn(|| reference(&lines));
-        let (left, right) = chains.split_at(chains.len() / 2);
-        let other = scope.spawn(|| right.iter().map(|chain| office.judge(chain)).collect::<Vec<_>>());
-        let mut ours: Vec<_> = left.iter().map(|chain| office.judge(chain)).collect();
-        ours.extend(other.join().unwrap());
+        let ours = by_two(&chains, |chain| office.judge(chain));
         (theirs.join().unwrap(), ours)
     });
     assert_eq!(theirs.len(), chains.len());
@@ -568,6 +565,17 @@ fn random_root_chains_get_the_verdict_of_the_reference_implementation() {
         let alone = format!("ours alone refuses, by [\"{rule}\"]: {kind}");
         assert!(counts.get(&alone).is_some_and(|count| *count > 0), "{rule}, {kind}: {counts:#?}");
     }
+}
+
+/// What `make` makes of each chain, by two threads.
+fn by_two<T: Send>(chains: &[Chain], make: impl Fn(&Chain) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let (left, right) = chains.split_at(chains.len() / 2);
+        let other = scope.spawn(|| right.iter().map(&make).collect::<Vec<_>>());
+        let mut all: Vec<_> = left.iter().map(&make).collect();
+        all.extend(other.join().unwrap());
+        all
+    })
 }
 
 /// The name of an error's kind.
