@@ -290,7 +290,7 @@ impl Cli {
         let bases = size.bases(&collected, &source.options(), spool)?;
         let options = Options { effort: size.effort, jobs: size.jobs(), spool };
         let mut progress =
-            Progress::new("build", total.saturating_mul(3).saturating_add(collected.unknown_layer_bytes()));
+            Progress::steady("build", total.saturating_mul(3).saturating_add(collected.unknown_layer_bytes()));
         let add = &mut |bytes| progress.add(bytes);
         let built = crate::build::build(collected, builder, &roots, &bases, out, &options, add)?;
         drop(progress);

@@ -2,7 +2,10 @@
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bundle_format::marking::Marking;
@@ -32,15 +35,39 @@ fn print_banner(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 
+/// Between two plain lines.
+const LINES: Duration = Duration::from_secs(2);
+/// The same where nothing was counted since the last one.
+const QUIET_LINES: Duration = Duration::from_secs(30);
+
 /// Progress in bytes: a bar on a terminal, a plain line every two seconds off it.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<indicatif::ProgressBar>,
+    count: Arc<Count>,
+    told: Instant,
+    steady: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+#[derive(Debug)]
+struct Count {
     label: &'static str,
     total: u64,
-    done: u64,
+    done: AtomicU64,
     started: Instant,
-    told: Instant,
+}
+
+impl Count {
+    fn tell(&self) {
+        let line = self.line(self.done.load(Ordering::Relaxed), self.started.elapsed());
+        drop(writeln!(std::io::stderr(), "{line}"));
+    }
+
+    fn line(&self, done: u64, elapsed: Duration) -> String {
+        let rate = done.saturating_mul(1000) / u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let left = self.total.saturating_sub(done) / rate.max(1);
+        format!("{}: {done} of {} bytes, {rate} bytes/s, {left} s left", self.label, self.total)
+    }
 }
 
 impl Progress {
@@ -52,27 +79,54 @@ impl Progress {
                 .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
             indicatif::ProgressBar::new(total).with_style(style).with_prefix(label)
         });
-        let now = Instant::now();
-        Self { bar, label, total, done: 0, started: now, told: now }
+        let started = Instant::now();
+        let count = Arc::new(Count { label, total, done: AtomicU64::new(0), started });
+        Self { bar, count, told: started, steady: None }
+    }
+
+    /// The same for a step that counts nothing for minutes, as a slow effort does within one blob: what it
+    /// shows goes on all the while. For commands that read their own input: a thread is made for it.
+    pub fn steady(label: &'static str, total: u64) -> Self {
+        let mut progress = Self::new(label, total);
+        if let Some(bar) = &progress.bar {
+            bar.enable_steady_tick(LINES);
+            return progress;
+        }
+        let (stop, stopped) = channel();
+        let count = Arc::clone(&progress.count);
+        let thread = std::thread::spawn(move || {
+            let (mut seen, mut told) = (0, Instant::now());
+            while stopped.recv_timeout(LINES) == Err(RecvTimeoutError::Timeout) {
+                let done = count.done.load(Ordering::Relaxed);
+                if done != seen || told.elapsed() >= QUIET_LINES {
+                    count.tell();
+                    (seen, told) = (done, Instant::now());
+                }
+            }
+        });
+        progress.steady = Some((stop, thread));
+        progress
     }
 
     /// Counts bytes.
     pub fn add(&mut self, bytes: u64) {
-        self.done = self.done.saturating_add(bytes);
+        let done = self.count.done.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if let Some(bar) = &self.bar {
-            bar.set_position(self.done);
-        } else if self.told.elapsed() >= Duration::from_secs(2) {
+            bar.set_position(done);
+        } else if self.steady.is_none() && self.told.elapsed() >= LINES {
             self.told = Instant::now();
-            let rate = self.done * 1000 / u64::try_from(self.started.elapsed().as_millis()).unwrap_or(1).max(1);
-            let left = self.total.saturating_sub(self.done) / rate.max(1);
-            let line = format!("{}: {} of {} bytes, {rate} bytes/s, {left} s left", self.label, self.done, self.total);
-            drop(writeln!(std::io::stderr(), "{line}"));
+            self.count.tell();
         }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        if let Some((stop, thread)) = self.steady.take() {
+            drop(stop);
+            // A thread that only writes lines; what it could not write nobody reads.
+            drop(thread.join());
+        }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -95,4 +149,19 @@ pub fn passphrase(file: Option<&Path>, prompt: &str, option: &str) -> Result<Zer
     }
     let typed = rpassword::prompt_password(prompt).map_err(|e| Error::io("passphrase", e))?;
     Ok(Zeroizing::new(typed.into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_bytes_rate_and_time_left_and_the_time_grows_while_nothing_is_counted() {
+        let count = Count { label: "build", total: 1000, done: AtomicU64::new(0), started: Instant::now() };
+        let line = |done, seconds| count.line(done, Duration::from_secs(seconds));
+        assert_eq!(line(500, 5), "build: 500 of 1000 bytes, 100 bytes/s, 5 s left");
+        assert_eq!(line(500, 50), "build: 500 of 1000 bytes, 10 bytes/s, 50 s left");
+        assert_eq!(line(0, 0), "build: 0 of 1000 bytes, 0 bytes/s, 1000 s left");
+        assert_eq!(line(1000, 10), "build: 1000 of 1000 bytes, 100 bytes/s, 0 s left");
+    }
 }
